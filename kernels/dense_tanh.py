@@ -1,0 +1,326 @@
+"""A dense layer with tanh, y = tanh(W x + b), for any sizes: the kernel that the project began with.
+
+Small sizes are fixed: the loops over them are unrolled, the batch lies along the vector lanes, and Taichi's autodiff
+makes the gradient. For any other size the layer is a matrix product, which wants register tiles; autodiff would put
+such a tile on its stack, so the backward kernels are written here, in the same tiles.
+
+With z = W x + b, y = tanh z and a cotangent v:  d = (1 - y^2) v,  grad_x = d W,  grad_W = sum d x^T,  grad_b = sum d.
+"""
+
+import taichi as ti
+from tiaot.export import autodiff, family, written
+
+COLUMN_BYTES = 64  # columns of a register tile: two vectors at x86-64-v3
+ROWS = 4  # rows of a register tile: with 8 accumulators it fits 16 registers; 6 rows spill
+BLOCK = 64  # samples that go through all steps together: their z stays in the second-level cache
+FEW = 8  # below so many samples, packing W costs more than it saves
+
+
+@family(
+    "x[B, n], W[m, n], b[m] -> y[B, m]",
+    batch="B",
+    fixed=[{"n": 4, "m": 4}, {"n": 8, "m": 4}, {"n": 8, "m": 8}, {}],
+    wrt=["x", "W b", "x W b"],
+)
+def dense_tanh(variant):
+    """A dense layer with tanh: y = tanh(W x + b), for each sample of a batch."""
+    if variant.sizes:
+        return unrolled(variant, variant.sizes["n"], variant.sizes["m"])
+    return tiled(variant)
+
+
+def unrolled(variant, n, m):
+    @ti.kernel
+    def forward(x: variant.array(2), W: variant.array(2), b: variant.array(1), y: variant.array(2)):
+        ti.loop_config(serialize=True)
+        for i in range(y.shape[0]):
+            for j in ti.static(range(m)):
+                z = b[j]
+                for k in ti.static(range(n)):
+                    z += W[j, k] * x[i, k]
+                y[i, j] = ti.tanh(z)
+
+    return autodiff(forward)
+
+
+def tiled(variant):
+    real = variant.type
+    vector, matrix, panels = variant.array(1), variant.array(2), variant.array(3)
+    columns = COLUMN_BYTES // (4 if variant.dtype == "float32" else 8)
+    wide = ROWS * columns
+
+    @ti.func
+    def pack_transposed(W: ti.template(), Wt: ti.template()):
+        """Wt[u, k, c] = W[u * columns + c, k], zero beyond the last row: what a tile of z reads lies together."""
+        m, n = W.shape[0], W.shape[1]
+        for u in range(m // columns):
+            for k in range(n):
+                for c in ti.static(range(columns)):
+                    Wt[u, k, c] = W[u * columns + c, k]
+        if m % columns != 0:
+            u = m // columns
+            for k in range(n):
+                for c in ti.static(range(columns)):
+                    Wt[u, k, c] = ti.cast(0, real)
+                for row in range(u * columns, m):
+                    Wt[u, k, row - u * columns] = W[row, k]
+
+    @ti.func
+    def pack(A: ti.template(), first, count, Ap: ti.template()):
+        """Ap[u, r, c] = A[first + r, u * columns + c], zero beyond the last column."""
+        n = A.shape[1]
+        for u in range(n // columns):
+            for r in range(count):
+                for c in ti.static(range(columns)):
+                    Ap[u, r, c] = A[first + r, u * columns + c]
+        if n % columns != 0:
+            u = n // columns
+            for r in range(count):
+                for c in ti.static(range(columns)):
+                    Ap[u, r, c] = ti.cast(0, real)
+                for k in range(u * columns, n):
+                    Ap[u, r, k - u * columns] = A[first + r, k]
+
+    @ti.func
+    def affine_block(x: ti.template(), Wt: ti.template(), m, first, count, z: ti.template()):
+        """z[r, :] = W x[first + r]. The rows of the last tile are held at the last sample, and computed again."""
+        n = x.shape[1]
+        for u in range((m + columns - 1) // columns):
+            for t in range((count + ROWS - 1) // ROWS):
+                rows = ti.Vector([ti.min(t * ROWS + r, count - 1) for r in range(ROWS)])
+                tile = ti.Matrix.zero(real, ROWS, columns)
+                for k in range(n):
+                    for r in ti.static(range(ROWS)):
+                        for c in ti.static(range(columns)):
+                            tile[r, c] += x[first + rows[r], k] * Wt[u, k, c]
+                for r in ti.static(range(ROWS)):
+                    for c in ti.static(range(columns)):
+                        z[rows[r], u * columns + c] = tile[r, c]
+
+    @ti.func
+    def affine_rows(x: ti.template(), W: ti.template(), first, count, z: ti.template()):
+        """The same for a few samples, from W as it lies: sums along its rows, `columns` of them side by side."""
+        m, n = W.shape[0], W.shape[1]
+        for r in range(count):
+            for t in range((m + ROWS - 1) // ROWS):
+                rows = ti.Vector([ti.min(t * ROWS + j, m - 1) for j in range(ROWS)])
+                tile = ti.Matrix.zero(real, ROWS, columns)
+                for s in range(n // columns):
+                    for j in ti.static(range(ROWS)):
+                        for c in ti.static(range(columns)):
+                            tile[j, c] += W[rows[j], s * columns + c] * x[first + r, s * columns + c]
+                for j in ti.static(range(ROWS)):
+                    total = ti.cast(0, real)
+                    for c in ti.static(range(columns)):
+                        total += tile[j, c]
+                    for k in range(n // columns * columns, n):
+                        total += W[rows[j], k] * x[first + r, k]
+                    z[r, rows[j]] = total
+
+    @ti.func
+    def pull_back_tanh(b: ti.template(), grad_y: ti.template(), first, count, z: ti.template()):
+        """z becomes d = (1 - tanh(z + b)^2) v."""
+        for r in range(count):
+            for j in range(b.shape[0]):
+                y = ti.tanh(z[r, j] + b[j])
+                z[r, j] = (1 - y * y) * grad_y[first + r, j]
+
+    @ti.func
+    def grad_x_block(d: ti.template(), Wp: ti.template(), m, first, count, edge: ti.template(), grad_x: ti.template()):
+        n = grad_x.shape[1]
+        for u in range((n + columns - 1) // columns):
+            for t in range((count + ROWS - 1) // ROWS):
+                rows = ti.Vector([ti.min(t * ROWS + r, count - 1) for r in range(ROWS)])
+                tile = ti.Matrix.zero(real, ROWS, columns)
+                for j in range(m):
+                    for r in ti.static(range(ROWS)):
+                        for c in ti.static(range(columns)):
+                            tile[r, c] += d[rows[r], j] * Wp[u, j, c]
+                if (u + 1) * columns <= n:
+                    for r in ti.static(range(ROWS)):
+                        for c in ti.static(range(columns)):
+                            grad_x[first + rows[r], u * columns + c] = tile[r, c]
+                else:
+                    for r in ti.static(range(ROWS)):
+                        for c in ti.static(range(columns)):
+                            edge[r, c] = tile[r, c]
+                    for r in range(ti.min(ROWS, count - t * ROWS)):
+                        for k in range(u * columns, n):
+                            grad_x[first + t * ROWS + r, k] = edge[r, k - u * columns]
+
+    @ti.func
+    def grad_x_rows(d: ti.template(), W: ti.template(), first, count, grad_x: ti.template()):
+        m, n = W.shape[0], W.shape[1]
+        for r in range(count):
+            for s in range(n // wide):
+                tile = ti.Vector.zero(real, wide)
+                for j in range(m):
+                    for c in ti.static(range(wide)):
+                        tile[c] += d[r, j] * W[j, s * wide + c]
+                for c in ti.static(range(wide)):
+                    grad_x[first + r, s * wide + c] = tile[c]
+            for k in range(n // wide * wide, n):
+                total = ti.cast(0, real)
+                for j in range(m):
+                    total += d[r, j] * W[j, k]
+                grad_x[first + r, k] = total
+
+    @ti.func
+    def grad_W_block(d: ti.template(), xp: ti.template(), m, count, edge: ti.template(), grad_W: ti.template()):
+        n = grad_W.shape[1]
+        for u in range((n + columns - 1) // columns):
+            for t in range((m + ROWS - 1) // ROWS):
+                rows = ti.Vector([ti.min(t * ROWS + j, m - 1) for j in range(ROWS)])
+                tile = ti.Matrix.zero(real, ROWS, columns)
+                for r in range(count):
+                    for j in ti.static(range(ROWS)):
+                        for c in ti.static(range(columns)):
+                            tile[j, c] += d[r, rows[j]] * xp[u, r, c]
+                if (u + 1) * columns <= n and (t + 1) * ROWS <= m:
+                    for j in ti.static(range(ROWS)):
+                        for c in ti.static(range(columns)):
+                            grad_W[t * ROWS + j, u * columns + c] += tile[j, c]
+                else:
+                    for j in ti.static(range(ROWS)):
+                        for c in ti.static(range(columns)):
+                            edge[j, c] = tile[j, c]
+                    for j in range(ti.min(ROWS, m - t * ROWS)):
+                        for k in range(u * columns, ti.min(n, (u + 1) * columns)):
+                            grad_W[t * ROWS + j, k] += edge[j, k - u * columns]
+
+    @ti.func
+    def grad_W_rows(d: ti.template(), x: ti.template(), first, count, grad_W: ti.template()):
+        for r in range(count):
+            for j in range(grad_W.shape[0]):
+                for k in range(grad_W.shape[1]):
+                    grad_W[j, k] += d[r, j] * x[first + r, k]
+
+    @ti.func
+    def add_grad_b(d: ti.template(), count, grad_b: ti.template()):
+        for r in range(count):
+            for j in range(grad_b.shape[0]):
+                grad_b[j] += d[r, j]
+
+    @ti.kernel
+    def forward(x: matrix, W: matrix, b: vector, y: matrix, Wt: panels, z: matrix):
+        ti.loop_config(serialize=True)
+        for _ in range(1):
+            B, m = x.shape[0], W.shape[0]
+            if B >= FEW:
+                pack_transposed(W, Wt)
+            for block in range((B + BLOCK - 1) // BLOCK):
+                first = block * BLOCK
+                count = ti.min(BLOCK, B - first)
+                if B >= FEW:
+                    affine_block(x, Wt, m, first, count, z)
+                else:
+                    affine_rows(x, W, first, count, z)
+                for r in range(count):
+                    for j in range(m):
+                        y[first + r, j] = ti.tanh(z[r, j] + b[j])
+
+    @ti.kernel
+    def vjp_x(
+        x: matrix, W: matrix, b: vector, grad_y: matrix, grad_x: matrix, Wt: panels, Wp: panels, z: matrix, edge: matrix
+    ):
+        ti.loop_config(serialize=True)
+        for _ in range(1):
+            B, m = x.shape[0], W.shape[0]
+            if B >= FEW:
+                pack_transposed(W, Wt)
+                pack(W, 0, m, Wp)
+            for block in range((B + BLOCK - 1) // BLOCK):
+                first = block * BLOCK
+                count = ti.min(BLOCK, B - first)
+                if B >= FEW:
+                    affine_block(x, Wt, m, first, count, z)
+                    pull_back_tanh(b, grad_y, first, count, z)
+                    grad_x_block(z, Wp, m, first, count, edge, grad_x)
+                else:
+                    affine_rows(x, W, first, count, z)
+                    pull_back_tanh(b, grad_y, first, count, z)
+                    grad_x_rows(z, W, first, count, grad_x)
+
+    @ti.kernel
+    def vjp_W_b(
+        x: matrix,
+        W: matrix,
+        b: vector,
+        grad_y: matrix,
+        grad_W: matrix,
+        grad_b: vector,
+        Wt: panels,
+        xp: panels,
+        z: matrix,
+        edge: matrix,
+    ):
+        ti.loop_config(serialize=True)
+        for _ in range(1):
+            B, m = x.shape[0], W.shape[0]
+            if B >= FEW:
+                pack_transposed(W, Wt)
+            for block in range((B + BLOCK - 1) // BLOCK):
+                first = block * BLOCK
+                count = ti.min(BLOCK, B - first)
+                if B >= FEW:
+                    affine_block(x, Wt, m, first, count, z)
+                    pull_back_tanh(b, grad_y, first, count, z)
+                    pack(x, first, count, xp)
+                    grad_W_block(z, xp, m, count, edge, grad_W)
+                else:
+                    affine_rows(x, W, first, count, z)
+                    pull_back_tanh(b, grad_y, first, count, z)
+                    grad_W_rows(z, x, first, count, grad_W)
+                add_grad_b(z, count, grad_b)
+
+    @ti.kernel
+    def vjp_x_W_b(
+        x: matrix,
+        W: matrix,
+        b: vector,
+        grad_y: matrix,
+        grad_x: matrix,
+        grad_W: matrix,
+        grad_b: vector,
+        Wt: panels,
+        Wp: panels,
+        xp: panels,
+        z: matrix,
+        edge: matrix,
+    ):
+        ti.loop_config(serialize=True)
+        for _ in range(1):
+            B, m = x.shape[0], W.shape[0]
+            if B >= FEW:
+                pack_transposed(W, Wt)
+                pack(W, 0, m, Wp)
+            for block in range((B + BLOCK - 1) // BLOCK):
+                first = block * BLOCK
+                count = ti.min(BLOCK, B - first)
+                if B >= FEW:
+                    affine_block(x, Wt, m, first, count, z)
+                    pull_back_tanh(b, grad_y, first, count, z)
+                    grad_x_block(z, Wp, m, first, count, edge, grad_x)
+                    pack(x, first, count, xp)
+                    grad_W_block(z, xp, m, count, edge, grad_W)
+                else:
+                    affine_rows(x, W, first, count, z)
+                    pull_back_tanh(b, grad_y, first, count, z)
+                    grad_x_rows(z, W, first, count, grad_x)
+                    grad_W_rows(z, x, first, count, grad_W)
+                add_grad_b(z, count, grad_b)
+
+    m_panels = f"(m + {columns - 1}) // {columns}"
+    n_panels = f"(n + {columns - 1}) // {columns}"
+    return written(
+        forward,
+        {"x": vjp_x, "W b": vjp_W_b, "x W b": vjp_x_W_b},
+        scratch={
+            "Wt": (m_panels, "n", columns),
+            "Wp": (n_panels, "m", columns),
+            "xp": (n_panels, BLOCK, columns),
+            "z": (BLOCK, f"{m_panels} * {columns}"),
+            "edge": (ROWS, columns),
+        },
+        block_rows=512,
+    )

@@ -1,0 +1,216 @@
+"""Lanes: IR functions that turn a block of samples so that the batch lies along the vector lanes, and back.
+
+A block is `rows` samples of `size` elements, row-major as the caller has it. In lanes it is [size][STRIDE]: element k
+of sample i at k * STRIDE + i, so that a loop over the samples loads and stores whole vectors. Rows beyond `rows`, up to a
+whole vector, repeat the last sample; what is computed for them is the same bits, and is written back to its place.
+
+Groups of as many columns as fit 128 bits are transposed in registers: 128-bit pieces of the rows are laid side by side
+and interleaved within each 128-bit lane, which every CPU level has one-instruction shuffles for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+
+def definitions(kind: str, vector: int, stride: int) -> str:
+    """`@to_lanes` and `@from_lanes` (source, target, size, rows), and `@zero_lanes` (target, size, rows).
+
+    Args:
+        kind: the element type, "float" or "double".
+        vector: elements in a vector, a power of two; `rows` is rounded up to a multiple of it.
+        stride: elements between neighbouring columns in lanes.
+    """
+    group = {"float": 4, "double": 2}[kind]
+    writer = _Writer(kind, vector, stride, group)
+    return "\n".join([writer.function("to_lanes"), writer.function("from_lanes"), writer.zero()])
+
+
+class _Writer:
+    def __init__(self, kind: str, vector: int, stride: int, group: int) -> None:
+        self.kind, self.vector, self.stride, self.group = kind, vector, stride, group
+        self.lines: list[str] = []
+        self.count = 0
+
+    def add(self, instruction: str) -> str:
+        name = f"%v{self.count}"
+        self.count += 1
+        self.lines.append(f"  {name} = {instruction}")
+        return name
+
+    def do(self, instruction: str) -> None:
+        self.lines.append("  " + instruction)
+
+    def function(self, name: str) -> str:
+        """Loops over tiles of `vector` rows, whole ones first, then one whose row indices are held at the last row."""
+        self.lines = []
+        tile = {"to_lanes": self._tile_in, "from_lanes": self._tile_out}[name]
+        kind, vector = self.kind, self.vector
+        self.do(f"%whole = and i64 %rows, {-vector}")
+        self.do("%last = sub nsw i64 %rows, 1")
+        self.do("%some = icmp sgt i64 %whole, 0")
+        self.do("br i1 %some, label %tile, label %rest")
+        self.lines.append("tile:")
+        self.do("%i = phi i64 [ 0, %entry ], [ %i.next, %tile.end ]")
+        self._columns("tile", "%i", [self.add(f"add nsw i64 %i, {row}") for row in range(vector)], tile)
+        self.do(f"%i.next = add nsw i64 %i, {vector}")
+        self.do("%i.more = icmp slt i64 %i.next, %whole")
+        self.do("br i1 %i.more, label %tile, label %rest")
+        self.lines.append("rest:")
+        self.do("%partial = icmp slt i64 %whole, %rows")
+        self.do("br i1 %partial, label %edge, label %done")
+        self.lines.append("edge:")
+        rows = []
+        for row in range(vector):
+            index = self.add(f"add nsw i64 %whole, {row}")
+            inside = self.add(f"icmp slt i64 {index}, %last")
+            rows.append(self.add(f"select i1 {inside}, i64 {index}, i64 %last"))
+        self._columns("edge", "%whole", rows, tile)
+        self.do("br label %done")
+        self.lines += ["done:", "  ret void"]
+        head = (
+            f"define internal void @{name}({kind}* noalias %source, {kind}* noalias %target, i64 %size, i64 %rows)"
+            " alwaysinline {"
+        )
+        return "\n".join([head, "entry:", *self.lines, "}"])
+
+    def _columns(self, label: str, first: str, rows: list[str], tile: Callable[..., None]) -> None:
+        """All columns of one tile: groups of `group`, then the rest one by one. Ends in the block LABEL.end."""
+        bases = [self.add(f"mul nsw i64 {row}, %size") for row in rows]
+        for part, width, start, limit in (
+            ("group", self.group, "0", f"%{label}.whole"),
+            ("single", 1, f"%{label}.whole", "%size"),
+        ):
+            if part == "group":
+                self.do(f"%{label}.whole = and i64 %size, {-self.group}")
+            loop, end = f"{label}.{part}", f"{label}.end" if part == "single" else f"{label}.singles"
+            origin = f"{label}.from.{part}"
+            self.do(f"br label %{origin}")
+            self.lines.append(f"{origin}:")
+            self.do(f"%{loop}.some = icmp slt i64 {start}, {limit}")
+            self.do(f"br i1 %{loop}.some, label %{loop}, label %{end}")
+            self.lines.append(f"{loop}:")
+            self.do(f"%{loop}.k = phi i64 [ {start}, %{origin} ], [ %{loop}.next, %{loop} ]")
+            tile(f"%{loop}.k", first, bases, width)
+            self.do(f"%{loop}.next = add nsw i64 %{loop}.k, {width}")
+            self.do(f"%{loop}.more = icmp slt i64 %{loop}.next, {limit}")
+            self.do(f"br i1 %{loop}.more, label %{loop}, label %{end}")
+            self.lines.append(f"{end}:")
+
+    def _vector(self, width: int) -> str:
+        return f"<{width} x {self.kind}>"
+
+    def _piece(self, array: str, base: str, k: str, width: int) -> tuple[str, str]:
+        """(type, pointer) of `width` elements at column k of the row that starts at `base`."""
+        offset = self.add(f"add nsw i64 {base}, {k}")
+        pointer = self.add(f"getelementptr {self.kind}, {self.kind}* {array}, i64 {offset}")
+        if width == 1:
+            return self.kind, pointer
+        kind = self._vector(width)
+        return kind, self.add(f"bitcast {self.kind}* {pointer} to {kind}*")
+
+    def _column(self, array: str, k: str, index: int, first: str) -> tuple[str, str]:
+        """(type, pointer) of a vector of rows from `first` on, of column k + index, in lanes."""
+        column = self.add(f"add nsw i64 {k}, {index}")
+        offset = self.add(f"add nsw i64 {self.add(f'mul nsw i64 {column}, {self.stride}')}, {first}")
+        pointer = self.add(f"getelementptr {self.kind}, {self.kind}* {array}, i64 {offset}")
+        kind = self._vector(self.vector)
+        return kind, self.add(f"bitcast {self.kind}* {pointer} to {kind}*")
+
+    def _tile_in(self, k: str, first: str, bases: list[str], width: int) -> None:
+        pieces = []
+        for base in bases:
+            kind, pointer = self._piece("%source", base, k, width)
+            pieces.append(self.add(f"load {kind}, {kind}* {pointer}, align {self._align()}"))
+        if width == 1:
+            columns = [self._gather(pieces)]
+        else:
+            columns = self._interleave([self._concatenate(pieces[i::width], width) for i in range(width)])
+        for index, column in enumerate(columns):
+            kind, pointer = self._column("%target", k, index, first)
+            self.do(f"store {kind} {column}, {kind}* {pointer}, align {self._align()}")
+
+    def _tile_out(self, k: str, first: str, bases: list[str], width: int) -> None:
+        columns = []
+        for index in range(width):
+            kind, pointer = self._column("%source", k, index, first)
+            columns.append(self.add(f"load {kind}, {kind}* {pointer}, align {self._align()}"))
+        pieces = self._interleave(columns) if width > 1 else columns
+        for row, base in enumerate(bases):
+            kind, pointer = self._piece("%target", base, k, width)
+            if width == 1:
+                value = self.add(f"extractelement {self._vector(self.vector)} {pieces[0]}, i32 {row}")
+            else:
+                lane, member = divmod(row, width)
+                value = self._shuffle(pieces[member], pieces[member], range(lane * width, (lane + 1) * width))
+            self.do(f"store {kind} {value}, {kind}* {pointer}, align {self._align()}")
+
+    def _align(self) -> int:
+        return {"float": 4, "double": 8}[self.kind]
+
+    def _shuffle(self, a: str, b: str, mask: range | list[int], width: int | None = None) -> str:
+        kind = self._vector(width or self.vector)
+        indices = ", ".join(f"i32 {index}" for index in mask)
+        return self.add(f"shufflevector {kind} {a}, {kind} {b}, <{len(mask)} x i32> <{indices}>")
+
+    def _gather(self, scalars: list[str]) -> str:
+        value = "undef"
+        for index, scalar in enumerate(scalars):
+            value = self.add(f"insertelement {self._vector(self.vector)} {value}, {self.kind} {scalar}, i32 {index}")
+        return value
+
+    def _concatenate(self, pieces: list[str], width: int) -> str:
+        while len(pieces) > 1:
+            pieces = [
+                self._shuffle(a, b, range(2 * width), width) for a, b in zip(pieces[::2], pieces[1::2], strict=True)
+            ]
+            width *= 2
+        return pieces[0]
+
+    def _interleave(self, rows: list[str]) -> list[str]:
+        """Transpose `group` x `group` elements within each 128-bit lane; its own inverse."""
+        if self.group == 2:
+            return [self._mix(*rows, [0], [0]), self._mix(*rows, [1], [1])]
+        a, b, c, d = rows
+        low, high = self._mix(a, b, [0, 1], [0, 1], 1), self._mix(c, d, [0, 1], [0, 1], 1)
+        first = [self._mix(low, high, [0, 1], [0, 1]), self._mix(low, high, [2, 3], [2, 3])]
+        low, high = self._mix(a, b, [2, 3], [2, 3], 1), self._mix(c, d, [2, 3], [2, 3], 1)
+        return [*first, self._mix(low, high, [0, 1], [0, 1]), self._mix(low, high, [2, 3], [2, 3])]
+
+    def _mix(self, a: str, b: str, from_a: list[int], from_b: list[int], run: int = 0) -> str:
+        """In each 128-bit lane the elements `from_a` of a and `from_b` of b, in alternating runs (0: one of each)."""
+        run = run or len(from_a)
+        mask = []
+        for lane in range(0, self.vector, self.group):
+            for start in range(0, len(from_a), run):
+                mask += [lane + i for i in from_a[start : start + run]]
+                mask += [self.vector + lane + i for i in from_b[start : start + run]]
+        return self._shuffle(a, b, mask)
+
+    def zero(self) -> str:
+        self.lines = []
+        kind = self._vector(self.vector)
+        self.do("%some = icmp sgt i64 %size, 0")
+        self.do("%any = icmp sgt i64 %rows, 0")
+        self.do("%both = and i1 %some, %any")
+        self.do("br i1 %both, label %column, label %done")
+        self.lines.append("column:")
+        self.do("%k = phi i64 [ 0, %entry ], [ %k.next, %column.end ]")
+        self.do(f"%start = mul nsw i64 %k, {self.stride}")
+        self.do("br label %row")
+        self.lines.append("row:")
+        self.do("%i = phi i64 [ 0, %column ], [ %i.next, %row ]")
+        offset = self.add("add nsw i64 %start, %i")
+        pointer = self.add(f"getelementptr {self.kind}, {self.kind}* %target, i64 {offset}")
+        vector = self.add(f"bitcast {self.kind}* {pointer} to {kind}*")
+        self.do(f"store {kind} zeroinitializer, {kind}* {vector}, align {self._align()}")
+        self.do(f"%i.next = add nsw i64 %i, {self.vector}")
+        self.do("%i.more = icmp slt i64 %i.next, %rows")
+        self.do("br i1 %i.more, label %row, label %column.end")
+        self.lines.append("column.end:")
+        self.do("%k.next = add nsw i64 %k, 1")
+        self.do("%k.more = icmp slt i64 %k.next, %size")
+        self.do("br i1 %k.more, label %column, label %done")
+        self.lines += ["done:", "  ret void"]
+        head = f"define internal void @zero_lanes({self.kind}* noalias %target, i64 %size, i64 %rows) alwaysinline {{"
+        return "\n".join([head, "entry:", *self.lines, "}"])

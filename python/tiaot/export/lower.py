@@ -1,0 +1,94 @@
+"""Lower: an entry's LLVM IR -> an object file for one CPU level. The only file that runs LLVM."""
+
+from __future__ import annotations
+
+import functools
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import llvmlite.binding as llvm
+
+from .declare import LEVELS
+from .entry import Entry
+from .ir import LoweringError
+from .signature import Signature
+from .trace import Trace
+
+TRIPLE = "x86_64-unknown-linux-gnu"
+DATA_LAYOUT = "e-m:e-p270:32:32-p271:32:32-p272:64:64-i64:64-f80:128-n8:16:32:64-S128"
+
+# At x86-64-v4 LLVM 15 vectorises strided loads as gathers, several times slower than what it does at x86-64-v3. The
+# code is planned for v3 and then generated for v4: twice the registers, memory operands that broadcast, masks.
+_PLANNED_AS = {"x86-64-v4": "x86-64-v3"}
+
+
+@dataclass(frozen=True)
+class LoweredEntry:
+    """One entry at one CPU level. `symbol` is the entry's name without the level."""
+
+    symbol: str
+    level: str
+    function: str
+    workspace: str | None  # the name of its workspace function
+    block_rows: int
+    code_bytes: int
+    object: bytes
+
+
+def lower(signature: Signature, trace: Trace, primal: Trace) -> LoweredEntry:
+    """Lower one traced entry; `primal` is the forward trace of the same variant.
+
+    Raises:
+        LoweringError: when the kernel uses something that cannot be lowered.
+    """
+    level = trace.variant.level
+    function = f"{trace.symbol}_{level.rpartition('-')[2]}"
+    entry = Entry(signature, trace, primal)
+    text = entry.text(function)
+    workspace = None
+    if entry.needs_workspace:
+        workspace = function + "_workspace"
+        text += "\n" + entry.workspace_function(workspace)
+    image = compile_text(text, level)
+    return LoweredEntry(trace.symbol, level, function, workspace, entry.block_rows, code_size(image), image)
+
+
+@functools.cache
+def _initialize() -> None:
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    llvm.initialize_native_asmparser()
+
+
+def target_machine(level: str) -> Any:
+    """LLVM's code generator for a CPU level, whatever the CPU of this machine."""
+    _initialize()
+    target = llvm.Target.from_triple(TRIPLE)
+    return target.create_target_machine(cpu=level, features="", opt=3, reloc="pic", codemodel="small")
+
+
+def compile_text(text: str, level: str = LEVELS[0]) -> bytes:
+    """Optimise IR text and emit an object file.
+
+    Raises:
+        LoweringError: when LLVM does not take the text.
+    """
+    machine, planner = target_machine(level), target_machine(_PLANNED_AS.get(level, level))
+    source = f'target datalayout = "{DATA_LAYOUT}"\ntarget triple = "{TRIPLE}"\n{text}\n'
+    try:
+        module = llvm.parse_assembly(source)
+        module.verify()
+    except RuntimeError as error:
+        raise LoweringError(f"LLVM refused the lowered code: {error}") from error
+    options = llvm.create_pipeline_tuning_options(3)
+    options.loop_vectorization = options.slp_vectorization = options.loop_interleaving = options.loop_unrolling = True
+    builder = llvm.create_pass_builder(planner, options)
+    builder.getModulePassManager().run(module, builder)
+    return machine.emit_object(module)
+
+
+def code_size(image: bytes) -> int:
+    """Bytes of code and constants in an object file."""
+    sections = llvm.ObjectFileRef.from_data(image).sections()
+    return sum(section.size() for section in sections if re.match(rb"\.(text|rodata)", section.name() or b""))

@@ -1,0 +1,250 @@
+"""Plain C functions: one for each entry and element type, for programs that have no runtime of ours. IR and a header.
+
+Such a function picks the variant by its sizes and the code by this CPU's level, and runs on the calling thread.
+"""
+
+from __future__ import annotations
+
+from .declare import LEVELS, Family
+from .signature import Argument
+from .tables import CODE_TYPE, WORKSPACE_TYPE, VariantEntries, function_pointer
+
+_C_TYPES = {"float32": "float", "float64": "double"}
+_IR_TYPES = {"float32": "float", "float64": "double"}
+
+# EAX, EBX, ECX, EDX of CPUID: what the x86-64 psABI lists for each level, as (leaf, register, bits). Each level has all
+# of those before it too. Register state that the OS does not save (XGETBV) rules a level out.
+_FEATURES = {
+    "x86-64-v2": [
+        (1, "ecx", (0, 9, 13, 19, 20, 23)),  # SSE3 SSSE3 CMPXCHG16B SSE4.1 SSE4.2 POPCNT
+        (0x80000001, "ecx", (0,)),  # LAHF-SAHF
+    ],
+    "x86-64-v3": [
+        (1, "ecx", (12, 22, 27, 28, 29)),  # FMA MOVBE OSXSAVE AVX F16C
+        (7, "ebx", (3, 5, 8)),  # BMI1 AVX2 BMI2
+        (0x80000001, "ecx", (5,)),  # LZCNT
+    ],
+    "x86-64-v4": [(7, "ebx", (16, 17, 28, 30, 31))],  # AVX512 F DQ CD BW VL
+}
+_STATE = {"x86-64-v2": 0, "x86-64-v3": 0x6, "x86-64-v4": 0xE6}
+
+_DETECT = """
+@tiaot_plain_level = internal global i32 0
+define internal i32 @tiaot_detect_level() noinline {
+  %basic = call { i32, i32, i32, i32 } asm "cpuid", "={ax},={bx},={cx},={dx},{ax},{cx}"(i32 0, i32 0)
+  %extended = call { i32, i32, i32, i32 } asm "cpuid", "={ax},={bx},={cx},={dx},{ax},{cx}"(i32 -2147483648, i32 0)
+  %highest = extractvalue { i32, i32, i32, i32 } %basic, 0
+  %highest.e = extractvalue { i32, i32, i32, i32 } %extended, 0
+  %r1 = call { i32, i32, i32, i32 } asm "cpuid", "={ax},={bx},={cx},={dx},{ax},{cx}"(i32 1, i32 0)
+  %l1.ecx = extractvalue { i32, i32, i32, i32 } %r1, 2
+  %r7 = call { i32, i32, i32, i32 } asm "cpuid", "={ax},={bx},={cx},={dx},{ax},{cx}"(i32 7, i32 0)
+  %r7.ebx = extractvalue { i32, i32, i32, i32 } %r7, 1
+  %has7 = icmp uge i32 %highest, 7
+  %l7.ebx = select i1 %has7, i32 %r7.ebx, i32 0
+  %re = call { i32, i32, i32, i32 } asm "cpuid", "={ax},={bx},={cx},={dx},{ax},{cx}"(i32 -2147483647, i32 0)
+  %re.ecx = extractvalue { i32, i32, i32, i32 } %re, 2
+  %hase = icmp ugt i32 %highest.e, -2147483648
+  %l2147483649.ecx = select i1 %hase, i32 %re.ecx, i32 0
+  %osxsave = and i32 %l1.ecx, 134217728
+  %saves = icmp ne i32 %osxsave, 0
+  br i1 %saves, label %read, label %decide
+read:
+  %xcr = call { i32, i32 } asm "xgetbv", "={ax},={dx},{cx}"(i32 0)
+  %xcr0 = extractvalue { i32, i32 } %xcr, 0
+  br label %decide
+decide:
+  %state = phi i32 [ 0, %0 ], [ %xcr0, %read ]
+"""
+
+
+def plain_functions(kernels: list[tuple[Family, list[VariantEntries]]]) -> str:
+    """IR text of the plain functions of all kernels."""
+    lines = [_DETECT.strip(), *_decide(), "declare i8* @aligned_alloc(i64, i64)", "declare void @free(i8*)"]
+    functions, codes, workspaces = [], set(), set()
+    for family, variants in kernels:
+        for dtype in family.dtypes:
+            chosen = [variant for variant in variants if variant.dtype == dtype]
+            for place, (wrt, _) in enumerate(chosen[0].entries):
+                functions.append(_function(family, dtype, wrt, chosen, place))
+        for variant in variants:
+            for _, lowered in variant.entries:
+                codes |= {entry.function for entry in lowered}
+                workspaces |= {lowered[0].workspace} - {None}
+    lines += [f"declare hidden void @{name}(i64, i64*, i8**, i8*)" for name in sorted(codes)]
+    lines += [f"declare hidden i64 @{name}(i64, i64*)" for name in sorted(workspaces)]
+    return "\n".join([*lines, *functions])
+
+
+def _decide() -> list[str]:
+    """The level's number, 1 for the lowest; -1 where there is not even that."""
+    lines, level = [], "-1"
+    passed = "true"
+    for number, name in enumerate(LEVELS, start=1):
+        for place, (leaf, register, bits) in enumerate(_FEATURES[name]):
+            mask = sum(1 << bit for bit in bits)
+            lines.append(f"  %m{number}{place} = and i32 %l{leaf}.{register}, {mask}")
+            lines.append(f"  %h{number}{place} = icmp eq i32 %m{number}{place}, {mask}")
+            lines.append(f"  %p{number}{place} = and i1 {passed}, %h{number}{place}")
+            passed = f"%p{number}{place}"
+        lines.append(f"  %s{number} = and i32 %state, {_STATE[name]}")
+        lines.append(f"  %t{number} = icmp eq i32 %s{number}, {_STATE[name]}")
+        lines.append(f"  %q{number} = and i1 {passed}, %t{number}")
+        passed = f"%q{number}"
+        lines.append(f"  %level{number} = select i1 {passed}, i32 {number}, i32 {level}")
+        level = f"%level{number}"
+    store = f"  store atomic i32 {level}, i32* @tiaot_plain_level monotonic, align 4"
+    return [*lines, store, f"  ret i32 {level}", "}"]
+
+
+def plain_name(family: Family, wrt: tuple[str, ...], dtype: str) -> str:
+    return f"{family.name}_{'vjp_' + '_'.join(wrt) if wrt else 'forward'}_{dtype}"
+
+
+def _arrays(family: Family, wrt: tuple[str, ...]) -> list[tuple[str, bool, Argument]]:
+    """(parameter name, whether it is written, argument), in the order of module.h's `arrays`."""
+    signature = family.signature
+    arrays = [(argument.name, False, argument) for argument in signature.inputs]
+    if not wrt:
+        return arrays + [(argument.name, True, argument) for argument in signature.outputs]
+    arrays += [(f"cotangent_{argument.name}", False, argument) for argument in signature.outputs]
+    return arrays + [(f"grad_{argument.name}", True, argument) for argument in signature.inputs if argument.name in wrt]
+
+
+def _function(family: Family, dtype: str, wrt: tuple[str, ...], variants: list[VariantEntries], place: int) -> str:
+    signature = family.signature
+    name = plain_name(family, wrt, dtype)
+    kind = _IR_TYPES[dtype]
+    arrays = _arrays(family, wrt)
+    entries = [variant.entries[place][1] for variant in variants]
+    table = [function_pointer(CODE_TYPE, entry.function) for lowered in entries for entry in lowered]
+    sizes = [
+        function_pointer(WORKSPACE_TYPE, lowered[0].workspace) if lowered[0].workspace else "i8* null"
+        for lowered in entries
+    ]
+    formals = [f"i64 %d{i}" for i in range(len(signature.dims))] + [f"{kind}* %a{i}" for i in range(len(arrays))]
+    count, rank = len(arrays), len(signature.dims)
+    lines = [
+        f"@{name}.code = internal constant [{len(table)} x i8*] [{', '.join(table)}]",
+        f"@{name}.size = internal constant [{len(sizes)} x i8*] [{', '.join(sizes)}]",
+        f"define i32 @{name}({', '.join(formals)}) {{",
+        f"  %dims = alloca [{rank} x i64]",
+        f"  %arrays = alloca [{count} x i8*]",
+    ]
+    for i in range(rank):
+        lines.append(f"  %pd{i} = getelementptr [{rank} x i64], [{rank} x i64]* %dims, i64 0, i64 {i}")
+        lines.append(f"  store i64 %d{i}, i64* %pd{i}")
+    for i in range(count):
+        lines.append(f"  %pa{i} = getelementptr [{count} x i8*], [{count} x i8*]* %arrays, i64 0, i64 {i}")
+        lines.append(f"  %ra{i} = bitcast {kind}* %a{i} to i8*")
+        lines.append(f"  store i8* %ra{i}, i8** %pa{i}")
+    choice = "-1"
+    for index in reversed(range(len(variants))):
+        fits = "true"
+        for axis, dim in enumerate(signature.dims):
+            if dim in variants[index].sizes:
+                lines.append(f"  %f{index}.{axis} = icmp eq i64 %d{axis}, {variants[index].sizes[dim]}")
+                lines.append(f"  %g{index}.{axis} = and i1 {fits}, %f{index}.{axis}")
+                fits = f"%g{index}.{axis}"
+        lines.append(f"  %c{index} = select i1 {fits}, i64 {index}, i64 {choice}")
+        choice = f"%c{index}"
+    rows = f"%d{signature.dims.index(signature.batch)}" if signature.batch else "1"
+    lines += f"""
+  %known = load atomic i32, i32* @tiaot_plain_level monotonic, align 4
+  %first = icmp eq i32 %known, 0
+  br i1 %first, label %detect, label %choose
+detect:
+  %detected = call i32 @tiaot_detect_level()
+  br label %choose
+choose:
+  %level = phi i32 [ %known, %0 ], [ %detected, %detect ]
+  %able = icmp sgt i32 %level, 0
+  br i1 %able, label %match, label %unable
+unable:
+  ret i32 2
+match:
+  %fitting = icmp sge i64 {choice}, 0
+  br i1 %fitting, label %run, label %unfit
+unfit:
+  ret i32 3
+run:
+  %wide = sext i32 %level to i64
+  %base = mul i64 {choice}, {len(LEVELS)}
+  %above = add i64 %base, %wide
+  %index = sub i64 %above, 1
+  %pc = getelementptr [{len(table)} x i8*], [{len(table)} x i8*]* @{name}.code, i64 0, i64 %index
+  %rc = load i8*, i8** %pc
+  %code = bitcast i8* %rc to {CODE_TYPE}*
+  %pdims = getelementptr [{rank} x i64], [{rank} x i64]* %dims, i64 0, i64 0
+  %parrays = getelementptr [{count} x i8*], [{count} x i8*]* %arrays, i64 0, i64 0
+  %ps = getelementptr [{len(sizes)} x i8*], [{len(sizes)} x i8*]* @{name}.size, i64 0, i64 {choice}
+  %rs = load i8*, i8** %ps
+  %none = icmp eq i8* %rs, null
+  br i1 %none, label %bare, label %measure
+bare:
+  call void %code(i64 {rows}, i64* %pdims, i8** %parrays, i8* null)
+  ret i32 0
+measure:
+  %measurer = bitcast i8* %rs to {WORKSPACE_TYPE}*
+  %bytes = call i64 %measurer(i64 {rows}, i64* %pdims)
+  %workspace = call i8* @aligned_alloc(i64 64, i64 %bytes)
+  %lacking = icmp eq i8* %workspace, null
+  br i1 %lacking, label %fail, label %work
+fail:
+  ret i32 1
+work:
+  call void %code(i64 {rows}, i64* %pdims, i8** %parrays, i8* %workspace)
+  call void @free(i8* %workspace)
+  ret i32 0
+}}""".splitlines()
+    return "\n".join(lines)
+
+
+def header(module: str, kernels: list[tuple[Family, list[VariantEntries]]]) -> str:
+    """The C header of the plain functions."""
+    guard = f"TIAOT_{module.upper()}_H"
+    parts = [
+        f"/* {module}.h: the entries of {module}.so as plain C functions, for programs that link or dlopen the module",
+        " * without tiaot's runtime. Made by tiaot's exporter.",
+        " *",
+        " * Arrays are dense, row-major and aligned to their element; sizes are numbers of elements, none is negative.",
+        " * A function overwrites every element of its last, non-const arrays, which overlap no other array, and writes",
+        " * to nothing else. It runs on the calling thread and is thread-safe. The gradient of an array without the",
+        " * batch dimension is the sum over the batch. Returns 0; or 1 when there is no memory for its workspace, 2 when",
+        " * this CPU is below x86-64-v2, 3 when no variant was compiled for these sizes: then nothing was written. */",
+        f"#ifndef {guard}",
+        f"#define {guard}",
+        "",
+        "#include <stdint.h>",
+        "",
+        "#ifdef __cplusplus",
+        'extern "C" {',
+        "#endif",
+    ]
+    for family, variants in kernels:
+        doc = f" {family.doc.splitlines()[0]}" if family.doc else ""
+        batch = f"; batch dimension {family.signature.batch}" if family.signature.batch else ""
+        parts += ["", f"/* {family.name}:{doc}", f" * {family.signature.text}{batch} */"]
+        for dtype in family.dtypes:
+            for wrt, _ in next(variant for variant in variants if variant.dtype == dtype).entries:
+                parts += ["", _prototype(family, wrt, dtype)]
+    parts += ["", "#ifdef __cplusplus", "}", "#endif", "", f"#endif /* {guard} */", ""]
+    return "\n".join(parts)
+
+
+def _prototype(family: Family, wrt: tuple[str, ...], dtype: str) -> str:
+    sizes = [f"int64_t {dim}" for dim in family.signature.dims]
+    arrays = []
+    shapes = []
+    for name, written, argument in _arrays(family, wrt):
+        arrays.append(f"{'' if written else 'const '}{_C_TYPES[dtype]} *{name}")
+        shapes.append(f"{name} ({', '.join(argument.dims)})")
+    lines = [f"/* {', '.join(shapes)} */"]
+    line = f"int {plain_name(family, wrt, dtype)}("
+    indent = " " * len(line)
+    for index, formal in enumerate([*sizes, *arrays]):
+        piece = formal + (", " if index + 1 < len(sizes) + len(arrays) else ");")
+        if len(line) + len(piece.rstrip()) > 120:
+            lines.append(line.rstrip())
+            line = indent
+        line += piece
+    return "\n".join([*lines, line])

@@ -1,0 +1,107 @@
+"""The signature of a kernel: its arguments, their symbolic shapes, the batch dimension. Knows no Taichi."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+DTYPES = {"float32": 0x0220, "float64": 0x0240}  # name: its code in module.h
+ITEM_SIZES = {"float32": 4, "float64": 8}
+
+_NAME = r"[A-Za-z_][A-Za-z0-9_]*"
+_ARGUMENT = re.compile(rf"\s*({_NAME})\s*\[([^\[\]]*)\]\s*")
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One array of a signature: its name, the names of its dimensions, and whether the batch is the first of them."""
+
+    name: str
+    dims: tuple[str, ...]
+    batched: bool
+
+    @property
+    def sample_dims(self) -> tuple[str, ...]:
+        """The dimensions of what one sample sees: all but the batch."""
+        return self.dims[1:] if self.batched else self.dims
+
+
+@dataclass(frozen=True)
+class Signature:
+    """A parsed signature. `dims` holds every dimension once, in order of appearance."""
+
+    text: str
+    inputs: tuple[Argument, ...]
+    outputs: tuple[Argument, ...]
+    dims: tuple[str, ...]
+    batch: str | None
+
+    @property
+    def arguments(self) -> tuple[Argument, ...]:
+        return self.inputs + self.outputs
+
+    def argument(self, name: str) -> Argument:
+        """The argument of that name; KeyError when there is none."""
+        for argument in self.arguments:
+            if argument.name == name:
+                return argument
+        raise KeyError(name)
+
+    def wrt_mask(self, names: tuple[str, ...]) -> int:
+        """The set of inputs as bits, input i in bit i, as the descriptor holds it."""
+        return sum(1 << i for i, argument in enumerate(self.inputs) if argument.name in names)
+
+
+def parse_signature(text: str, batch: str | None = None) -> Signature:
+    """Parse `"x[B, n], W[m, n], b[m] -> y[B, m]"`.
+
+    Args:
+        text: arguments as `name[dim, ...]`, inputs before the arrow, outputs behind it.
+        batch: the name of the batch dimension. Arguments that have it first are batched, the others are shared. None
+            for a kernel that runs whole.
+
+    Raises:
+        ValueError: when the text is not of this form, a name appears twice, an output's dimension is in no input, the
+            batch dimension stands anywhere but first, or a kernel with a batch has an output without it.
+    """
+    if text.count("->") != 1:
+        raise ValueError(f"signature {text!r}: expected 'inputs -> outputs' with one '->'")
+    sides = [_parse_side(side, text, batch) for side in text.split("->")]
+    inputs, outputs = sides
+    names = [argument.name for argument in (*inputs, *outputs)]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"signature {text!r}: argument {name!r} appears twice")
+    dims = tuple(dict.fromkeys(dim for argument in inputs for dim in argument.dims))
+    for argument in outputs:
+        for dim in argument.dims:
+            if dim not in dims:
+                raise ValueError(f"signature {text!r}: dimension {dim!r} of output {argument.name!r} is in no input")
+        if batch is not None and not argument.batched:
+            raise ValueError(f"signature {text!r}: output {argument.name!r} lacks the batch dimension {batch!r}")
+    if batch is not None and batch not in dims:
+        raise ValueError(f"signature {text!r}: no input has the batch dimension {batch!r}")
+    return Signature(text, inputs, outputs, dims, batch)
+
+
+def _parse_side(side: str, text: str, batch: str | None) -> tuple[Argument, ...]:
+    arguments = []
+    position = 0
+    while True:
+        match = _ARGUMENT.match(side, position)
+        if not match:
+            raise ValueError(f"signature {text!r}: expected name[dim, ...] at {side[position:].strip()!r}")
+        name, inside = match.groups()
+        dims = tuple(dim.strip() for dim in inside.split(",")) if inside.strip() else ()
+        for dim in dims:
+            if not re.fullmatch(_NAME, dim):
+                raise ValueError(f"signature {text!r}: argument {name!r}: {dim!r} is not the name of a dimension")
+        if batch in dims[1:]:
+            raise ValueError(f"signature {text!r}: argument {name!r}: the batch dimension {batch!r} must come first")
+        arguments.append(Argument(name, dims, bool(dims) and dims[0] == batch))
+        position = match.end()
+        if position == len(side):
+            return tuple(arguments)
+        if side[position] != ",":
+            raise ValueError(f"signature {text!r}: expected ',' at {side[position:].strip()!r}")
+        position += 1

@@ -1,0 +1,164 @@
+"""The descriptor of a module: module.h's tables as LLVM IR constants, which the loader relocates and nobody parses.
+
+The order and the width of every field here is that of runtime/include/tiaot/module.h; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .declare import LEVELS, Family
+from .lower import LoweredEntry
+from .signature import DTYPES, Argument
+
+ABI_VERSION = 1
+DESCRIPTOR_SYMBOL = "tiaot_module_descriptor"
+TARGET = "x86_64-linux"
+CODE_TYPE = "void (i64, i64*, i8**, i8*)"
+WORKSPACE_TYPE = "i64 (i64, i64*)"
+_BATCHED, _DIFFERENTIABLE = 1, 2
+_FORWARD, _VJP = 0, 1
+
+
+@dataclass(frozen=True)
+class Versions:
+    """What made a module."""
+
+    tiaot: str
+    taichi: str
+    llvm: str
+
+
+@dataclass(frozen=True)
+class VariantEntries:
+    """One variant of a kernel: for every entry, forward first, its lowered form at each level in ascending order."""
+
+    name: str
+    dtype: str
+    sizes: dict[str, int]
+    autodiff: bool
+    entries: list[tuple[tuple[str, ...], list[LoweredEntry]]]  # wrt, () for forward
+
+
+def descriptor(name: str, digest: str, versions: Versions, kernels: list[tuple[Family, list[VariantEntries]]]) -> str:
+    """IR text of the descriptor; `digest` is the module's hash."""
+    tables = _Tables()
+    for declaration in sorted(
+        {lowered.function for _, variants in kernels for v in variants for _, ls in v.entries for lowered in ls}
+    ):
+        tables.lines.append(f"declare hidden {_function_type(CODE_TYPE, declaration)}")
+    for declaration in sorted(
+        {ls[0].workspace for _, variants in kernels for v in variants for _, ls in v.entries if ls[0].workspace}
+    ):
+        tables.lines.append(f"declare hidden {_function_type(WORKSPACE_TYPE, declaration)}")
+    rows = [_kernel(tables, family, variants) for family, variants in kernels]
+    module = [
+        f"i32 {ABI_VERSION}",
+        "i32 72",  # sizeof(tiaot_module_desc)
+        *(tables.string(text) for text in (name, digest, TARGET, versions.tiaot, versions.taichi, versions.llvm)),
+        f"i32 {len(rows)}",
+        "i32 0",
+        tables.array(rows),
+    ]
+    tables.define(f"@{DESCRIPTOR_SYMBOL} = constant", module)
+    return "\n".join(tables.lines)
+
+
+def _function_type(kind: str, name: str) -> str:
+    result, _, parameters = kind.partition(" ")
+    return f"{result} @{name}{parameters}"
+
+
+def _kernel(tables: _Tables, family: Family, variants: list[VariantEntries]) -> list[str]:
+    signature = family.signature
+    dims = signature.dims
+    differentiable = {name for names in family.wrt for name in names}
+    return [
+        tables.string(family.name),
+        tables.string(signature.text),
+        tables.string(family.doc),
+        f"i32 {dims.index(signature.batch) if signature.batch else -1}",
+        f"i32 {len(dims)}",
+        tables.array([[tables.string(dim)] for dim in dims]),
+        f"i32 {len(signature.inputs)}",
+        f"i32 {len(signature.outputs)}",
+        tables.array([_argument(tables, argument, dims, differentiable) for argument in signature.arguments]),
+        f"i32 {len(variants)}",
+        "i32 0",
+        tables.array([_variant(tables, family, variant) for variant in variants]),
+    ]
+
+
+def _argument(tables: _Tables, argument: Argument, dims: Sequence[str], differentiable: set[str]) -> list[str]:
+    flags = _BATCHED * argument.batched + _DIFFERENTIABLE * (argument.name in differentiable)
+    axes = tables.array([[f"i32 {dims.index(dim)}"] for dim in argument.dims])
+    return [tables.string(argument.name), f"i32 {flags}", f"i32 {len(argument.dims)}", axes]
+
+
+def _variant(tables: _Tables, family: Family, variant: VariantEntries) -> list[str]:
+    signature = family.signature
+    return [
+        tables.string(variant.name),
+        tables.array([[f"i32 {DTYPES[variant.dtype]}"] for _ in signature.arguments]),
+        tables.array([[f"i64 {variant.sizes.get(dim, -1)}"] for dim in signature.dims]),
+        f"i32 {int(variant.autodiff)}",
+        f"i32 {len(variant.entries)}",
+        tables.array([_entry(tables, signature.wrt_mask(wrt), lowered) for wrt, lowered in variant.entries]),
+    ]
+
+
+def _entry(tables: _Tables, mask: int, lowered: list[LoweredEntry]) -> list[str]:
+    first = lowered[0]
+    assert [entry.level for entry in lowered] == list(LEVELS)
+    assert len({(entry.block_rows, bool(entry.workspace)) for entry in lowered}) == 1
+    return [
+        f"i32 {_VJP if mask else _FORWARD}",
+        f"i32 {mask}",
+        tables.string(first.symbol),
+        f"i64 {first.block_rows}",
+        function_pointer(WORKSPACE_TYPE, first.workspace) if first.workspace else "i8* null",
+        *(function_pointer(CODE_TYPE, entry.function) for entry in lowered),
+        *(f"i64 {entry.code_bytes}" for entry in lowered),
+    ]
+
+
+def function_pointer(kind: str, name: str) -> str:
+    """A function as a constant of type i8*."""
+    return f"i8* bitcast ({kind}* @{name} to i8*)"
+
+
+class _Tables:
+    """Constant arrays of structs; every pointer is an i8*."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self._strings: dict[str, str] = {}
+
+    def string(self, text: str) -> str:
+        if text not in self._strings:
+            data = text.encode() + b"\0"
+            escaped = re.sub(rb"[^ !#-\[\]-~]", lambda match: b"\\%02X" % match[0][0], data).decode()
+            name = f"@string.{len(self._strings)}"
+            kind = f"[{len(data)} x i8]"
+            self.lines.append(f'{name} = private constant {kind} c"{escaped}"')
+            self._strings[text] = f"i8* bitcast ({kind}* {name} to i8*)"
+        return self._strings[text]
+
+    def array(self, rows: list[list[str]]) -> str:
+        """A pointer to an array with one struct of fields, each `type value`, a row."""
+        if not rows:
+            return "i8* null"
+        name = f"@table.{len(self.lines)}"
+        row = _struct_type(rows[0])
+        values = ", ".join(f"{row} {{ {', '.join(fields)} }}" for fields in rows)
+        self.lines.append(f"{name} = private constant [{len(rows)} x {row}] [{values}]")
+        return f"i8* bitcast ([{len(rows)} x {row}]* {name} to i8*)"
+
+    def define(self, head: str, fields: list[str]) -> None:
+        self.lines.append(f"{head} {_struct_type(fields)} {{ {', '.join(fields)} }}")
+
+
+def _struct_type(fields: list[str]) -> str:
+    return f"{{ {', '.join(field.split(' ', 1)[0] for field in fields)} }}"

@@ -1,0 +1,127 @@
+/* tiaot/module.h: the layout of a module file: a shared library, one descriptor symbol, a trailer behind the ELF image.
+ * The exporter writes these tables and the runtime reads them; nobody else needs this header.
+ *
+ * Layout rules. Every struct is plain C with fields of 4 or 8 bytes at their natural alignment, so it is the same for
+ * every compiler of a 64-bit platform. A field is never removed or given another meaning under one ABI version; a
+ * change of any kind raises TIAOT_ABI_VERSION, and a runtime opens the modules of its own version only. All pointers
+ * point to constant data or code inside the module and are relocated by the OS loader. Strings are UTF-8, NUL-ended. */
+#ifndef TIAOT_MODULE_H
+#define TIAOT_MODULE_H
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define TIAOT_ABI_VERSION 1u
+#define TIAOT_DESCRIPTOR_SYMBOL "tiaot_module_descriptor"
+#define TIAOT_TRAILER_MAGIC "TIAOTMOD" /* 8 bytes, no NUL */
+#define TIAOT_MAX_ARRAYS 64            /* inputs + cotangents + results of one entry */
+#define TIAOT_MAX_DIMS 32              /* named dimensions of one kernel */
+
+/* CPU levels, in ascending order: the x86-64 psABI's microarchitecture levels. */
+enum { TIAOT_LEVEL_V2 = 0, TIAOT_LEVEL_V3 = 1, TIAOT_LEVEL_V4 = 2, TIAOT_LEVEL_COUNT = 3 };
+
+/* Element types: DLPack's type code in bits 8..15 (0 int, 1 uint, 2 float), the width in bits in bits 0..7. */
+enum {
+  TIAOT_INT32 = 0x0020,
+  TIAOT_INT64 = 0x0040,
+  TIAOT_UINT8 = 0x0108,
+  TIAOT_FLOAT16 = 0x0210,
+  TIAOT_FLOAT32 = 0x0220,
+  TIAOT_FLOAT64 = 0x0240
+};
+
+enum { TIAOT_ARGUMENT_BATCHED = 1u, TIAOT_ARGUMENT_DIFFERENTIABLE = 2u };
+
+/* What an entry computes. TIAOT_JACOBIAN is made by the runtime from TIAOT_VJP and never stands in a module. */
+enum { TIAOT_FORWARD = 0, TIAOT_VJP = 1, TIAOT_JACOBIAN = 2 };
+
+/* The lowered code of an entry: `rows` samples, one after another in memory.
+ *   rows       number of samples, >= 0; 1 for a kernel without a batch dimension
+ *   dims       the size of each of the kernel's dimensions; the batch dimension's own slot is not read
+ *   arrays     forward: inputs, outputs. vjp: inputs, cotangents of all outputs, then the gradients of the inputs in
+ *              the entry's `wrt`, each group in the order of the signature. Dense row-major, aligned to their element;
+ *              a batched array points to the first of the `rows` samples. No result overlaps another array.
+ *   workspace  as many bytes as the entry's `workspace` function says for these rows and dims, 64-byte aligned, with
+ *              any content; NULL where that is 0
+ * Every element of every result is overwritten; the gradient of a shared input is the sum over the `rows` samples (so
+ * zeros for none). Inputs and cotangents are only read. Works on the calling thread, allocates nothing, cannot fail. */
+typedef void (*tiaot_code)(int64_t rows, const int64_t *dims, void *const *arrays, void *workspace);
+
+/* Bytes of workspace that a call of the entry's code with these arguments needs; >= 0. */
+typedef int64_t (*tiaot_workspace_size)(int64_t rows, const int64_t *dims);
+
+typedef struct tiaot_entry_desc {
+  uint32_t kind;              /* TIAOT_FORWARD or TIAOT_VJP */
+  uint32_t wrt;               /* vjp: bit i set when the gradient of input i is computed; forward: 0 */
+  const char *symbol;         /* name of the entry, for people: "dense_tanh_float32_n8_m4_vjp_x" */
+  int64_t block_rows;         /* a batch is cut between threads at multiples of this number of samples; >= 1 */
+  tiaot_workspace_size workspace; /* NULL: none is needed */
+  tiaot_code code[TIAOT_LEVEL_COUNT];
+  int64_t code_bytes[TIAOT_LEVEL_COUNT]; /* machine code and constants of each, for people */
+} tiaot_entry_desc;
+
+/* One compiled form of a kernel: the element types and the dimensions that it was made for. */
+typedef struct tiaot_variant_desc {
+  const char *name;          /* "float32_n8_m4", "float32_dynamic" */
+  const uint32_t *dtypes;    /* TIAOT_FLOAT32... of each argument, inputs then outputs */
+  const int64_t *fixed;      /* per dimension: the size that it is compiled for, or -1 when any size is right */
+  uint32_t autodiff;         /* 1: Taichi's autodiff made its vjp; 0: a backward kernel written by the author */
+  uint32_t entry_count;
+  const tiaot_entry_desc *entries;
+} tiaot_variant_desc;
+
+typedef struct tiaot_argument_desc {
+  const char *name;
+  uint32_t flags;            /* TIAOT_ARGUMENT_* */
+  uint32_t rank;
+  const uint32_t *dims;      /* for each axis the index of its dimension */
+} tiaot_argument_desc;
+
+typedef struct tiaot_kernel_desc {
+  const char *name;
+  const char *signature;     /* as the author wrote it: "x[B, n], W[m, n], b[m] -> y[B, m]" */
+  const char *doc;           /* the kernel's docstring, "" when it has none */
+  int32_t batch_dim;         /* index of the batch dimension, -1 when the kernel has none */
+  uint32_t dim_count;
+  const char *const *dim_names;
+  uint32_t input_count;
+  uint32_t output_count;
+  const tiaot_argument_desc *arguments; /* inputs, then outputs */
+  uint32_t variant_count;
+  uint32_t reserved;
+  const tiaot_variant_desc *variants;   /* the more dimensions fixed the earlier: the first that fits is run */
+} tiaot_kernel_desc;
+
+typedef struct tiaot_module_desc {
+  uint32_t abi_version;      /* TIAOT_ABI_VERSION */
+  uint32_t struct_size;      /* sizeof(tiaot_module_desc) */
+  const char *name;          /* "dense_tanh" */
+  const char *hash;          /* SHA-256 of the objects that were linked, 64 lower-case hex digits */
+  const char *target;        /* "x86_64-linux" */
+  const char *tiaot_version; /* of the exporter */
+  const char *taichi_version;
+  const char *llvm_version;
+  uint32_t kernel_count;
+  uint32_t reserved;
+  const tiaot_kernel_desc *kernels;
+} tiaot_module_desc;
+
+/* The last 96 bytes of a module file. Read and checked before the file is given to the OS loader, which would map a
+ * truncated file and fault, and would run the constructors of a foreign one. Little-endian. */
+typedef struct tiaot_trailer {
+  char magic[8];             /* TIAOT_TRAILER_MAGIC */
+  uint32_t abi_version;
+  uint32_t crc32;            /* of the payload: CRC-32 as in zlib (polynomial 0xEDB88320, reflected, inverted) */
+  uint64_t payload_size;     /* bytes before the trailer */
+  char hash[64];             /* equals the descriptor's `hash`, without the NUL */
+  uint64_t reserved;
+} tiaot_trailer;
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* TIAOT_MODULE_H */

@@ -1,0 +1,141 @@
+/* tiaot/tiaot.h: open a module of kernels compiled ahead of time and call them. C99; the whole public face of the runtime.
+ *
+ * Conventions. A function that can fail returns a tiaot_status, 0 for success; tiaot_last_error() then tells what went
+ * wrong on this thread. On failure nothing was computed, no array was written and no out-parameter was set. Handles
+ * are thread-safe: any number of threads may use one at the same time. No pointer parameter may be NULL unless its
+ * comment says so. Arrays are DLPack's DLTensor, on the CPU, dense and row-major; the runtime reads the struct during the
+ * call only. No array is copied, converted or kept, but for tiaot_bind, which keeps data pointers. */
+#ifndef TIAOT_TIAOT_H
+#define TIAOT_TIAOT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "tiaot/dlpack.h"
+#include "tiaot/module.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define TIAOT_API __attribute__((visibility("default")))
+#else
+#define TIAOT_API
+#endif
+
+typedef enum tiaot_status {
+  TIAOT_OK = 0,
+  TIAOT_ERROR_TYPE = 1,        /* an array of another element type, or on another device */
+  TIAOT_ERROR_VALUE = 2,       /* a shape, stride, alignment, overlap, count, number or name that cannot be right */
+  TIAOT_ERROR_MODULE = 3,      /* a file that is no module, is damaged, or belongs to another version */
+  TIAOT_ERROR_UNSUPPORTED = 4, /* the module lacks the entry, or the machine the CPU level */
+  TIAOT_ERROR_MEMORY = 5,      /* no memory for workspace */
+  TIAOT_ERROR_INTERNAL = 6     /* a bug of tiaot's own */
+} tiaot_status;
+
+typedef struct tiaot_module tiaot_module;
+typedef struct tiaot_kernel tiaot_kernel;
+typedef struct tiaot_bound tiaot_bound;
+
+/* Runs task(context, index) once for each index in 0..count-1, on any threads and in any order, and returns when all
+ * have returned. `user` is passed through from the executor. */
+typedef struct tiaot_executor {
+  void (*parallel_for)(void *user, int64_t count, void (*task)(void *context, int64_t index), void *context);
+  void *user;
+} tiaot_executor;
+
+/* How to run a call. Zero-initialise it (or use TIAOT_OPTIONS_INIT), then set what you need. */
+typedef struct tiaot_options {
+  uint32_t struct_size;            /* sizeof(tiaot_options) */
+  int32_t num_threads;             /* at most this many threads, the calling one among them; 0: the process default */
+  const char *variant;             /* run this variant, by name; NULL: the first that fits the arrays */
+  const tiaot_executor *executor;  /* NULL: tiaot's own pool */
+} tiaot_options;
+
+#define TIAOT_OPTIONS_INIT {sizeof(tiaot_options), 0, NULL, NULL}
+
+/* The message of the last failed call on this thread; "" if there was none. Owned by the runtime, valid until the
+ * next failing call on this thread. */
+TIAOT_API const char *tiaot_last_error(void);
+
+TIAOT_API const char *tiaot_version(void);
+
+/* Opens a module file and checks it. *module is to be closed with tiaot_module_close. The CPU level is chosen here: the
+ * highest that this machine has, or the lower one that the environment variable TIAOT_CPU_LEVEL names (x86-64-v2,
+ * x86-64-v3 or x86-64-v4); naming one that the machine lacks is TIAOT_ERROR_UNSUPPORTED. */
+TIAOT_API tiaot_status tiaot_module_open(const char *path, tiaot_module **module);
+
+/* Gives the handle back; NULL is allowed. Kernels and bound calls of the module must not be used afterwards. */
+TIAOT_API void tiaot_module_close(tiaot_module *module);
+
+/* The module's tables. Owned by the module. */
+TIAOT_API const tiaot_module_desc *tiaot_module_descriptor(const tiaot_module *module);
+
+/* The CPU level (TIAOT_LEVEL_*) that this module's code runs at. */
+TIAOT_API int tiaot_module_cpu_level(const tiaot_module *module);
+
+/* The kernel of that name, owned by the module; TIAOT_ERROR_VALUE, with the names that exist, when there is none. */
+TIAOT_API tiaot_status tiaot_module_kernel(const tiaot_module *module, const char *name, const tiaot_kernel **kernel);
+
+/* The kernel's tables. Owned by the module. */
+TIAOT_API const tiaot_kernel_desc *tiaot_kernel_descriptor(const tiaot_kernel *kernel);
+
+/* Runs an entry of a kernel.
+ *   entry    TIAOT_FORWARD, TIAOT_VJP or TIAOT_JACOBIAN
+ *   wrt      vjp and jacobian: bit i asks for the gradient of input i, at least one bit; forward: 0
+ *   arrays   forward:  inputs, outputs
+ *            vjp:      inputs, cotangents of all outputs, gradients of the inputs in wrt
+ *            jacobian: inputs, then for each output the Jacobian with respect to each input in wrt
+ *            each group in the order of the signature
+ *   count    number of arrays
+ *   options  may be NULL
+ * The gradient of a shared input (one without the batch dimension) is the sum over the batch. The Jacobian of an output
+ * (B, o...) with respect to a batched input (B, i...) is (B, o..., i...), sample by sample; with respect to a shared
+ * input (i...) it is (B, o..., i...) too; without a batch dimension it is (o..., i...).
+ * Results do not depend on the number of threads. */
+TIAOT_API tiaot_status tiaot_call(const tiaot_kernel *kernel, int entry, uint32_t wrt, const DLTensor *arrays,
+                                  int32_t count, const tiaot_options *options);
+
+/* Checks the inputs (and for vjp the cotangents) of a call and tells the shapes and types of its results.
+ *   arrays   as for tiaot_call, without the results;  count  their number
+ *   results  filled in, in the order of tiaot_call, up to `capacity` of them; `data` is NULL, `strides` is NULL and
+ *            `shape` points into `shapes`
+ *   shapes   room for the sizes of all results, `shape_capacity` numbers
+ *   result_count  set to the number of results */
+TIAOT_API tiaot_status tiaot_results(const tiaot_kernel *kernel, int entry, uint32_t wrt, const DLTensor *arrays,
+                                     int32_t count, const tiaot_options *options, DLTensor *results, int32_t capacity,
+                                     int64_t *shapes, int32_t shape_capacity, int32_t *result_count);
+
+/* Number of arithmetic steps that a call is likely to take, from the shapes alone: what a caller may use to decide
+ * whether to release a lock around it. Arrays as for tiaot_call; no check is made. */
+TIAOT_API int64_t tiaot_work(const tiaot_kernel *kernel, int entry, uint32_t wrt, const DLTensor *arrays, int32_t count);
+
+/* Checks a call once and keeps its data pointers: tiaot_bound_run then does nothing but compute. Parameters as for
+ * tiaot_call. The arrays must stay where they are while *bound is in use; two threads may run one bound call at the
+ * same time only if they do not mind both writing the same results. To be destroyed with tiaot_bound_destroy, before
+ * its module is closed. */
+TIAOT_API tiaot_status tiaot_bind(const tiaot_kernel *kernel, int entry, uint32_t wrt, const DLTensor *arrays,
+                                  int32_t count, const tiaot_options *options, tiaot_bound **bound);
+TIAOT_API tiaot_status tiaot_bound_run(const tiaot_bound *bound);
+/* The work of a bound call, as tiaot_work tells it. */
+TIAOT_API int64_t tiaot_bound_work(const tiaot_bound *bound);
+/* NULL is allowed. */
+TIAOT_API void tiaot_bound_destroy(tiaot_bound *bound);
+
+/* The process-wide default for num_threads. Starts as TIAOT_NUM_THREADS where that is set, otherwise as the number of
+ * CPUs in this process's affinity mask, or its control group's CPU quota (rounded up) where that is less. */
+TIAOT_API tiaot_status tiaot_num_threads(int32_t *count);
+/* count >= 1, or 0 to go back to the default above. */
+TIAOT_API tiaot_status tiaot_set_num_threads(int32_t count);
+
+/* The highest CPU level (TIAOT_LEVEL_*) of this machine, -1 when it has not even x86-64-v2; and a level's name, NULL for
+ * a number that is no level. */
+TIAOT_API int tiaot_cpu_level(void);
+TIAOT_API const char *tiaot_cpu_level_name(int level);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* TIAOT_TIAOT_H */
