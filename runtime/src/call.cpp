@@ -1,0 +1,262 @@
+// call.cpp: the calls of the C interface: check, plan, run. Knows nothing of how each is done.
+#include <algorithm>
+#include <cstring>
+#include <memory>
+#include <string>
+
+#include "error.hpp"
+#include "plan.hpp"
+#include "threads.hpp"
+
+struct tiaot_bound {
+  tiaot::Request request;
+  tiaot_executor executor;  // a copy: the caller's need not live on
+  int64_t work;
+  union {
+    tiaot::Plan plan;        // forward, vjp
+    tiaot::Checked checked;  // jacobian
+  };
+};
+
+namespace tiaot {
+namespace {
+
+const tiaot_variant_desc *find_variant(const tiaot_kernel_desc &desc, const char *name) {
+  for (uint32_t v = 0; v < desc.variant_count; ++v) {
+    if (std::strcmp(desc.variants[v].name, name) == 0) return &desc.variants[v];
+  }
+  return nullptr;
+}
+
+[[gnu::cold]] tiaot_status explain_variant(const tiaot_kernel_desc &desc, int entry, const char *name) {
+  std::string names;
+  for (uint32_t v = 0; v < desc.variant_count; ++v) {
+    names += (v == 0 ? "'" : ", '") + std::string(desc.variants[v].name) + "'";
+  }
+  return raise(TIAOT_ERROR_VALUE, "%s.%s: no variant '%s'; there are %s", desc.name, entry_name(entry), name,
+               names.c_str());
+}
+
+tiaot_status check_wrt(const tiaot_kernel &kernel, int entry, uint32_t wrt) {
+  const tiaot_kernel_desc &desc = *kernel.desc;
+  if (entry == TIAOT_FORWARD) {
+    if (wrt == 0) return TIAOT_OK;
+    return raise(TIAOT_ERROR_VALUE, "%s.forward: wrt must be 0, got 0x%x", desc.name, wrt);
+  }
+  if (wrt == 0) return raise(TIAOT_ERROR_VALUE, "%s.%s: wrt names no argument", desc.name, entry_name(entry));
+  const uint32_t wrong = wrt & ~kernel.differentiable;
+  if (wrong == 0) return TIAOT_OK;
+  const uint32_t input = static_cast<uint32_t>(__builtin_ctz(wrong));
+  if (input >= desc.input_count) {
+    return raise(TIAOT_ERROR_VALUE, "%s.%s: wrt has bit %u set, but the kernel has %u inputs", desc.name,
+                 entry_name(entry), input, desc.input_count);
+  }
+  return raise(TIAOT_ERROR_VALUE, "%s.%s: argument '%s': is not differentiable", desc.name, entry_name(entry),
+               desc.arguments[input].name);
+}
+
+tiaot_status check_options(const tiaot_kernel_desc &desc, int entry, const tiaot_options &options, Request *request) {
+  if (options.struct_size != sizeof options) {
+    return raise(TIAOT_ERROR_VALUE, "%s.%s: options: expected struct_size %zu, got %u", desc.name, entry_name(entry),
+                 sizeof options, options.struct_size);
+  }
+  if (options.num_threads < 0 || options.num_threads > kMaxThreads) {
+    return raise(TIAOT_ERROR_VALUE, "%s.%s: num_threads: expected 1 to %d, or 0 for the default, got %d", desc.name,
+                 entry_name(entry), kMaxThreads, options.num_threads);
+  }
+  if (options.executor != nullptr && options.executor->parallel_for == nullptr) {
+    return raise(TIAOT_ERROR_VALUE, "%s.%s: the executor's parallel_for is NULL", desc.name, entry_name(entry));
+  }
+  request->num_threads = options.num_threads;
+  request->executor = options.executor;
+  if (options.variant != nullptr) {
+    request->only = find_variant(desc, options.variant);
+    if (request->only == nullptr) return explain_variant(desc, entry, options.variant);
+  }
+  return TIAOT_OK;
+}
+
+}  // namespace
+
+tiaot_status make_request(const tiaot_kernel *kernel, int entry, uint32_t wrt, const tiaot_options *options,
+                          Request *request) {
+  if (kernel == nullptr) return raise(TIAOT_ERROR_VALUE, "kernel is NULL");
+  if (entry != TIAOT_FORWARD && entry != TIAOT_VJP && entry != TIAOT_JACOBIAN) {
+    return raise(TIAOT_ERROR_VALUE, "%s: entry: expected 0 (forward), 1 (vjp) or 2 (jacobian), got %d",
+                 kernel->desc->name, entry);
+  }
+  if (tiaot_status status = check_wrt(*kernel, entry, wrt)) return status;
+  *request = {kernel, entry, wrt, count_bits(wrt), 0, nullptr, nullptr};
+  return options == nullptr ? TIAOT_OK : check_options(*kernel->desc, entry, *options, request);
+}
+
+namespace {
+
+int64_t tensor_elements(const DLTensor &tensor, int32_t first_axis) {
+  int64_t elements = 1;
+  for (int32_t axis = first_axis; tensor.shape != nullptr && axis < tensor.ndim; ++axis) {
+    elements = saturating_product(elements, std::max<int64_t>(tensor.shape[axis], 0));
+  }
+  return elements;
+}
+
+int64_t saturating_sum(int64_t a, int64_t b) {
+  int64_t sum;
+  return __builtin_add_overflow(a, b, &sum) ? INT64_MAX : sum;
+}
+
+// From unchecked arrays: a guess at worst, never a crash.
+int64_t estimate_work(const Request &request, const DLTensor *arrays, int32_t count) {
+  const tiaot_kernel_desc &desc = request.desc();
+  const uint32_t known = std::min(static_cast<uint32_t>(std::max(count, 0)), desc.input_count + desc.output_count);
+  int64_t rows = 1, row_work = 0;
+  for (uint32_t i = 0; i < known; ++i) {
+    // After a Jacobian's inputs come its results: rows are repeated for each element of the output.
+    const bool result = request.entry == TIAOT_JACOBIAN && i >= desc.input_count;
+    const bool batched = (desc.arguments[i].flags & TIAOT_ARGUMENT_BATCHED) && arrays[i].ndim > 0;
+    if (batched && arrays[i].shape != nullptr) rows = std::max<int64_t>(arrays[i].shape[0], 0);
+    if (result) continue;
+    const int64_t elements = tensor_elements(arrays[i], batched ? 1 : 0);
+    row_work = saturating_sum(row_work, elements);
+    if (i < 32 && (request.wrt >> i & 1)) row_work = saturating_sum(row_work, elements);
+  }
+  if (request.entry == TIAOT_JACOBIAN) {
+    int64_t repeats = 0;
+    for (uint32_t k = 0; k < desc.output_count; ++k) {
+      const uint32_t at = desc.input_count + k * request.gradients;
+      if (at >= static_cast<uint32_t>(std::max(count, 0))) break;
+      const tiaot_argument_desc &output = desc.arguments[desc.input_count + k];
+      const int32_t skipped = output.flags & TIAOT_ARGUMENT_BATCHED;
+      DLTensor front = arrays[at];
+      front.ndim = std::min(front.ndim, static_cast<int32_t>(output.rank));
+      repeats = saturating_sum(repeats, tensor_elements(front, skipped));
+    }
+    rows = saturating_product(rows, std::max<int64_t>(repeats, 1));
+  }
+  return saturating_product(rows, row_work);
+}
+
+// The sizes and type of one result, from what the operands have settled.
+tiaot_status describe_result(const Request &request, const Checked &checked, const tiaot_variant_desc &variant,
+                             uint32_t result, DLTensor *tensor, int64_t *shape, int32_t room, int32_t *used) {
+  const tiaot_kernel_desc &desc = request.desc();
+  uint32_t dims[2 * TIAOT_MAX_DIMS];
+  const Slot slot = find_slot(request, request.operands() + result, dims);
+  if (static_cast<uint32_t>(std::max(room, 0)) < slot.rank) {
+    return raise(TIAOT_ERROR_VALUE, "%s.%s: shape_capacity is too small", desc.name, entry_name(request.entry));
+  }
+  for (uint32_t axis = 0; axis < slot.rank; ++axis) {
+    const uint32_t dim = slot.dims[axis];
+    shape[axis] = checked.sizes[dim] >= 0 ? checked.sizes[dim] : variant.fixed[dim];
+    if (shape[axis] < 0) {
+      return raise(TIAOT_ERROR_VALUE, "%s.%s: the size of '%s' does not follow from the inputs: pass the results",
+                   desc.name, entry_name(request.entry), desc.dim_names[dim]);
+    }
+  }
+  const uint32_t dtype = variant.dtypes[slot.argument];
+  *tensor = {nullptr,
+             {kDLCPU, 0},
+             static_cast<int32_t>(slot.rank),
+             {static_cast<uint8_t>(dtype >> 8), static_cast<uint8_t>(dtype), 1},
+             shape,
+             nullptr,
+             0};
+  *used = static_cast<int32_t>(slot.rank);
+  return TIAOT_OK;
+}
+
+tiaot_status describe_results(const Request &request, const DLTensor *arrays, int32_t count, DLTensor *results,
+                              int32_t capacity, int64_t *shapes, int32_t shape_capacity, int32_t *result_count) {
+  const tiaot_kernel_desc &desc = request.desc();
+  Checked checked;
+  if (tiaot_status status = check_arrays(request, arrays, count, false, &checked)) return status;
+  Choice choice;
+  if (tiaot_status status = choose_entry(request, checked, &choice)) return status;
+  const uint32_t expected = request.results();
+  if (capacity < 0 || static_cast<uint32_t>(capacity) < expected) {
+    return raise(TIAOT_ERROR_VALUE, "%s.%s: capacity: expected at least %u, got %d", desc.name,
+                 entry_name(request.entry), expected, capacity);
+  }
+  for (uint32_t i = 0; i < expected; ++i) {
+    int32_t used = 0;
+    if (tiaot_status status =
+            describe_result(request, checked, *choice.variant, i, &results[i], shapes, shape_capacity, &used)) {
+      return status;
+    }
+    shapes += used;
+    shape_capacity -= used;
+  }
+  *result_count = static_cast<int32_t>(expected);
+  return TIAOT_OK;
+}
+
+}  // namespace
+}  // namespace tiaot
+
+using namespace tiaot;
+
+extern "C" tiaot_status tiaot_call(const tiaot_kernel *kernel, int entry, uint32_t wrt, const DLTensor *arrays,
+                                   int32_t count, const tiaot_options *options) {
+  return guarded([&] {
+    Request request;
+    if (tiaot_status status = make_request(kernel, entry, wrt, options, &request)) return status;
+    Checked checked;
+    if (tiaot_status status = check_arrays(request, arrays, count, true, &checked)) return status;
+    if (entry == TIAOT_JACOBIAN) return run_jacobian(request, checked);
+    Plan plan;
+    if (tiaot_status status = make_plan(request, checked, &plan)) return status;
+    return run_plan(plan);
+  });
+}
+
+extern "C" tiaot_status tiaot_results(const tiaot_kernel *kernel, int entry, uint32_t wrt, const DLTensor *arrays,
+                                      int32_t count, const tiaot_options *options, DLTensor *results, int32_t capacity,
+                                      int64_t *shapes, int32_t shape_capacity, int32_t *result_count) {
+  return guarded([&] {
+    Request request;
+    if (tiaot_status status = make_request(kernel, entry, wrt, options, &request)) return status;
+    return describe_results(request, arrays, count, results, capacity, shapes, shape_capacity, result_count);
+  });
+}
+
+extern "C" int64_t tiaot_work(const tiaot_kernel *kernel, int entry, uint32_t wrt, const DLTensor *arrays,
+                              int32_t count) {
+  return estimate_work({kernel, entry, wrt, count_bits(wrt), 0, nullptr, nullptr}, arrays, count);
+}
+
+extern "C" tiaot_status tiaot_bind(const tiaot_kernel *kernel, int entry, uint32_t wrt, const DLTensor *arrays,
+                                   int32_t count, const tiaot_options *options, tiaot_bound **bound) {
+  return guarded([&] {
+    if (bound == nullptr) return raise(TIAOT_ERROR_VALUE, "tiaot_bind: bound is NULL");
+    std::unique_ptr<tiaot_bound> result(new tiaot_bound);
+    Request &request = result->request;
+    if (tiaot_status status = make_request(kernel, entry, wrt, options, &request)) return status;
+    if (request.executor != nullptr) {
+      result->executor = *request.executor;
+      request.executor = &result->executor;
+    }
+    Checked checked;
+    if (tiaot_status status = check_arrays(request, arrays, count, true, &checked)) return status;
+    if (entry == TIAOT_JACOBIAN) {
+      Choice choice;  // that there is one is to be known now
+      if (tiaot_status status = choose_entry(request, checked, &choice)) return status;
+      result->checked = checked;
+    } else if (tiaot_status status = make_plan(request, checked, &result->plan)) {
+      return status;
+    }
+    result->work = estimate_work(request, arrays, count);
+    *bound = result.release();
+    return TIAOT_OK;
+  });
+}
+
+extern "C" tiaot_status tiaot_bound_run(const tiaot_bound *bound) {
+  return guarded([&] {
+    return bound->request.entry == TIAOT_JACOBIAN ? run_jacobian(bound->request, bound->checked)
+                                                  : run_plan(bound->plan);
+  });
+}
+
+extern "C" int64_t tiaot_bound_work(const tiaot_bound *bound) { return bound->work; }
+
+extern "C" void tiaot_bound_destroy(tiaot_bound *bound) { delete bound; }

@@ -1,0 +1,88 @@
+// dispatch.cpp: the choice of variant and entry, the cutting of the batch. Knows nothing of threads and memory.
+#include "dispatch.hpp"
+
+#include <algorithm>
+#include <string>
+
+#include "error.hpp"
+
+namespace tiaot {
+namespace {
+
+// What a chunk aims at: enough to make its claim free, few enough to share out evenly.
+constexpr int64_t kChunk = 64 << 10;
+// Every chunk but the first has its own copy of the shared gradients: so few of them, and each worth its addition.
+constexpr int64_t kMaxSummedChunks = 16;
+constexpr int64_t kStepsPerAddition = 64;
+
+// The entry of the variant with exactly this wrt, or else the smallest that contains it; nullptr for none.
+const tiaot_entry_desc *find_entry(const tiaot_variant_desc &variant, uint32_t kind, uint32_t wrt) {
+  const tiaot_entry_desc *best = nullptr;
+  for (uint32_t e = 0; e < variant.entry_count; ++e) {
+    const tiaot_entry_desc &entry = variant.entries[e];
+    if (entry.kind != kind || (entry.wrt & wrt) != wrt) continue;
+    if (entry.wrt == wrt) return &entry;
+    if (best == nullptr || count_bits(entry.wrt) < count_bits(best->wrt)) best = &entry;
+  }
+  return best;
+}
+
+std::string wrt_text(const tiaot_kernel_desc &desc, uint32_t wrt) {
+  std::string text;
+  for (uint32_t i = 0; i < desc.input_count; ++i) {
+    if (wrt >> i & 1) text += (text.empty() ? "" : ", ") + std::string(desc.arguments[i].name);
+  }
+  return "(" + text + ")";
+}
+
+[[gnu::cold]] tiaot_status explain_missing(const Request &request, const tiaot_variant_desc &variant) {
+  const tiaot_kernel_desc &desc = request.desc();
+  std::string existing;
+  for (uint32_t e = 0; e < variant.entry_count; ++e) {
+    const tiaot_entry_desc &entry = variant.entries[e];
+    existing += existing.empty() ? "" : ", ";
+    existing += entry.kind == TIAOT_FORWARD ? "forward" : "vjp with respect to " + wrt_text(desc, entry.wrt);
+  }
+  const std::string wanted =
+      request.entry == TIAOT_FORWARD ? "forward entry" : "vjp with respect to " + wrt_text(desc, request.wrt);
+  return raise(TIAOT_ERROR_UNSUPPORTED, "%s.%s: variant '%s' has no %s; it has %s", desc.name,
+               entry_name(request.entry), variant.name, wanted.c_str(), existing.c_str());
+}
+
+int64_t quotient_up(int64_t a, int64_t b) { return a / b + (a % b != 0 ? 1 : 0); }
+
+}  // namespace
+
+tiaot_status choose_entry(const Request &request, const Checked &checked, Choice *choice) {
+  const tiaot_kernel_desc &desc = request.desc();
+  const uint32_t kind = request.entry == TIAOT_FORWARD ? TIAOT_FORWARD : TIAOT_VJP;
+  const tiaot_variant_desc *lacking = nullptr;
+  for (uint32_t v = 0; v < desc.variant_count; ++v) {
+    const tiaot_variant_desc &variant = desc.variants[v];
+    if (!(checked.groups >> request.kernel->variant_group[v] & 1)) continue;
+    if (request.only != nullptr && request.only != &variant) continue;
+    if (!sizes_fit(variant, desc.dim_count, checked.sizes)) continue;
+    const tiaot_entry_desc *entry = find_entry(variant, kind, request.wrt);
+    if (entry != nullptr) {
+      *choice = {&variant, entry};
+      return TIAOT_OK;
+    }
+    if (lacking == nullptr) lacking = &variant;
+  }
+  if (lacking == nullptr) return fail("%s: checked arrays fit no variant", desc.name);
+  return explain_missing(request, *lacking);
+}
+
+Cut cut_batch(int64_t rows, const Cost &cost, int64_t block_rows) {
+  if (is_small(rows, cost.row_work)) return {rows, 1};
+  const int64_t limit = kMaxElements / std::max<int64_t>(cost.widest, 1);
+  const int64_t target = std::max(kChunk, saturating_product(cost.shared_gradients, kStepsPerAddition));
+  int64_t chunk = std::max<int64_t>(target / std::max<int64_t>(cost.row_work, 1), 1);
+  if (cost.shared_gradients > 0) chunk = std::max(chunk, quotient_up(rows, kMaxSummedChunks));
+  chunk = quotient_up(std::min(chunk, limit), block_rows) * block_rows;
+  if (chunk > limit) chunk = limit >= block_rows ? limit / block_rows * block_rows : limit;
+  chunk = std::min(chunk, std::max<int64_t>(rows, 1));
+  return {chunk, std::max<int64_t>(quotient_up(rows, chunk), 1)};
+}
+
+}  // namespace tiaot

@@ -1,0 +1,44 @@
+// dispatch.hpp: which code runs a call, and in what pieces. Knows nothing of threads and memory.
+#pragma once
+
+#include <cstdint>
+
+#include "signature.hpp"
+
+namespace tiaot {
+
+struct Choice {
+  const tiaot_variant_desc *variant;
+  const tiaot_entry_desc *entry;  // for a vjp, its wrt may hold more inputs than were asked for
+};
+
+// The first variant that fits the element types and sizes and has an entry that serves the request.
+tiaot_status choose_entry(const Request &request, const Checked &checked, Choice *choice);
+
+// a * b for non-negative numbers, INT64_MAX where that is too much.
+inline int64_t saturating_product(int64_t a, int64_t b) {
+  int64_t product;
+  return __builtin_mul_overflow(a, b, &product) ? INT64_MAX : product;
+}
+
+// A batch below this many element-steps is one chunk, so it stays on the calling thread: about 20 us of work, what
+// waking another thread takes.
+constexpr int64_t kSmall = 128 << 10;
+inline bool is_small(int64_t rows, int64_t row_work) { return saturating_product(rows, row_work) < kSmall; }
+
+// What a batch costs, in element-steps: a sample's work is the elements that its row touches.
+struct Cost {
+  int64_t row_work = 0;          // elements of one sample of every batched array, and of all shared ones
+  int64_t widest = 1;            // elements of the largest sample
+  int64_t shared_gradients = 0;  // elements of the gradients that are summed over the batch
+};
+
+struct Cut {
+  int64_t chunk_rows;
+  int64_t chunk_count;  // >= 1
+};
+
+// Cuts a batch of `rows` samples by its size alone, so that results do not depend on the number of threads.
+Cut cut_batch(int64_t rows, const Cost &cost, int64_t block_rows);
+
+}  // namespace tiaot

@@ -1,0 +1,52 @@
+// module.hpp: what the handles of the C interface point to. Knows nothing of arrays.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "tiaot/tiaot.h"
+
+// A kernel of an open module, with what every call needs worked out once.
+struct tiaot_kernel {
+  const tiaot_kernel_desc *desc;
+  int level;                            // TIAOT_LEVEL_* to run at
+  uint32_t differentiable;              // bit i: input i
+  uint64_t any_size_groups;             // bit g: a variant of group g has no fixed dimension
+  uint32_t group_count;                 // the distinct lists of element types among the variants
+  std::vector<uint64_t> group_headers;  // header_of of each argument, list behind list
+  std::vector<uint32_t> variant_group;  // per variant the index of its list
+};
+
+struct tiaot_module {
+  void *library;  // from dlopen; nullptr for tables that are part of the program
+  const tiaot_module_desc *desc;
+  int level;
+  std::vector<tiaot_kernel> kernels;
+  ~tiaot_module();
+};
+
+namespace tiaot {
+
+constexpr size_t kMaxGroups = 64;
+
+// Checks the tables of a module, so that nothing later has to; `origin` names it in messages.
+tiaot_status check_tables(const tiaot_module_desc &desc, const char *origin);
+
+// Makes a module from checked tables. Takes over `library`, on failure too.
+tiaot_status make_module(const tiaot_module_desc &desc, int level, void *library, tiaot_module **module);
+
+// Bytes of one element of a TIAOT_FLOAT32...
+constexpr int64_t item_size(uint32_t dtype) { return static_cast<int64_t>(dtype & 255) / 8; }
+
+// Rank and element type of an array as one number: the eight bytes that a DLTensor has at its `ndim`.
+constexpr uint64_t header_of(uint32_t rank, uint32_t dtype) {
+  return rank | uint64_t{dtype >> 8} << 32 | uint64_t{dtype & 255} << 40 | uint64_t{1} << 48;  // one lane
+}
+constexpr int64_t header_item_size(uint64_t header) { return static_cast<int64_t>(header >> 40 & 255) / 8; }
+
+constexpr bool known_dtype(uint32_t dtype) {
+  return dtype == TIAOT_INT32 || dtype == TIAOT_INT64 || dtype == TIAOT_UINT8 || dtype == TIAOT_FLOAT16 ||
+         dtype == TIAOT_FLOAT32 || dtype == TIAOT_FLOAT64;
+}
+
+}  // namespace tiaot

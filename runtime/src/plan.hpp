@@ -1,0 +1,57 @@
+// plan.hpp: a checked call, ready to run any number of times. Knows nothing of signatures.
+#pragma once
+
+#include <cstdint>
+
+#include "dispatch.hpp"
+
+namespace tiaot {
+
+struct Plan {
+  tiaot_code code;
+  tiaot_workspace_size workspace;  // nullptr: none
+  int64_t rows;
+  Cut cut;
+  bool direct;           // one chunk, on the arrays as they are
+  int64_t worker_bytes;  // workspace, then scratch for gradients that nobody asked for; of one worker
+  int32_t num_threads;   // 0: the process default
+  const tiaot_executor *executor;
+  int64_t sizes[TIAOT_MAX_DIMS];
+  void *arrays[TIAOT_MAX_ARRAYS];  // in the entry's order
+
+  // For each array of the entry; set only when the plan is not direct.
+  enum class Part : uint8_t {
+    kShared,   // all rows see all of it
+    kBatched,  // each row has its slice
+    kSummed,   // the gradient of a shared input: chunks after the first have a copy at `offset` of their partial sums
+    kScratch   // not asked for: at `offset` of the worker's memory
+  };
+  struct Piece {
+    Part part;
+    uint32_t dtype;
+    int64_t elements;  // of the array, or of its slice
+    int64_t offset;
+  };
+  uint32_t array_count;
+  int64_t partial_bytes;  // of one chunk's partial sums
+  Piece pieces[TIAOT_MAX_ARRAYS];
+};
+
+// What the entry does per sample.
+Cost entry_cost(const tiaot_kernel_desc &desc, const tiaot_entry_desc &entry, uint32_t wrt, const int64_t *sizes);
+
+// Plans a forward or vjp call.
+tiaot_status make_plan(const Request &request, const Checked &checked, Plan *plan);
+
+tiaot_status run_plan(const Plan &plan);
+
+// Bytes that the entry needs for these rows, rounded up to the alignment; below 0 when the module answers nonsense.
+int64_t workspace_bytes(tiaot_workspace_size workspace, int64_t rows, const int64_t *sizes);
+
+// How many threads may work on so many pieces; `asked` is Request::num_threads.
+tiaot_status count_workers(int32_t asked, int64_t pieces, int32_t *workers);
+
+// Forms every Jacobian of a call by running the vjp on basis cotangents.
+tiaot_status run_jacobian(const Request &request, const Checked &checked);
+
+}  // namespace tiaot

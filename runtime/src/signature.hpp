@@ -1,0 +1,120 @@
+// signature.hpp: a call's arrays against the kernel's signature. Knows nothing of threads and of running code.
+#pragma once
+
+#include <cstdint>
+
+#include "module.hpp"
+
+namespace tiaot {
+
+// Taichi's indices are int32, and so is the number of elements that a kernel can address.
+constexpr int64_t kMaxElements = INT32_MAX;
+
+// A dimension's size before an array has told it: no size that an array can have.
+constexpr int64_t kUnknown = INT64_MIN;
+
+// What a caller asks for, before any array is looked at.
+struct Request {
+  const tiaot_kernel *kernel;
+  int entry;  // TIAOT_FORWARD...
+  uint32_t wrt;
+  uint32_t gradients;              // bits in wrt
+  int32_t num_threads;             // 0: the process default
+  const tiaot_variant_desc *only;  // nullptr: any
+  const tiaot_executor *executor;  // nullptr: the pool
+
+  const tiaot_kernel_desc &desc() const { return *kernel->desc; }
+  uint32_t inputs() const { return desc().input_count; }
+  uint32_t outputs() const { return desc().output_count; }
+  // The arrays of a call are its operands (inputs, cotangents), then its results.
+  uint32_t operands() const { return inputs() + (entry == TIAOT_VJP ? outputs() : 0); }
+  uint32_t results() const {
+    return entry == TIAOT_FORWARD ? outputs() : entry == TIAOT_VJP ? gradients : outputs() * gradients;
+  }
+};
+
+// A call whose arrays are right. Only the first `dim_count` sizes and the arrays that there are hold values.
+struct Checked {
+  uint64_t groups;                // the kernel's lists of element types that fit what was seen so far
+  uint64_t open_groups;           // those of the kernel in which every size has a variant
+  const uint64_t *headers;        // of the one group that is left; nullptr while there are several
+  int64_t sizes[TIAOT_MAX_DIMS];  // or kUnknown
+  void *data[TIAOT_MAX_ARRAYS];   // nullptr for an array of no elements
+  int64_t bytes[TIAOT_MAX_ARRAYS];
+  int64_t row_work;  // elements of one sample of every batched array and of all shared ones, of this call
+
+  int64_t rows(const tiaot_kernel_desc &desc) const { return desc.batch_dim < 0 ? 1 : sizes[desc.batch_dim]; }
+};
+
+// Checks the options and the entry asked for.
+tiaot_status make_request(const tiaot_kernel *kernel, int entry, uint32_t wrt, const tiaot_options *options,
+                          Request *request);
+
+// Checks the first `count` arrays of a call: all of them, or its operands.
+tiaot_status check_arrays(const Request &request, const DLTensor *arrays, int32_t count, bool with_results,
+                          Checked *checked);
+
+// Bits that are set. Baseline x86-64 has no instruction for it, and the compiler's own function is a call away.
+inline uint32_t count_bits(uint32_t bits) {
+  uint32_t count = 0;
+  for (; bits != 0; bits &= bits - 1) ++count;
+  return count;
+}
+
+// Elements of a shared argument, or of one sample of a batched one.
+inline int64_t slice_elements(const tiaot_kernel_desc &desc, uint32_t argument, const int64_t *sizes) {
+  const tiaot_argument_desc &it = desc.arguments[argument];
+  int64_t elements = 1;
+  for (uint32_t axis = it.flags & TIAOT_ARGUMENT_BATCHED; axis < it.rank; ++axis) elements *= sizes[it.dims[axis]];
+  return elements;
+}
+static_assert(TIAOT_ARGUMENT_BATCHED == 1, "slice_elements takes the flag for the number of leading axes to skip");
+
+// True when a variant's fixed sizes agree with the sizes that are known.
+inline bool sizes_fit(const tiaot_variant_desc &variant, uint32_t dim_count, const int64_t *sizes) {
+  for (uint32_t d = 0; d < dim_count; ++d) {
+    if (variant.fixed[d] >= 0 && sizes[d] >= 0 && variant.fixed[d] != sizes[d]) return false;
+  }
+  return true;
+}
+
+// ---- between signature.cpp, which finds faults, and message.cpp, which words them
+
+enum class Role : uint8_t { kArgument, kOutput, kCotangent, kGradient, kJacobian };
+
+// What belongs in one place of a call.
+struct Slot {
+  Role role;
+  uint32_t argument;  // whose element type, and shape, it has
+  uint32_t output;    // kJacobian: whose shape comes first
+  uint32_t rank;
+  const uint32_t *dims;
+};
+
+enum class Fault : uint8_t {
+  kNone,
+  kDevice,
+  kForm,  // element type, rank or shape
+  kNegative,
+  kZero,
+  kBytes,
+  kElements,
+  kNull,
+  kStrides,
+  kAlignment
+};
+
+// The slot of array `index`; `room` holds the dimensions of a Jacobian.
+Slot find_slot(const Request &request, uint32_t index, uint32_t (&room)[2 * TIAOT_MAX_DIMS]);
+
+// Sets up *checked for a request and checks arrays before `end`; the place of the first fault, or `end`.
+uint32_t find_fault(const Request &request, const DLTensor *arrays, uint32_t end, Checked *checked, Fault *fault);
+
+[[gnu::cold]] tiaot_status explain_fault(const Request &request, const DLTensor *arrays, uint32_t index, Fault fault);
+[[gnu::cold]] tiaot_status explain_count(const Request &request, bool with_results, int32_t count);
+[[gnu::cold]] tiaot_status explain_overlap(const Request &request, uint32_t result, uint32_t other);
+
+// "dense_tanh.vjp"
+const char *entry_name(int entry);
+
+}  // namespace tiaot

@@ -1,0 +1,81 @@
+// test_layout.cpp: the layout that the exporter writes, as numbers. Passes when it compiles.
+#include <cstddef>
+
+#include "check.hpp"
+
+#define FIELD(type, field, at) static_assert(offsetof(type, field) == (at), #type "." #field)
+
+static_assert(sizeof(tiaot_entry_desc) == 80);
+FIELD(tiaot_entry_desc, kind, 0);
+FIELD(tiaot_entry_desc, wrt, 4);
+FIELD(tiaot_entry_desc, symbol, 8);
+FIELD(tiaot_entry_desc, block_rows, 16);
+FIELD(tiaot_entry_desc, workspace, 24);
+FIELD(tiaot_entry_desc, code, 32);
+FIELD(tiaot_entry_desc, code_bytes, 56);
+
+static_assert(sizeof(tiaot_variant_desc) == 40);
+FIELD(tiaot_variant_desc, name, 0);
+FIELD(tiaot_variant_desc, dtypes, 8);
+FIELD(tiaot_variant_desc, fixed, 16);
+FIELD(tiaot_variant_desc, autodiff, 24);
+FIELD(tiaot_variant_desc, entry_count, 28);
+FIELD(tiaot_variant_desc, entries, 32);
+
+static_assert(sizeof(tiaot_argument_desc) == 24);
+FIELD(tiaot_argument_desc, name, 0);
+FIELD(tiaot_argument_desc, flags, 8);
+FIELD(tiaot_argument_desc, rank, 12);
+FIELD(tiaot_argument_desc, dims, 16);
+
+static_assert(sizeof(tiaot_kernel_desc) == 72);
+FIELD(tiaot_kernel_desc, name, 0);
+FIELD(tiaot_kernel_desc, signature, 8);
+FIELD(tiaot_kernel_desc, doc, 16);
+FIELD(tiaot_kernel_desc, batch_dim, 24);
+FIELD(tiaot_kernel_desc, dim_count, 28);
+FIELD(tiaot_kernel_desc, dim_names, 32);
+FIELD(tiaot_kernel_desc, input_count, 40);
+FIELD(tiaot_kernel_desc, output_count, 44);
+FIELD(tiaot_kernel_desc, arguments, 48);
+FIELD(tiaot_kernel_desc, variant_count, 56);
+FIELD(tiaot_kernel_desc, reserved, 60);
+FIELD(tiaot_kernel_desc, variants, 64);
+
+static_assert(sizeof(tiaot_module_desc) == 72);
+FIELD(tiaot_module_desc, abi_version, 0);
+FIELD(tiaot_module_desc, struct_size, 4);
+FIELD(tiaot_module_desc, name, 8);
+FIELD(tiaot_module_desc, hash, 16);
+FIELD(tiaot_module_desc, target, 24);
+FIELD(tiaot_module_desc, tiaot_version, 32);
+FIELD(tiaot_module_desc, taichi_version, 40);
+FIELD(tiaot_module_desc, llvm_version, 48);
+FIELD(tiaot_module_desc, kernel_count, 56);
+FIELD(tiaot_module_desc, reserved, 60);
+FIELD(tiaot_module_desc, kernels, 64);
+
+static_assert(sizeof(tiaot_trailer) == 96);
+FIELD(tiaot_trailer, magic, 0);
+FIELD(tiaot_trailer, abi_version, 8);
+FIELD(tiaot_trailer, crc32, 12);
+FIELD(tiaot_trailer, payload_size, 16);
+FIELD(tiaot_trailer, hash, 24);
+FIELD(tiaot_trailer, reserved, 88);
+
+static_assert(sizeof(DLTensor) == 48);
+FIELD(DLTensor, data, 0);
+FIELD(DLTensor, device, 8);
+FIELD(DLTensor, ndim, 16);
+FIELD(DLTensor, dtype, 20);
+FIELD(DLTensor, shape, 24);
+FIELD(DLTensor, strides, 32);
+FIELD(DLTensor, byte_offset, 40);
+
+static_assert(sizeof(tiaot_options) == 24);
+FIELD(tiaot_options, struct_size, 0);
+FIELD(tiaot_options, num_threads, 4);
+FIELD(tiaot_options, variant, 8);
+FIELD(tiaot_options, executor, 16);
+
+static_assert(TIAOT_ABI_VERSION == 1, "a change above raises the version, and the numbers here follow it");
