@@ -1,0 +1,213 @@
+// arrays.cpp: the arrays that take more than a glance: NumPy's with strides, subclasses, and what other libraries
+// export through DLPack. Knows nothing of kernels, shapes or modules.
+#include "arrays.hpp"
+
+namespace tiaot::binding {
+namespace {
+
+PyObject *memmap_type = nullptr;  // an ndarray on a file: its memory is all that it adds
+
+const char *device_name(long type) {
+  switch (type) {
+    case 2:
+      return "cuda";
+    case 4:
+      return "opencl";
+    case 7:
+      return "vulkan";
+    case 8:
+      return "metal";
+    case 10:
+      return "rocm";
+    case 13:
+      return "cuda managed memory";
+    case 14:
+      return "oneapi";
+    default:
+      return nullptr;
+  }
+}
+
+bool mismatch_of(Mismatch *mismatch, PyObject *exception, std::string expected, std::string got) {
+  *mismatch = {exception, std::move(expected), std::move(got)};
+  return false;
+}
+
+std::string dtype_text(PyArrayObject *array) { return text_of(reinterpret_cast<PyObject *>(PyArray_DESCR(array))); }
+
+std::string numpy_text(PyArrayObject *array) {
+  std::string text = dtype_text(array) + "[";
+  for (int axis = 0; axis < PyArray_NDIM(array); ++axis) {
+    text += (axis > 0 ? ", " : "") + std::to_string(PyArray_DIM(array, axis));
+  }
+  return text + "]";
+}
+
+bool read_numpy(PyArrayObject *array, bool writable, DLTensor *tensor, std::vector<Lease> *leases, Mismatch *mismatch) {
+  PyArray_Descr *descr = PyArray_DESCR(array);
+  const auto type = static_cast<unsigned>(descr->type_num);
+  if (type > NPY_HALF || kNumpyTypes[type].bits == 0) {
+    return mismatch_of(mismatch, PyExc_TypeError, "", numpy_text(array));
+  }
+  if (!PyArray_ISNBO(descr->byteorder)) {
+    Ref name(PyObject_GetAttrString(reinterpret_cast<PyObject *>(descr), "name"));
+    if (!name) return false;
+    return mismatch_of(mismatch, PyExc_TypeError, text_of(name.get()) + " in native byte order", dtype_text(array));
+  }
+  if (writable && !PyArray_ISWRITEABLE(array)) {
+    return mismatch_of(mismatch, PyExc_ValueError, "a writable array", "a read-only one");
+  }
+  fill_from_numpy(array, kNumpyTypes[type], tensor);
+  if (PyArray_IS_C_CONTIGUOUS(array)) return true;
+  const int ndim = PyArray_NDIM(array);
+  const int64_t itemsize = PyArray_ITEMSIZE(array);
+  auto strides = std::make_unique<int64_t[]>(static_cast<size_t>(ndim));
+  for (int axis = 0; axis < ndim; ++axis) {
+    const int64_t stride = PyArray_STRIDE(array, axis);
+    if (stride % itemsize != 0) {
+      return mismatch_of(
+          mismatch, PyExc_ValueError, "a dense row-major array",
+          "one with a stride of " + std::to_string(stride) + " bytes for elements of " + std::to_string(itemsize));
+    }
+    strides[static_cast<size_t>(axis)] = stride / itemsize;
+  }
+  tensor->strides = strides.get();
+  leases->emplace_back(std::move(strides));
+  return true;
+}
+
+// PyTorch also exports tensors whose memory does not hold their values, which a DLPack consumer cannot see.
+bool check_torch(PyObject *object, Mismatch *mismatch) {
+  Ref negated(PyObject_CallMethod(object, "is_neg", nullptr));
+  if (!negated) return false;
+  if (PyObject_IsTrue(negated.get())) {
+    return mismatch_of(mismatch, PyExc_ValueError, "a tensor that holds its values",
+                       "one with its negative bit set; pass its resolve_neg()");
+  }
+  Ref storage(PyObject_CallMethod(object, "untyped_storage", nullptr));
+  Ref address(storage ? PyObject_CallMethod(storage.get(), "data_ptr", nullptr) : nullptr);
+  Ref count(address ? PyObject_CallMethod(object, "numel", nullptr) : nullptr);
+  if (!count) return false;
+  const int has_memory = PyObject_IsTrue(address.get());
+  const int has_elements = PyObject_IsTrue(count.get());
+  if (has_memory < 0 || has_elements < 0) return false;
+  if (has_elements && !has_memory) {
+    return mismatch_of(mismatch, PyExc_ValueError, "a tensor that holds its values",
+                       "a fake or wrapped one without memory");
+  }
+  return true;
+}
+
+bool check_device(PyObject *object, Mismatch *mismatch) {
+  Ref device(PyObject_CallMethod(object, "__dlpack_device__", nullptr));
+  if (!device) return false;
+  if (!PyTuple_Check(device.get()) || PyTuple_GET_SIZE(device.get()) != 2) {
+    return mismatch_of(mismatch, PyExc_TypeError, "a pair from __dlpack_device__", type_name(device.get()));
+  }
+  const long type = PyLong_AsLong(PyTuple_GET_ITEM(device.get(), 0));
+  if (type == -1 && PyErr_Occurred()) return false;
+  constexpr long kPinned = 3;  // page-locked memory for CUDA: the CPU's all the same
+  if (type == kDLCPU || type == kPinned) return true;
+  const char *name = device_name(type);
+  const std::string kind = name != nullptr ? name : "DLPack device type " + std::to_string(type);
+  return mismatch_of(mismatch, PyExc_TypeError, "an array on the CPU",
+                     "one on " + kind + ":" + text_of(PyTuple_GET_ITEM(device.get(), 1)));
+}
+
+// The capsule of the object's __dlpack__, asked for with read-only flags first.
+Ref dlpack_capsule(PyObject *object) {
+  Ref method(PyObject_GetAttrString(object, "__dlpack__"));
+  Ref keywords(method ? Py_BuildValue("{s:(ii)}", "max_version", 1, 0) : nullptr);
+  Ref nothing(keywords ? PyTuple_New(0) : nullptr);
+  if (!nothing) return Ref();
+  Ref capsule(PyObject_Call(method.get(), nothing.get(), keywords.get()));
+  if (!capsule && PyErr_ExceptionMatches(PyExc_TypeError)) {  // a library from before DLPack 1.0
+    PyErr_Clear();
+    capsule = Ref(PyObject_CallNoArgs(method.get()));
+  }
+  return capsule;
+}
+
+bool read_dlpack(PyObject *object, bool writable, DLTensor *tensor, std::vector<Lease> *leases, Mismatch *mismatch) {
+  if (!check_device(object, mismatch)) return false;
+  Ref capsule = dlpack_capsule(object);
+  if (!capsule) return false;
+  bool read_only = true;  // an unversioned capsule cannot say that it may be written to, and JAX's must not be
+  if (PyCapsule_IsValid(capsule.get(), "dltensor_versioned")) {
+    auto *managed = static_cast<DLManagedTensorVersioned *>(PyCapsule_GetPointer(capsule.get(), "dltensor_versioned"));
+    if (PyCapsule_SetName(capsule.get(), "used_dltensor_versioned") != 0) return false;
+    leases->emplace_back(managed);
+    if (managed->version.major != 1) {
+      return mismatch_of(mismatch, PyExc_TypeError, "DLPack 1",
+                         "an export of DLPack " + std::to_string(managed->version.major));
+    }
+    read_only = (managed->flags & DLPACK_FLAG_BITMASK_READ_ONLY) != 0;
+    *tensor = managed->dl_tensor;
+  } else if (PyCapsule_IsValid(capsule.get(), "dltensor")) {
+    auto *managed = static_cast<DLManagedTensor *>(PyCapsule_GetPointer(capsule.get(), "dltensor"));
+    if (PyCapsule_SetName(capsule.get(), "used_dltensor") != 0) return false;
+    leases->emplace_back(managed);
+    *tensor = managed->dl_tensor;
+  } else {
+    return mismatch_of(mismatch, PyExc_TypeError, "a DLPack capsule from __dlpack__", type_name(capsule.get()));
+  }
+  if (writable && read_only) {
+    return mismatch_of(mismatch, PyExc_ValueError, "a writable array",
+                       type_name(object) + ", which DLPack does not give out for writing");
+  }
+  if (PyObject_HasAttrString(object, "is_neg") && PyObject_HasAttrString(object, "untyped_storage") &&
+      !check_torch(object, mismatch)) {
+    return false;
+  }
+  tensor->device = {kDLCPU, 0};
+  tensor->data = static_cast<char *>(tensor->data) + tensor->byte_offset;
+  tensor->byte_offset = 0;
+  return true;
+}
+
+}  // namespace
+
+Lease::Lease(Lease &&other) noexcept
+    : strides_(std::move(other.strides_)),
+      plain_(std::exchange(other.plain_, nullptr)),
+      versioned_(std::exchange(other.versioned_, nullptr)) {}
+
+Lease::~Lease() {
+  if (plain_ != nullptr && plain_->deleter != nullptr) plain_->deleter(plain_);
+  if (versioned_ != nullptr && versioned_->deleter != nullptr) versioned_->deleter(versioned_);
+}
+
+bool read_uncommon_array(PyObject *object, bool writable, DLTensor *tensor, std::vector<Lease> *leases,
+                         Mismatch *mismatch) {
+  PyObject *type = reinterpret_cast<PyObject *>(Py_TYPE(object));
+  if (Py_TYPE(object) == &PyArray_Type || type == memmap_type) {
+    return read_numpy(reinterpret_cast<PyArrayObject *>(object), writable, tensor, leases, mismatch);
+  }
+  if (PyArray_Check(object)) {
+    return mismatch_of(mismatch, PyExc_TypeError, "a plain numpy.ndarray",
+                       "its subclass " + type_name(object) + "; pass numpy.asarray of it");
+  }
+  if (PyObject_HasAttrString(object, "__dlpack__") && !PyType_Check(object)) {
+    return read_dlpack(object, writable, tensor, leases, mismatch);
+  }
+  return mismatch_of(mismatch, PyExc_TypeError, "", type_name(object));
+}
+
+PyObject *new_array(const DLTensor &tensor) {
+  for (int type = NPY_BOOL; type <= NPY_HALF; ++type) {
+    const DLDataType &known = kNumpyTypes[type];
+    if (known.bits == tensor.dtype.bits && known.code == tensor.dtype.code) {
+      return PyArray_SimpleNew(tensor.ndim, reinterpret_cast<npy_intp *>(tensor.shape), type);
+    }
+  }
+  PyErr_Format(PyExc_RuntimeError, "no NumPy type for code %d with %d bits", tensor.dtype.code, tensor.dtype.bits);
+  return nullptr;
+}
+
+bool prepare_arrays() {
+  Ref numpy(PyImport_ImportModule("numpy"));
+  memmap_type = numpy ? PyObject_GetAttrString(numpy.get(), "memmap") : nullptr;
+  return memmap_type != nullptr;
+}
+
+}  // namespace tiaot::binding

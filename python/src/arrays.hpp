@@ -1,0 +1,112 @@
+// arrays.hpp: reads Python arrays as DLTensors, without copies. Knows nothing of kernels, shapes or modules.
+#pragma once
+
+#include "common.hpp"
+
+// One copy of NumPy's function table for all files; module.cpp fills it.
+#define PY_ARRAY_UNIQUE_SYMBOL tiaot_numpy
+#ifndef TIAOT_IMPORTS_NUMPY
+#define NO_IMPORT_ARRAY
+#endif
+#define NPY_NO_DEPRECATED_API NPY_2_0_API_VERSION
+#include <numpy/arrayobject.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace tiaot::binding {
+
+static_assert(sizeof(npy_intp) == sizeof(int64_t), "a DLTensor's shape points straight at NumPy's");
+
+// DLPack's name for each of NumPy's type numbers, from NPY_BOOL to NPY_HALF; 0 bits where it has none.
+inline constexpr DLDataType kNumpyTypes[NPY_HALF + 1] = {
+    {6, 8, 1},
+    {0, 8, 1},
+    {1, 8, 1},
+    {0, 16, 1},  // bool, int8, uint8, int16
+    {1, 16, 1},
+    {0, 32, 1},
+    {1, 32, 1},
+    {0, 8 * sizeof(long), 1},  // uint16, int32, uint32, long
+    {1, 8 * sizeof(long), 1},
+    {0, 64, 1},  // unsigned long, long long
+    {1, 64, 1},
+    {2, 32, 1},
+    {2, 64, 1},
+    {0, 0, 0},  // unsigned long long, float, double
+    {5, 64, 1},
+    {5, 128, 1},
+    {0, 0, 0},
+    {0, 0, 0},  // complex float, complex double
+    {0, 0, 0},
+    {0, 0, 0},
+    {0, 0, 0},
+    {0, 0, 0},
+    {0, 0, 0},
+    {2, 16, 1}  // ..., half
+};
+
+// What a DLTensor points into, where that is not the Python array itself: strides counted in elements, or another
+// library's export, which is given back here.
+class Lease {
+ public:
+  explicit Lease(std::unique_ptr<int64_t[]> strides) : strides_(std::move(strides)) {}
+  explicit Lease(DLManagedTensor *tensor) : plain_(tensor) {}
+  explicit Lease(DLManagedTensorVersioned *tensor) : versioned_(tensor) {}
+  Lease(Lease &&other) noexcept;
+  Lease &operator=(Lease &&) = delete;
+  ~Lease();
+
+ private:
+  std::unique_ptr<int64_t[]> strides_;
+  DLManagedTensor *plain_ = nullptr;
+  DLManagedTensorVersioned *versioned_ = nullptr;
+};
+
+// Why an object was not read. An empty `expected` stands for "an array of the element types that the caller wants".
+// `exception` is nullptr when a Python exception is set already.
+struct Mismatch {
+  PyObject *exception = nullptr;
+  std::string expected;
+  std::string got;
+};
+
+// Any array that is not a plain NumPy array, dense and in native byte order.
+bool read_uncommon_array(PyObject *object, bool writable, DLTensor *tensor, std::vector<Lease> *leases,
+                         Mismatch *mismatch);
+
+inline void fill_from_numpy(PyArrayObject *array, DLDataType dtype, DLTensor *tensor) {
+  tensor->data = PyArray_DATA(array);
+  tensor->device = {kDLCPU, 0};
+  tensor->ndim = PyArray_NDIM(array);
+  tensor->dtype = dtype;
+  tensor->shape = reinterpret_cast<int64_t *>(PyArray_DIMS(array));
+  tensor->strides = nullptr;
+  tensor->byte_offset = 0;
+}
+
+// Reads an array for the length of a call. The tensor points into the object and into `leases`. False when it cannot
+// be read, or not written to though `writable` asks for that.
+inline bool read_array(PyObject *object, bool writable, DLTensor *tensor, std::vector<Lease> *leases,
+                       Mismatch *mismatch) {
+  if (Py_TYPE(object) == &PyArray_Type) {
+    auto *array = reinterpret_cast<PyArrayObject *>(object);
+    const int flags = NPY_ARRAY_C_CONTIGUOUS | (writable ? NPY_ARRAY_WRITEABLE : 0);
+    const PyArray_Descr *descr = PyArray_DESCR(array);
+    if (PyArray_CHKFLAGS(array, flags) && PyArray_ISNBO(descr->byteorder) &&
+        static_cast<unsigned>(descr->type_num) <= NPY_HALF && kNumpyTypes[descr->type_num].bits != 0) {
+      fill_from_numpy(array, kNumpyTypes[descr->type_num], tensor);
+      return true;
+    }
+  }
+  return read_uncommon_array(object, writable, tensor, leases, mismatch);
+}
+
+// A new, uninitialised NumPy array of a result's type and shape.
+PyObject *new_array(const DLTensor &tensor);
+
+// Finds numpy.memmap. False with an exception set.
+bool prepare_arrays();
+
+}  // namespace tiaot::binding

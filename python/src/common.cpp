@@ -1,0 +1,88 @@
+// common.cpp: exceptions of the extension, and the one number that calls and the process default share.
+#include "common.hpp"
+
+namespace tiaot::binding {
+
+PyObject *raise_status(tiaot_status status) {
+  PyObject *exception = PyExc_RuntimeError;
+  switch (status) {
+    case TIAOT_ERROR_TYPE:
+      exception = PyExc_TypeError;
+      break;
+    case TIAOT_ERROR_VALUE:
+      exception = PyExc_ValueError;
+      break;
+    case TIAOT_ERROR_MODULE:
+      exception = module_error;
+      break;
+    case TIAOT_ERROR_UNSUPPORTED:
+      exception = PyExc_NotImplementedError;
+      break;
+    case TIAOT_ERROR_MEMORY:
+      exception = PyExc_MemoryError;
+      break;
+    case TIAOT_OK:
+    case TIAOT_ERROR_INTERNAL:
+      break;
+  }
+  PyErr_SetString(exception, tiaot_last_error());
+  return nullptr;
+}
+
+PyObject *raise_mismatch(PyObject *exception, const std::string &label, const std::string &subject,
+                         const std::string &expected, const std::string &got) {
+  const std::string message = label + ": " + subject + ": expected " + expected + ", got " + got;
+  PyErr_SetString(exception, message.c_str());
+  return nullptr;
+}
+
+PyObject *raise_closed(const std::string &label, const OpenModule &module) {
+  PyErr_Format(module_error, "%s: its module '%s' is closed", label.c_str(), module.path.c_str());
+  return nullptr;
+}
+
+std::string type_name(PyObject *object) {
+  PyObject *type = reinterpret_cast<PyObject *>(Py_TYPE(object));
+  Ref module(PyObject_GetAttrString(type, "__module__"));
+  Ref name(PyObject_GetAttrString(type, "__qualname__"));
+  PyErr_Clear();
+  std::string text = name && PyUnicode_Check(name.get()) ? text_of(name.get()) : Py_TYPE(object)->tp_name;
+  if (module && PyUnicode_Check(module.get()) && PyUnicode_CompareWithASCIIString(module.get(), "builtins") != 0) {
+    text = text_of(module.get()) + "." + text;
+  }
+  return text;
+}
+
+std::string text_of(PyObject *object) {
+  Ref text(PyObject_Str(object));
+  const char *utf8 = text ? PyUnicode_AsUTF8(text.get()) : nullptr;
+  PyErr_Clear();
+  return utf8 != nullptr ? utf8 : "?";
+}
+
+bool read_num_threads(PyObject *object, const std::string &where, int32_t *count) {
+  if (object == Py_None) {
+    *count = 0;
+    return true;
+  }
+  if (PyBool_Check(object) || !PyIndex_Check(object)) {
+    PyErr_Format(PyExc_TypeError, "%s: expected an integer, got %s", where.c_str(), type_name(object).c_str());
+    return false;
+  }
+  Ref index(PyNumber_Index(object));
+  if (!index) return false;
+  int overflow = 0;
+  const long long value = PyLong_AsLongLongAndOverflow(index.get(), &overflow);
+  if (overflow < 0 || (overflow == 0 && value < 1)) {
+    PyErr_Format(PyExc_ValueError, "%s: expected at least 1, got %S", where.c_str(), index.get());
+    return false;
+  }
+  if (overflow > 0 || value > INT32_MAX) {  // how many threads there may be is the runtime's to say
+    PyErr_Format(PyExc_ValueError, "%s: expected an integer of 32 bits, got %S", where.c_str(), index.get());
+    return false;
+  }
+  *count = static_cast<int32_t>(value);
+  return true;
+}
+
+}  // namespace tiaot::binding

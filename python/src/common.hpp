@@ -1,0 +1,71 @@
+// common.hpp: what the files of the extension share: the open module, and how an error of the runtime becomes an
+// exception. Knows nothing of arrays or calls.
+#pragma once
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "tiaot/tiaot.h"
+
+namespace tiaot::binding {
+
+// Owns one reference to a Python object.
+class Ref {
+ public:
+  Ref() = default;
+  explicit Ref(PyObject *object) : object_(object) {}
+  Ref(Ref &&other) noexcept : object_(std::exchange(other.object_, nullptr)) {}
+  Ref &operator=(Ref &&other) noexcept {
+    std::swap(object_, other.object_);
+    return *this;
+  }
+  ~Ref() { Py_XDECREF(object_); }
+
+  PyObject *get() const { return object_; }
+  PyObject *release() { return std::exchange(object_, nullptr); }
+  explicit operator bool() const { return object_ != nullptr; }
+
+ private:
+  PyObject *object_ = nullptr;
+};
+
+// A module file that the runtime has opened. Everything that runs its code or reads its tables shares this, so the code
+// stays mapped while a call is in flight; `closed` is what keeps later calls out.
+struct OpenModule {
+  OpenModule(tiaot_module *opened, std::string opened_path) : handle(opened), path(std::move(opened_path)) {}
+  OpenModule(const OpenModule &) = delete;
+  OpenModule &operator=(const OpenModule &) = delete;
+  ~OpenModule() { tiaot_module_close(handle); }
+
+  tiaot_module *const handle;
+  const std::string path;  // absolute, UTF-8 with Python's surrogate escapes resolved to "?"; for messages
+  std::atomic<bool> closed{false};
+};
+
+inline PyObject *module_error = nullptr;  // tiaot.ModuleError, set when the extension is imported
+
+// Raises what `status` stands for, with the runtime's message. Returns nullptr.
+PyObject *raise_status(tiaot_status status);
+
+// Raises "LABEL: SUBJECT: expected EXPECTED, got GOT". Returns nullptr.
+PyObject *raise_mismatch(PyObject *exception, const std::string &label, const std::string &subject,
+                         const std::string &expected, const std::string &got);
+
+// Raises ModuleError: "LABEL: its module 'PATH' is closed". Returns nullptr.
+PyObject *raise_closed(const std::string &label, const OpenModule &module);
+
+// Name of an object's type, with its module unless that is builtins.
+std::string type_name(PyObject *object);
+
+// str(object), or "?" where that fails.
+std::string text_of(PyObject *object);
+
+// A number of threads: None is 0, the process default. `where` opens the message.
+bool read_num_threads(PyObject *object, const std::string &where, int32_t *count);
+
+}  // namespace tiaot::binding

@@ -1,0 +1,303 @@
+// entry.cpp: calls. Reads the arguments, lets the runtime check and run, hands back the results. Plain CPython types
+// with vectorcall, because a call of a small kernel costs less than nanobind's typed arrays do. The binding reports
+// only what the runtime cannot see: objects that are no arrays, their number, keywords, the structure of `out`.
+#include "entry.hpp"
+
+#include <cstddef>
+#include <new>
+
+namespace tiaot::binding {
+namespace {
+
+PyObject *name_out = nullptr;
+PyObject *name_wrt = nullptr;
+PyObject *name_num_threads = nullptr;
+
+constexpr int kShapeRoom = 512;  // sizes of all the results of one call
+
+// One call: its arrays as the runtime takes them, and the objects that hold them. Large and not initialised as a whole.
+struct Call {
+  tiaot_options options = TIAOT_OPTIONS_INIT;
+  const Wrt *wrt = nullptr;
+  Wrt parsed_wrt;
+  PyObject *out = nullptr;  // borrowed
+  int outer = 1;            // outputs that have results of their own
+  int inner = 1;            // results for each
+  int count = 0;            // arrays
+  Ref result;
+  std::vector<Lease> leases;
+  DLTensor tensors[TIAOT_MAX_ARRAYS];
+  int64_t shapes[kShapeRoom];
+};
+
+// The descriptor's name of an argument, quoted.
+std::string quoted(const EntryState &entry, int argument) {
+  return std::string("'") + entry.desc->arguments[argument].name + "'";
+}
+
+// What messages call the operand at that position, as the runtime's do.
+std::string operand_text(const EntryState &entry, int position) {
+  const bool cotangent = position >= static_cast<int>(entry.desc->input_count);
+  return (cotangent ? "cotangent of " : "argument ") + quoted(entry, position);
+}
+
+std::string operand_names(const EntryState &entry) {
+  std::string names = input_names(*entry.desc, false);
+  for (int i = static_cast<int>(entry.desc->input_count); i < entry.positional_count; ++i) {
+    names += (names.empty() ? "" : ", ") + operand_text(entry, i);
+  }
+  return names;
+}
+
+// "float32 or float64": the element types that any variant has for this argument.
+std::string dtypes_of(const EntryState &entry, int argument) {
+  std::string text;
+  std::vector<uint32_t> seen;
+  for (uint32_t v = 0; v < entry.desc->variant_count; ++v) {
+    const uint32_t dtype = entry.desc->variants[v].dtypes[argument];
+    bool known = false;
+    for (uint32_t other : seen) known = known || other == dtype;
+    if (known) continue;
+    seen.push_back(dtype);
+    const char *kinds[] = {"int", "uint", "float"};
+    text += (text.empty() ? "" : " or ") + std::string(kinds[(dtype >> 8) % 3]) + std::to_string(dtype & 0xff);
+  }
+  return text;
+}
+
+// `argument` is the descriptor's that tells the element types.
+[[gnu::cold]] bool raise_unreadable(const EntryState &entry, const std::string &subject, int argument,
+                                    const Mismatch &mismatch) {
+  if (mismatch.exception == nullptr) return false;
+  const std::string expected =
+      mismatch.expected.empty() ? "an array of " + dtypes_of(entry, argument) : mismatch.expected;
+  raise_mismatch(mismatch.exception, entry.label, subject, expected, mismatch.got);
+  return false;
+}
+
+[[gnu::cold]] bool raise_count(const EntryState &entry, Py_ssize_t got) {
+  PyErr_Format(PyExc_TypeError, "%s: expected %d arrays (%s), got %zd", entry.label.c_str(), entry.positional_count,
+               operand_names(entry).c_str(), got);
+  return false;
+}
+
+[[gnu::cold]] bool raise_keyword(const EntryState &entry, PyObject *keyword) {
+  const char *known = entry.kind == TIAOT_FORWARD ? "out or num_threads" : "wrt, out or num_threads";
+  PyErr_Format(PyExc_TypeError, "%s: expected keywords %s (arrays go by position), got %R", entry.label.c_str(), known,
+               keyword);
+  return false;
+}
+
+bool same_name(PyObject *keyword, PyObject *name) { return keyword == name || PyUnicode_Compare(keyword, name) == 0; }
+
+bool take_wrt(EntryState *entry, PyObject *object, Call *call) {
+  if (object == entry->last_wrt_object.get()) {
+    call->parsed_wrt = entry->last_wrt;
+  } else {
+    if (!read_wrt(*entry, object, &call->parsed_wrt)) return false;
+    bool immutable = PyUnicode_CheckExact(object) || PyTuple_CheckExact(object);
+    if (PyTuple_CheckExact(object)) {
+      for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(object); ++i) {
+        immutable = immutable && PyUnicode_CheckExact(PyTuple_GET_ITEM(object, i));
+      }
+    }
+    if (immutable) {
+      Py_INCREF(object);
+      entry->last_wrt_object = Ref(object);
+      entry->last_wrt = call->parsed_wrt;
+    }
+  }
+  call->wrt = &call->parsed_wrt;
+  return true;
+}
+
+bool take_keyword(EntryState *entry, PyObject *keyword, PyObject *value, Call *call) {
+  if (same_name(keyword, name_out)) {
+    call->out = value == Py_None ? nullptr : value;
+    return true;
+  }
+  if (entry->kind != TIAOT_FORWARD && same_name(keyword, name_wrt)) return take_wrt(entry, value, call);
+  if (same_name(keyword, name_num_threads)) {
+    if (value == Py_None) return true;
+    return read_num_threads(value, entry->label + ": argument 'num_threads'", &call->options.num_threads);
+  }
+  return raise_keyword(*entry, keyword);
+}
+
+bool take_tuple(const EntryState &entry, PyObject *out, int count, const char *of) {
+  if (PyTuple_Check(out) && PyTuple_GET_SIZE(out) == count) return true;
+  const bool is_tuple = PyTuple_Check(out);
+  const std::string got = is_tuple ? "a tuple of " + std::to_string(PyTuple_GET_SIZE(out)) : type_name(out);
+  raise_mismatch(is_tuple ? PyExc_ValueError : PyExc_TypeError, entry.label, "argument 'out'",
+                 "a tuple of " + std::to_string(count) + " " + of, got);
+  return false;
+}
+
+// Where the i-th result that the caller asked for stands in the runtime's order.
+int place_of(const Call &call, int inner) { return call.inner > 1 ? call.wrt->place[inner] : 0; }
+
+// Complains about a result. `place` is that of the gradient among those of the call.
+[[gnu::cold]] bool raise_unwritable(const EntryState &entry, const Call &call, int output, int place,
+                                    const Mismatch &mismatch) {
+  const int of = static_cast<int>(entry.desc->input_count) + output;
+  if (entry.kind == TIAOT_FORWARD) return raise_unreadable(entry, "output " + quoted(entry, of), of, mismatch);
+  uint32_t mask = call.wrt->mask;
+  for (int i = 0; i < place; ++i) mask &= mask - 1;
+  const int input = __builtin_ctz(mask);
+  const std::string subject = entry.kind == TIAOT_VJP
+                                  ? "gradient of " + quoted(entry, input)
+                                  : "Jacobian of " + quoted(entry, of) + " with respect to " + quoted(entry, input);
+  return raise_unreadable(entry, subject, input, mismatch);
+}
+
+// Reads the arrays of `out`: a tuple over outputs where there are several, of tuples over `wrt` where that is a tuple.
+bool take_out(const EntryState &entry, Call *call, int first) {
+  Mismatch mismatch;
+  PyObject *out = call->out;
+  const bool inner_tuple = call->wrt != nullptr && call->wrt->is_tuple;
+  if (call->outer > 1 && !take_tuple(entry, out, call->outer, inner_tuple ? "tuples" : "arrays")) return false;
+  for (int o = 0; o < call->outer; ++o) {
+    PyObject *part = call->outer > 1 ? PyTuple_GET_ITEM(out, o) : out;
+    if (inner_tuple && !take_tuple(entry, part, call->inner, "arrays")) return false;
+    for (int i = 0; i < call->inner; ++i) {
+      PyObject *object = inner_tuple ? PyTuple_GET_ITEM(part, i) : part;
+      DLTensor *tensor = &call->tensors[first + o * call->inner + place_of(*call, i)];
+      if (!read_array(object, true, tensor, &call->leases, &mismatch)) {
+        return raise_unwritable(entry, *call, o, place_of(*call, i), mismatch);
+      }
+    }
+  }
+  Py_INCREF(out);
+  call->result = Ref(out);
+  return true;
+}
+
+// Allocates the results, in the structure that take_out reads.
+bool make_results(const EntryState &entry, Call *call, int first) {
+  int32_t count = 0;
+  const uint32_t mask = call->wrt != nullptr ? call->wrt->mask : 0;
+  const tiaot_status status =
+      tiaot_results(entry.kernel, entry.kind, mask, call->tensors, first, &call->options, call->tensors + first,
+                    TIAOT_MAX_ARRAYS - first, call->shapes, kShapeRoom, &count);
+  if (status != TIAOT_OK) return raise_status(status) != nullptr;
+  const bool inner_tuple = call->wrt != nullptr && call->wrt->is_tuple;
+  Ref whole;
+  if (call->outer > 1) {
+    whole = Ref(PyTuple_New(call->outer));
+    if (!whole) return false;
+  }
+  for (int o = 0; o < call->outer; ++o) {
+    Ref part;
+    if (inner_tuple) {
+      part = Ref(PyTuple_New(call->inner));
+      if (!part) return false;
+    }
+    for (int i = 0; i < call->inner; ++i) {
+      DLTensor *tensor = &call->tensors[first + o * call->inner + place_of(*call, i)];
+      PyObject *array = new_array(*tensor);
+      if (array == nullptr) return false;
+      tensor->data = PyArray_DATA(reinterpret_cast<PyArrayObject *>(array));
+      if (inner_tuple) {
+        PyTuple_SET_ITEM(part.get(), i, array);
+      } else {
+        part = Ref(array);
+      }
+    }
+    if (call->outer > 1) {
+      PyTuple_SET_ITEM(whole.get(), o, part.release());
+    } else {
+      whole = std::move(part);
+    }
+  }
+  call->result = std::move(whole);
+  return true;
+}
+
+// Fills in a call from Python's arguments. False with an exception set.
+bool prepare_call(EntryState *entry, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords, Call *call) {
+  if (entry->module->closed.load(std::memory_order_relaxed)) {
+    return raise_closed(entry->label, *entry->module) != nullptr;
+  }
+  if (count != entry->positional_count) return raise_count(*entry, count);
+  call->options.variant = entry->variant;
+  if (entry->kind != TIAOT_FORWARD) call->wrt = &entry->default_wrt;
+  if (keywords != nullptr) {
+    const Py_ssize_t keyword_count = PyTuple_GET_SIZE(keywords);
+    for (Py_ssize_t i = 0; i < keyword_count; ++i) {
+      if (!take_keyword(entry, PyTuple_GET_ITEM(keywords, i), arguments[count + i], call)) return false;
+    }
+  }
+  const int first = entry->positional_count;
+  call->outer = entry->kind == TIAOT_VJP ? 1 : static_cast<int>(entry->desc->output_count);
+  call->inner = entry->kind == TIAOT_FORWARD ? 1 : call->wrt->count;
+  call->count = first + call->outer * call->inner;
+  if (call->count > TIAOT_MAX_ARRAYS) {
+    PyErr_Format(PyExc_NotImplementedError, "%s: a call can have at most %d arrays, this one has %d",
+                 entry->label.c_str(), TIAOT_MAX_ARRAYS, call->count);
+    return false;
+  }
+  Mismatch mismatch;
+  for (int i = 0; i < first; ++i) {
+    if (!read_array(arguments[i], false, &call->tensors[i], &call->leases, &mismatch)) {
+      return raise_unreadable(*entry, operand_text(*entry, i), i, mismatch);
+    }
+  }
+  return call->out != nullptr ? take_out(*entry, call, first) : make_results(*entry, call, first);
+}
+
+tiaot_status run_call(const EntryState &entry, const Call &call) {
+  const uint32_t mask = call.wrt != nullptr ? call.wrt->mask : 0;
+  if (tiaot_work(entry.kernel, entry.kind, mask, call.tensors, call.count) <= kReleaseWork) {
+    return tiaot_call(entry.kernel, entry.kind, mask, call.tensors, call.count, &call.options);
+  }
+  // Another thread may change an array's `shape` in place as soon as the GIL is free: bind reads it before.
+  tiaot_bound *bound = nullptr;
+  tiaot_status status = tiaot_bind(entry.kernel, entry.kind, mask, call.tensors, call.count, &call.options, &bound);
+  if (status != TIAOT_OK) return status;
+  Py_BEGIN_ALLOW_THREADS;
+  status = tiaot_bound_run(bound);
+  tiaot_bound_destroy(bound);
+  Py_END_ALLOW_THREADS;
+  return status;
+}
+
+}  // namespace
+
+bool prepare_entries() {
+  name_out = PyUnicode_InternFromString("out");
+  name_wrt = PyUnicode_InternFromString("wrt");
+  name_num_threads = PyUnicode_InternFromString("num_threads");
+  return name_out != nullptr && name_wrt != nullptr && name_num_threads != nullptr;
+}
+
+PyObject *call_entry(EntryObject *entry, PyObject *const *arguments, size_t nargsf, PyObject *keywords) try {
+  Call call;
+  if (!prepare_call(&entry->state, arguments, PyVectorcall_NARGS(nargsf), keywords, &call)) return nullptr;
+  const tiaot_status status = run_call(entry->state, call);
+  return status == TIAOT_OK ? call.result.release() : raise_status(status);
+} catch (const std::bad_alloc &) {
+  return PyErr_NoMemory();
+}
+
+PyObject *bind_entry(EntryObject *entry, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords) try {
+  Call call;
+  EntryState *state = &entry->state;
+  if (!prepare_call(state, arguments, count, keywords, &call)) return nullptr;
+  Ref arrays(PyTuple_New(count));
+  if (!arrays) return nullptr;
+  for (Py_ssize_t i = 0; i < count; ++i) {
+    Py_INCREF(arguments[i]);
+    PyTuple_SET_ITEM(arrays.get(), i, arguments[i]);
+  }
+  const uint32_t mask = call.wrt != nullptr ? call.wrt->mask : 0;
+  tiaot_bound *bound = nullptr;
+  const tiaot_status status =
+      tiaot_bind(state->kernel, state->kind, mask, call.tensors, call.count, &call.options, &bound);
+  if (status != TIAOT_OK) return raise_status(status);
+  return new_bound_call(state->module, Bound(bound), std::move(arrays), std::move(call.result), std::move(call.leases),
+                        state->label);
+} catch (const std::bad_alloc &) {
+  return PyErr_NoMemory();
+}
+
+}  // namespace tiaot::binding

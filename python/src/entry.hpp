@@ -1,0 +1,81 @@
+// entry.hpp: the callables of a kernel: the Kernel itself, its Entries `vjp` and `jacobian`, and the BoundCalls that
+// their `bind` makes. Knows nothing of module files.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "arrays.hpp"
+#include "common.hpp"
+
+namespace tiaot::binding {
+
+// Which gradients a call asks for.
+struct Wrt {
+  uint32_t mask;      // bit i: input i
+  int32_t count;      // number of names
+  bool is_tuple;      // asked for by a tuple of names: the result is a tuple
+  uint8_t place[32];  // for each name, in the caller's order, its place in the order of the signature
+};
+
+// What an Entry knows; EntryObject puts it behind a Python object's header.
+struct EntryState {
+  std::shared_ptr<OpenModule> module;
+  Ref owner;  // the Module, for pickling and Kernel.module
+  const tiaot_kernel *kernel;
+  const tiaot_kernel_desc *desc;
+  const char *variant;      // the only one to run, from the descriptor; nullptr: the first that fits
+  int kind;                 // TIAOT_FORWARD, TIAOT_VJP, TIAOT_JACOBIAN
+  int positional_count;     // inputs, and for vjp cotangents
+  std::string label;        // "dense_tanh.vjp", "dense_tanh.forward": opens every message
+  std::vector<Ref> inputs;  // names of the inputs, interned
+  Wrt default_wrt;
+  Ref last_wrt_object;  // an immutable `wrt` seen before, and
+  Wrt last_wrt;         // what it says
+};
+
+struct EntryObject {
+  PyObject_HEAD vectorcallfunc vectorcall;
+  EntryState state;
+};
+
+struct KernelObject {
+  PyObject_HEAD vectorcallfunc vectorcall;
+  EntryObject *forward;  // never nullptr; what a call of the kernel itself runs
+  PyObject *vjp;
+  PyObject *jacobian;
+};
+
+// Creates the types Kernel, Entry and BoundCall and adds them to `module`. False with an exception set.
+bool add_kernel_types(PyObject *module);
+bool add_bound_call_type(PyObject *module);
+
+// Interns the names of the keywords. False with an exception set.
+bool prepare_entries();
+
+// `owner` is the Module; `variant` is from the kernel's tables, or nullptr.
+PyObject *new_kernel(const std::shared_ptr<OpenModule> &module, PyObject *owner, const tiaot_kernel *kernel,
+                     const char *variant);
+
+struct DestroyBound {
+  void operator()(tiaot_bound *bound) const { tiaot_bound_destroy(bound); }
+};
+using Bound = std::unique_ptr<tiaot_bound, DestroyBound>;
+
+// `arrays` is a tuple of the arguments, `result` what each call returns, `leases` what the arguments borrowed.
+PyObject *new_bound_call(const std::shared_ptr<OpenModule> &module, Bound bound, Ref arrays, Ref result,
+                         std::vector<Lease> leases, std::string label);
+
+PyObject *call_entry(EntryObject *entry, PyObject *const *arguments, size_t nargsf, PyObject *keywords);
+PyObject *bind_entry(EntryObject *entry, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords);
+
+// From this much work on, a few microseconds, releasing the GIL costs little beside the run.
+inline constexpr int64_t kReleaseWork = 16 * 1024;
+
+// "x, W, b": names of inputs; those that have a gradient only, where asked for.
+std::string input_names(const tiaot_kernel_desc &desc, bool differentiable_only);
+
+// Reads an argument `wrt`. False with an exception set.
+bool read_wrt(const EntryState &entry, PyObject *object, Wrt *wrt);
+
+}  // namespace tiaot::binding

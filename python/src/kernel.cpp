@@ -1,0 +1,377 @@
+// kernel.cpp: the types Kernel and Entry as Python sees them: attributes, pickling, documentation. Knows nothing of
+// arrays; entry.cpp runs the calls.
+#include <cstring>
+#include <new>
+
+#include "entry.hpp"
+
+// structmember.h gives T_PYSSIZET to Python 3.10 and 3.11; later ones have it under another name too.
+#include <structmember.h>
+
+namespace tiaot::binding {
+namespace {
+
+PyTypeObject *kernel_type = nullptr;
+PyTypeObject *entry_type = nullptr;
+
+const EntryState &entry_of(PyObject *object) { return reinterpret_cast<EntryObject *>(object)->state; }
+const EntryState &kernel_of(PyObject *object) { return reinterpret_cast<KernelObject *>(object)->forward->state; }
+
+const char *kind_name(int kind) { return kind == TIAOT_FORWARD ? "forward" : kind == TIAOT_VJP ? "vjp" : "jacobian"; }
+
+EntryObject *new_entry(const std::shared_ptr<OpenModule> &module, PyObject *owner, const tiaot_kernel *kernel,
+                       const char *variant, int kind) {
+  const tiaot_kernel_desc *desc = tiaot_kernel_descriptor(kernel);
+  const uint32_t inputs = desc->input_count;
+  std::vector<Ref> names;
+  uint32_t first_differentiable = 0;
+  for (uint32_t i = inputs; i-- > 0;) {
+    if ((desc->arguments[i].flags & TIAOT_ARGUMENT_DIFFERENTIABLE) != 0) first_differentiable = i;
+  }
+  for (uint32_t i = 0; i < inputs; ++i) {
+    names.emplace_back(PyUnicode_InternFromString(desc->arguments[i].name));
+    if (!names.back()) return nullptr;
+  }
+  std::string label = std::string(desc->name) + "." + kind_name(kind);
+  PyObject *object = entry_type->tp_alloc(entry_type, 0);
+  if (object == nullptr) return nullptr;
+  auto *self = reinterpret_cast<EntryObject *>(object);
+  self->vectorcall = [](PyObject *entry, PyObject *const *arguments, size_t nargsf, PyObject *keywords) {
+    return call_entry(reinterpret_cast<EntryObject *>(entry), arguments, nargsf, keywords);
+  };
+  auto *state = new (&self->state) EntryState();
+  state->module = module;
+  Py_INCREF(owner);
+  state->owner = Ref(owner);
+  state->kernel = kernel;
+  state->desc = desc;
+  state->variant = variant;
+  state->kind = kind;
+  state->positional_count = static_cast<int>(inputs + (kind == TIAOT_VJP ? desc->output_count : 0));
+  state->label = std::move(label);
+  state->inputs = std::move(names);
+  // An entry without any gradient keeps input 0 as its default: the runtime says what is missing.
+  state->default_wrt = {uint32_t{1} << first_differentiable, 1, false, {0}};
+  return self;
+}
+
+// (tiaot._load.restore, (Module, kernel's name, variant or None, attribute or None))
+PyObject *reduce(const EntryState &entry, const char *attribute) {
+  Ref load(PyImport_ImportModule("tiaot._load"));
+  Ref restore(load ? PyObject_GetAttrString(load.get(), "restore") : nullptr);
+  if (!restore) return nullptr;
+  return Py_BuildValue("O(Oszz)", restore.get(), entry.owner.get(), entry.desc->name, entry.variant, attribute);
+}
+
+// An inspect.Signature, made when asked for, since `inspect` is slow to import.
+PyObject *signature_of(const EntryState &entry) {
+  const tiaot_kernel_desc &desc = *entry.desc;
+  Ref python(PyImport_ImportModule("tiaot._signature"));
+  Ref names(python ? PyTuple_New(entry.positional_count) : nullptr);
+  if (!names) return nullptr;
+  for (int i = 0; i < entry.positional_count; ++i) {
+    const bool cotangent = static_cast<uint32_t>(i) >= desc.input_count;
+    PyObject *name = PyUnicode_FromFormat(cotangent ? "%s_cotangent" : "%s", desc.arguments[i].name);
+    if (name == nullptr) return nullptr;
+    PyTuple_SET_ITEM(names.get(), i, name);
+  }
+  const char *wrt = nullptr;
+  if (entry.kind != TIAOT_FORWARD) wrt = desc.arguments[__builtin_ctz(entry.default_wrt.mask)].name;
+  return PyObject_CallMethod(python.get(), "signature", "Oz", names.get(), wrt);
+}
+
+std::string description(const EntryState &entry, const std::string &name) {
+  std::string text = name + ": " + entry.desc->signature;
+  if (entry.variant != nullptr) text += std::string("; ") + entry.variant;
+  return text;
+}
+
+// Entry
+
+int entry_traverse(PyObject *object, visitproc visit, void *arg) {
+  Py_VISIT(Py_TYPE(object));
+  Py_VISIT(entry_of(object).owner.get());
+  Py_VISIT(entry_of(object).last_wrt_object.get());
+  return 0;
+}
+
+void entry_dealloc(PyObject *object) {
+  PyTypeObject *type = Py_TYPE(object);
+  PyObject_GC_UnTrack(object);
+  reinterpret_cast<EntryObject *>(object)->state.~EntryState();
+  type->tp_free(object);
+  Py_DECREF(type);
+}
+
+PyObject *entry_repr(PyObject *object) {
+  return PyUnicode_FromFormat("<tiaot.Entry %s>", description(entry_of(object), entry_of(object).label).c_str());
+}
+
+PyObject *entry_bind(PyObject *object, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords) {
+  return bind_entry(reinterpret_cast<EntryObject *>(object), arguments, count, keywords);
+}
+
+PyObject *entry_reduce(PyObject *object, PyObject *) {
+  return reduce(entry_of(object), kind_name(entry_of(object).kind));
+}
+
+PyObject *entry_signature(PyObject *object, void *) { return signature_of(entry_of(object)); }
+
+constexpr char kBindDoc[] =
+    "bind(*arrays, out=None, num_threads=None, wrt=...)\n"
+    "--\n\n"
+    "Checks a call once and returns a BoundCall that repeats it on the same arrays. Takes what a call takes and "
+    "raises\n"
+    "what a call raises; computes nothing yet.";
+
+PyMemberDef entry_members[] = {
+    {"__vectorcalloffset__", T_PYSSIZET, offsetof(EntryObject, vectorcall), READONLY, nullptr},
+    {nullptr, 0, 0, 0, nullptr},
+};
+
+PyMethodDef entry_methods[] = {
+    {"bind", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(entry_bind)), METH_FASTCALL | METH_KEYWORDS,
+     kBindDoc},
+    {"__reduce__", entry_reduce, METH_NOARGS, nullptr},
+    {nullptr, nullptr, 0, nullptr},
+};
+
+PyGetSetDef entry_getset[] = {
+    {"__signature__", entry_signature, nullptr, nullptr, nullptr},
+    {nullptr, nullptr, nullptr, nullptr, nullptr},
+};
+
+constexpr char kEntryDoc[] =
+    "The derivative of a kernel: `kernel.vjp` or `kernel.jacobian`.\n"
+    "\n"
+    "kernel.vjp(*inputs, *cotangents, wrt=<first differentiable input>, out=None, num_threads=None)\n"
+    "    The vector-Jacobian product J^T v: the cotangents have the outputs' shapes, one for each output, and the "
+    "result\n"
+    "    has the shape of the input that `wrt` names. The gradient of an input without the batch dimension is the sum\n"
+    "    over the batch.\n"
+    "kernel.jacobian(*inputs, wrt=<first differentiable input>, out=None, num_threads=None)\n"
+    "    The Jacobian, sample by sample: for an output (B, o...) and an input (B, i...) or (i...), the shape is\n"
+    "    (B, o..., i...). A tuple over the outputs where the kernel has several.\n"
+    "\n"
+    "wrt: the name of an input for one array, or a tuple of names for a tuple of arrays in that order.\n"
+    "out: the array, or tuple of arrays, to write to; returned as it is.\n"
+    "num_threads: at most this many threads; None for the process default.\n"
+    "\n"
+    "Arrays are dense, row-major, in native byte order, on the CPU: numpy.ndarray, or anything with __dlpack__. They "
+    "are\n"
+    "neither copied nor converted; inputs are never written to.\n"
+    "\n"
+    "Raises TypeError for an element type that no variant has, a non-array, a wrong number of arrays, an unknown\n"
+    "keyword; ValueError for a wrong shape, stride, alignment, overlap, name or number; NotImplementedError for a\n"
+    "gradient that the module does not have; tiaot.ModuleError when the module has been closed.";
+
+PyType_Slot entry_slots[] = {
+    {Py_tp_doc, const_cast<char *>(kEntryDoc)},
+    {Py_tp_call, reinterpret_cast<void *>(PyVectorcall_Call)},
+    {Py_tp_repr, reinterpret_cast<void *>(entry_repr)},
+    {Py_tp_traverse, reinterpret_cast<void *>(entry_traverse)},
+    {Py_tp_dealloc, reinterpret_cast<void *>(entry_dealloc)},
+    {Py_tp_members, entry_members},
+    {Py_tp_methods, entry_methods},
+    {Py_tp_getset, entry_getset},
+    {0, nullptr},
+};
+
+constexpr unsigned kFlags =
+    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_DISALLOW_INSTANTIATION;
+
+PyType_Spec entry_spec = {"tiaot.Entry", sizeof(EntryObject), 0, kFlags, entry_slots};
+
+// Kernel
+
+PyObject *kernel_call(PyObject *object, PyObject *const *arguments, size_t nargsf, PyObject *keywords) {
+  return call_entry(reinterpret_cast<KernelObject *>(object)->forward, arguments, nargsf, keywords);
+}
+
+PyObject *kernel_bind(PyObject *object, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords) {
+  return bind_entry(reinterpret_cast<KernelObject *>(object)->forward, arguments, count, keywords);
+}
+
+int kernel_traverse(PyObject *object, visitproc visit, void *arg) {
+  auto *self = reinterpret_cast<KernelObject *>(object);
+  Py_VISIT(Py_TYPE(object));
+  Py_VISIT(reinterpret_cast<PyObject *>(self->forward));
+  Py_VISIT(self->vjp);
+  Py_VISIT(self->jacobian);
+  return 0;
+}
+
+void kernel_dealloc(PyObject *object) {
+  auto *self = reinterpret_cast<KernelObject *>(object);
+  PyTypeObject *type = Py_TYPE(object);
+  PyObject_GC_UnTrack(object);
+  Py_XDECREF(reinterpret_cast<PyObject *>(self->forward));
+  Py_XDECREF(self->vjp);
+  Py_XDECREF(self->jacobian);
+  type->tp_free(object);
+  Py_DECREF(type);
+}
+
+PyObject *kernel_repr(PyObject *object) {
+  return PyUnicode_FromFormat("<tiaot.Kernel %s>",
+                              description(kernel_of(object), kernel_of(object).desc->name).c_str());
+}
+
+PyObject *kernel_name(PyObject *object, void *) { return PyUnicode_FromString(kernel_of(object).desc->name); }
+PyObject *kernel_signature_text(PyObject *object, void *) {
+  return PyUnicode_FromString(kernel_of(object).desc->signature);
+}
+PyObject *kernel_python_signature(PyObject *object, void *) { return signature_of(kernel_of(object)); }
+
+PyObject *kernel_module(PyObject *object, void *) {
+  PyObject *owner = kernel_of(object).owner.get();
+  Py_INCREF(owner);
+  return owner;
+}
+
+PyObject *kernel_variants(PyObject *object, void *) {
+  const EntryState &entry = kernel_of(object);
+  if (entry.variant != nullptr) return Py_BuildValue("(s)", entry.variant);
+  Ref names(PyTuple_New(entry.desc->variant_count));
+  if (!names) return nullptr;
+  for (uint32_t v = 0; v < entry.desc->variant_count; ++v) {
+    PyObject *name = PyUnicode_FromString(entry.desc->variants[v].name);
+    if (name == nullptr) return nullptr;
+    PyTuple_SET_ITEM(names.get(), v, name);
+  }
+  return names.release();
+}
+
+PyObject *kernel_restrict(PyObject *object, PyObject *arguments, PyObject *keywords) {
+  const EntryState &entry = kernel_of(object);
+  static const char *const names[] = {"variant", nullptr};
+  PyObject *wanted = nullptr;
+  if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "U:restrict", const_cast<char **>(names), &wanted)) {
+    return nullptr;
+  }
+  Ref known(kernel_variants(object, nullptr));
+  if (!known) return nullptr;
+  for (uint32_t v = 0; v < entry.desc->variant_count; ++v) {
+    const char *name = entry.desc->variants[v].name;
+    const bool allowed = entry.variant == nullptr || std::strcmp(entry.variant, name) == 0;
+    if (allowed && PyUnicode_CompareWithASCIIString(wanted, name) == 0) {
+      return new_kernel(entry.module, entry.owner.get(), entry.kernel, name);
+    }
+  }
+  Ref comma(PyUnicode_FromString(", "));
+  Ref list(comma ? PyUnicode_Join(comma.get(), known.get()) : nullptr);
+  if (!list) return nullptr;
+  PyErr_Format(PyExc_ValueError, "%s.restrict: argument 'variant': expected one of %U, got %R", entry.desc->name,
+               list.get(), wanted);
+  return nullptr;
+}
+
+PyObject *kernel_reduce(PyObject *object, PyObject *) { return reduce(kernel_of(object), nullptr); }
+
+PyMemberDef kernel_members[] = {
+    {"__vectorcalloffset__", T_PYSSIZET, offsetof(KernelObject, vectorcall), READONLY, nullptr},
+    {"vjp", T_OBJECT_EX, offsetof(KernelObject, vjp), READONLY,
+     "Entry for the vector-Jacobian product: vjp(*inputs, *cotangents, wrt=..., out=None, num_threads=None)."},
+    {"jacobian", T_OBJECT_EX, offsetof(KernelObject, jacobian), READONLY,
+     "Entry for the Jacobian: jacobian(*inputs, wrt=..., out=None, num_threads=None)."},
+    {nullptr, 0, 0, 0, nullptr},
+};
+
+PyMethodDef kernel_methods[] = {
+    {"bind", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(kernel_bind)), METH_FASTCALL | METH_KEYWORDS,
+     kBindDoc},
+    {"restrict", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(kernel_restrict)),
+     METH_VARARGS | METH_KEYWORDS,
+     "restrict($self, /, variant)\n--\n\n"
+     "A Kernel that runs only the variant of that name, one of `variants`. Calls whose arrays it does not fit raise.\n"
+     "ValueError for a name that is none of them."},
+    {"__reduce__", kernel_reduce, METH_NOARGS, nullptr},
+    {nullptr, nullptr, 0, nullptr},
+};
+
+PyGetSetDef kernel_getset[] = {
+    {"name", kernel_name, nullptr, "Name of the kernel.", nullptr},
+    {"signature", kernel_signature_text, nullptr,
+     "Names and symbolic shapes of the arguments: 'x[B, n], W[m, n], b[m] -> y[B, m]'.", nullptr},
+    {"module", kernel_module, nullptr, "The Module that the kernel comes from.", nullptr},
+    {"variants", kernel_variants, nullptr,
+     "Names of the compiled forms, in the order in which they are tried: the first that fits the arrays is run.",
+     nullptr},
+    {"__signature__", kernel_python_signature, nullptr, nullptr, nullptr},
+    {nullptr, nullptr, nullptr, nullptr, nullptr},
+};
+
+constexpr char kKernelDoc[] =
+    "A kernel of a module, compiled ahead of time; from tiaot.load or a Module.\n"
+    "\n"
+    "kernel(*inputs, out=None, num_threads=None)\n"
+    "    Computes the outputs: an array, or a tuple of arrays where the kernel has several outputs. `signature` tells "
+    "the\n"
+    "    arguments and their shapes.\n"
+    "kernel.vjp(*inputs, *cotangents, wrt=..., out=None, num_threads=None)\n"
+    "    The vector-Jacobian product J^T v.\n"
+    "kernel.jacobian(*inputs, wrt=..., out=None, num_threads=None)\n"
+    "    The Jacobian.\n"
+    "kernel.bind(...), kernel.vjp.bind(...), kernel.jacobian.bind(...)\n"
+    "    Fix the arrays and check them once.\n"
+    "\n"
+    "out: the array, or tuple of arrays, to write to; returned as it is.\n"
+    "num_threads: at most this many threads; None for the process default. Results do not depend on it.\n"
+    "\n"
+    "Arrays are dense, row-major, in native byte order, on the CPU: numpy.ndarray, or anything with __dlpack__. They "
+    "are\n"
+    "neither copied nor converted; inputs are never written to.\n"
+    "\n"
+    "Raises TypeError for an element type that no variant has, a non-array, a wrong number of arrays, an unknown\n"
+    "keyword; ValueError for a wrong shape, stride, alignment, overlap or number; tiaot.ModuleError when the module "
+    "has\n"
+    "been closed.\n"
+    "\n"
+    "Kernels pickle as their module's name or path, with its hash.";
+
+PyType_Slot kernel_slots[] = {
+    {Py_tp_doc, const_cast<char *>(kKernelDoc)},
+    {Py_tp_call, reinterpret_cast<void *>(PyVectorcall_Call)},
+    {Py_tp_repr, reinterpret_cast<void *>(kernel_repr)},
+    {Py_tp_traverse, reinterpret_cast<void *>(kernel_traverse)},
+    {Py_tp_dealloc, reinterpret_cast<void *>(kernel_dealloc)},
+    {Py_tp_members, kernel_members},
+    {Py_tp_methods, kernel_methods},
+    {Py_tp_getset, kernel_getset},
+    {0, nullptr},
+};
+
+PyType_Spec kernel_spec = {"tiaot.Kernel", sizeof(KernelObject), 0, kFlags, kernel_slots};
+
+bool add_type(PyObject *module, PyType_Spec *spec, const char *name, PyTypeObject **type) {
+  *type = reinterpret_cast<PyTypeObject *>(PyType_FromSpec(spec));
+  return *type != nullptr && PyObject_SetAttrString(module, name, reinterpret_cast<PyObject *>(*type)) == 0;
+}
+
+}  // namespace
+
+bool add_kernel_types(PyObject *module) {
+  return add_type(module, &kernel_spec, "Kernel", &kernel_type) && add_type(module, &entry_spec, "Entry", &entry_type);
+}
+
+PyObject *new_kernel(const std::shared_ptr<OpenModule> &module, PyObject *owner, const tiaot_kernel *kernel,
+                     const char *variant) {
+  EntryObject *entries[3] = {};
+  Ref keep[3];
+  for (int kind : {TIAOT_FORWARD, TIAOT_VJP, TIAOT_JACOBIAN}) {
+    entries[kind] = new_entry(module, owner, kernel, variant, kind);
+    keep[kind] = Ref(reinterpret_cast<PyObject *>(entries[kind]));
+    if (!keep[kind]) return nullptr;
+  }
+  PyObject *object = kernel_type->tp_alloc(kernel_type, 0);
+  if (object == nullptr) return nullptr;
+  auto *self = reinterpret_cast<KernelObject *>(object);
+  self->vectorcall = kernel_call;
+  self->forward = entries[TIAOT_FORWARD];
+  self->vjp = keep[TIAOT_VJP].release();
+  self->jacobian = keep[TIAOT_JACOBIAN].release();
+  keep[TIAOT_FORWARD].release();
+  return object;
+}
+
+}  // namespace tiaot::binding

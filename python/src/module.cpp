@@ -1,0 +1,308 @@
+// module.cpp: the extension module tiaot._core, and in it the type Module: open, describe, close. Knows nothing of
+// calls.
+#define TIAOT_IMPORTS_NUMPY
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/string.h>
+
+#include "entry.hpp"
+
+namespace nb = nanobind;
+
+namespace tiaot::binding {
+namespace {
+
+class Module {
+ public:
+  Module(std::shared_ptr<OpenModule> open, nb::object path, bool shipped)
+      : open_(std::move(open)), path_(std::move(path)), shipped_(shipped) {
+    const tiaot_module_desc *desc = tiaot_module_descriptor(open_->handle);
+    name_ = desc->name;
+    hash_ = desc->hash;
+    cpu_level_ = tiaot_cpu_level_name(tiaot_module_cpu_level(open_->handle));
+  }
+
+  // Makes the kernels, which point back to `self`, this Module's Python object.
+  void add_kernels(nb::handle self) {
+    const tiaot_module_desc *desc = tiaot_module_descriptor(open_->handle);
+    for (uint32_t i = 0; i < desc->kernel_count; ++i) {
+      const char *name = desc->kernels[i].name;
+      const tiaot_kernel *kernel = nullptr;
+      const tiaot_status status = tiaot_module_kernel(open_->handle, name, &kernel);
+      if (status != TIAOT_OK) raise_status(status);
+      PyObject *object = status == TIAOT_OK ? new_kernel(open_, self.ptr(), kernel, nullptr) : nullptr;
+      if (object == nullptr) throw nb::python_error();
+      kernels_[name] = nb::steal(object);
+    }
+  }
+
+  bool closed() const { return !open_; }
+
+  // Calls in flight keep their share of the module, and its code mapped, until they return.
+  void close() {
+    if (!open_) return;
+    open_->closed.store(true, std::memory_order_relaxed);
+    open_.reset();
+    kernels_.clear();
+  }
+
+  const OpenModule &open() const {
+    if (!open_) {
+      PyErr_Format(module_error, "%s: the module '%U' is closed", name_.c_str(), path_.ptr());
+      throw nb::python_error();
+    }
+    return *open_;
+  }
+
+  nb::dict kernels() const {
+    open();
+    return nb::steal<nb::dict>(PyDict_Copy(kernels_.ptr()));
+  }
+
+  nb::object kernel(nb::str name) const {
+    // Python and its tools ask any object for attributes with underscores, a closed module too.
+    if (open_ || name.c_str()[0] != '_') open();
+    if (kernels_.contains(name)) return kernels_[name];
+    Ref names(PyDict_Keys(kernels_.ptr()));
+    PyErr_Format(PyExc_AttributeError, "%s: expected an attribute or the name of a kernel, of %S, got %R",
+                 name_.c_str(), names.get(), name.ptr());
+    throw nb::python_error();
+  }
+
+  nb::list dir(nb::handle self) const {
+    nb::list names = nb::steal<nb::list>(
+        PyObject_CallMethod(reinterpret_cast<PyObject *>(&PyBaseObject_Type), "__dir__", "O", self.ptr()));
+    if (!names.is_valid()) throw nb::python_error();
+    for (auto item : kernels_) names.append(item.first);
+    return names;
+  }
+
+  nb::object reduce() const {
+    nb::object restore = nb::module_::import_("tiaot._load").attr("restore_module");
+    nb::object source = shipped_ ? nb::cast(name_) : path_;
+    return nb::make_tuple(restore, nb::make_tuple(source, shipped_, hash_));
+  }
+
+  std::string repr() const {
+    const std::string state = closed() ? ", closed" : "";
+    return "<tiaot.Module " + name_ + " '" + text_of(path_.ptr()) + "'" + state + ">";
+  }
+
+  nb::dict info() const;
+
+  int traverse(visitproc visit, void *arg) const {
+    Py_VISIT(kernels_.ptr());
+    return 0;
+  }
+
+  std::string name_;
+  std::string hash_;
+  std::string cpu_level_;
+
+  nb::object path() const { return path_; }
+
+ private:
+  std::shared_ptr<OpenModule> open_;  // empty when closed
+  nb::object path_;
+  bool shipped_;
+  nb::dict kernels_;
+};
+
+std::string dtype_name(uint32_t dtype) {
+  const char *kinds[] = {"int", "uint", "float"};
+  return kinds[(dtype >> 8) % 3] + std::to_string(dtype & 0xff);
+}
+
+nb::list describe_arguments(const tiaot_kernel_desc &kernel, uint32_t first, uint32_t count) {
+  nb::list list;
+  for (uint32_t i = first; i < first + count; ++i) {
+    const tiaot_argument_desc &argument = kernel.arguments[i];
+    nb::list dims;
+    for (uint32_t axis = 0; axis < argument.rank; ++axis) dims.append(kernel.dim_names[argument.dims[axis]]);
+    nb::dict item;
+    item["name"] = argument.name;
+    item["dims"] = dims;
+    item["batched"] = (argument.flags & TIAOT_ARGUMENT_BATCHED) != 0;
+    item["differentiable"] = (argument.flags & TIAOT_ARGUMENT_DIFFERENTIABLE) != 0;
+    list.append(item);
+  }
+  return list;
+}
+
+nb::dict describe_entry(const tiaot_kernel_desc &kernel, const tiaot_entry_desc &entry) {
+  nb::list wrt;
+  for (uint32_t i = 0; i < kernel.input_count; ++i) {
+    if ((entry.wrt >> i & 1u) != 0) wrt.append(kernel.arguments[i].name);
+  }
+  nb::dict code_bytes;
+  for (int level = 0; level < TIAOT_LEVEL_COUNT; ++level) {
+    code_bytes[tiaot_cpu_level_name(level)] = entry.code_bytes[level];
+  }
+  nb::dict item;
+  item["kind"] = entry.kind == TIAOT_FORWARD ? "forward" : "vjp";
+  item["wrt"] = wrt;
+  item["symbol"] = entry.symbol;
+  item["block_rows"] = entry.block_rows;
+  item["code_bytes"] = code_bytes;
+  return item;
+}
+
+nb::dict describe_variant(const tiaot_kernel_desc &kernel, const tiaot_variant_desc &variant) {
+  nb::dict dtypes, fixed, item;
+  for (uint32_t i = 0; i < kernel.input_count + kernel.output_count; ++i) {
+    dtypes[kernel.arguments[i].name] = dtype_name(variant.dtypes[i]);
+  }
+  for (uint32_t d = 0; d < kernel.dim_count; ++d) {
+    if (variant.fixed[d] >= 0) fixed[kernel.dim_names[d]] = variant.fixed[d];
+  }
+  nb::list entries;
+  for (uint32_t e = 0; e < variant.entry_count; ++e) entries.append(describe_entry(kernel, variant.entries[e]));
+  item["name"] = variant.name;
+  item["dtypes"] = dtypes;
+  item["fixed"] = fixed;
+  item["autodiff"] = variant.autodiff != 0;
+  item["entries"] = entries;
+  return item;
+}
+
+nb::dict describe_kernel(const tiaot_kernel_desc &kernel) {
+  nb::list dims, variants;
+  for (uint32_t d = 0; d < kernel.dim_count; ++d) dims.append(kernel.dim_names[d]);
+  for (uint32_t v = 0; v < kernel.variant_count; ++v) variants.append(describe_variant(kernel, kernel.variants[v]));
+  nb::dict item;
+  item["name"] = kernel.name;
+  item["signature"] = kernel.signature;
+  item["doc"] = kernel.doc;
+  item["dims"] = dims;
+  item["batch_dim"] = kernel.batch_dim < 0 ? nb::object(nb::none()) : nb::cast(kernel.dim_names[kernel.batch_dim]);
+  item["inputs"] = describe_arguments(kernel, 0, kernel.input_count);
+  item["outputs"] = describe_arguments(kernel, kernel.input_count, kernel.output_count);
+  item["variants"] = variants;
+  return item;
+}
+
+nb::dict Module::info() const {
+  const tiaot_module_desc &desc = *tiaot_module_descriptor(open().handle);
+  nb::list kernels;
+  for (uint32_t i = 0; i < desc.kernel_count; ++i) kernels.append(describe_kernel(desc.kernels[i]));
+  nb::dict item;
+  item["name"] = desc.name;
+  item["path"] = path_;
+  item["hash"] = desc.hash;
+  item["abi_version"] = desc.abi_version;
+  item["target"] = desc.target;
+  item["cpu_level"] = cpu_level_;
+  item["tiaot_version"] = desc.tiaot_version;
+  item["taichi_version"] = desc.taichi_version;
+  item["llvm_version"] = desc.llvm_version;
+  item["kernels"] = kernels;
+  return item;
+}
+
+nb::object open_module(nb::bytes path, nb::str path_text, bool shipped) {
+  tiaot_module *handle = nullptr;
+  tiaot_status status;
+  {
+    nb::gil_scoped_release release;  // reads and checks the whole file
+    status = tiaot_module_open(path.c_str(), &handle);
+  }
+  if (status != TIAOT_OK) {
+    raise_status(status);
+    throw nb::python_error();
+  }
+  auto open = std::make_shared<OpenModule>(handle, text_of(path_text.ptr()));
+  nb::object module = nb::cast(Module(std::move(open), path_text, shipped));
+  nb::cast<Module &>(module).add_kernels(module);
+  return module;
+}
+
+int32_t num_threads() {
+  int32_t count = 0;
+  const tiaot_status status = tiaot_num_threads(&count);
+  if (status != TIAOT_OK) {
+    raise_status(status);
+    throw nb::python_error();
+  }
+  return count;
+}
+
+void set_num_threads(nb::handle count) {
+  int32_t value = 0;
+  if (!read_num_threads(count.ptr(), "set_num_threads", &value)) throw nb::python_error();
+  const tiaot_status status = tiaot_set_num_threads(value);
+  if (status != TIAOT_OK) {
+    raise_status(status);
+    throw nb::python_error();
+  }
+}
+
+nb::object cpu_level() {
+  const char *name = tiaot_cpu_level_name(tiaot_cpu_level());
+  return name != nullptr ? nb::cast(name) : nb::none();
+}
+
+int module_traverse(PyObject *self, visitproc visit, void *arg) {
+  Py_VISIT(Py_TYPE(self));
+  return nb::inst_ready(self) ? nb::inst_ptr<Module>(self)->traverse(visit, arg) : 0;
+}
+
+PyType_Slot module_slots[] = {{Py_tp_traverse, reinterpret_cast<void *>(module_traverse)}, {0, nullptr}};
+
+// import_array is a macro that returns from its function.
+int import_numpy() {
+  import_array1(-1);
+  return 0;
+}
+
+}  // namespace
+
+NB_MODULE(_core, m) {
+  constexpr const char *kErrorDoc =
+      "A module file that is no module, is truncated or damaged, belongs to another version of the format, has "
+      "another\n"
+      "hash than the pickled handle, or has been closed.";
+  module_error = PyErr_NewExceptionWithDoc("tiaot.ModuleError", kErrorDoc, PyExc_OSError, nullptr);
+  if (module_error == nullptr || import_numpy() != 0 || !prepare_arrays() || !prepare_entries() ||
+      !add_kernel_types(m.ptr()) || !add_bound_call_type(m.ptr())) {
+    throw nb::python_error();
+  }
+  m.attr("ModuleError") = nb::borrow(module_error);
+  m.attr("__version__") = tiaot_version();
+  m.def("open_module", &open_module);
+  m.def("get_num_threads", &num_threads,
+        "The most threads that a call uses when it is not told otherwise. Starts as the environment variable\n"
+        "TIAOT_NUM_THREADS, or the number of CPUs that this process may use.");
+  m.def("set_num_threads", &set_num_threads, nb::arg("count").none(),
+        "Sets what get_num_threads returns: an integer >= 1, or None to go back to the start value.\n\n"
+        "Raises TypeError or ValueError for anything else.");
+  m.def("cpu_level", &cpu_level,
+        "The highest x86-64 level of this machine's CPU that modules have code for: 'x86-64-v2', 'x86-64-v3' or\n"
+        "'x86-64-v4'; None when it has not even the first.");
+
+  nb::class_<Module> type(
+      m, "Module", nb::type_slots(module_slots),
+      "A module file of kernels compiled ahead of time; from tiaot.open.\n\n"
+      "Its kernels are its attributes. One whose name is taken by an attribute of Module is in `kernels`.\n"
+      "A context manager: leaving it closes the module. Pickles as its name or path, with its hash.");
+  type.attr("__module__") = "tiaot";
+  type.def_ro("name", &Module::name_, "Name of the module.")
+      .def_prop_ro("path", &Module::path, "Absolute path of the file.")
+      .def_ro("hash", &Module::hash_, "SHA-256 of the module's objects, in hexadecimal.")
+      .def_ro("cpu_level", &Module::cpu_level_, "The level that this module's code runs at: 'x86-64-v3'.")
+      .def_prop_ro("closed", &Module::closed, "Whether the module has been closed.")
+      .def_prop_ro("kernels", &Module::kernels, "dict from name to Kernel, a new one each time.")
+      .def(
+          "info", &Module::info,
+          "All that the module says of itself, as a dict of plain types: versions, kernels, their arguments, variants\n"
+          "and entries, and the bytes of code of each.")
+      .def("close", &Module::close,
+           "Closes the module: calls of its kernels raise ModuleError from now on. Calls in flight end as usual.\n"
+           "Closing twice is allowed.")
+      .def("__enter__", [](nb::handle self) { return nb::borrow(self); })
+      .def("__exit__", [](Module &self, nb::args) { self.close(); })
+      .def("__getattr__", &Module::kernel)
+      .def("__dir__", [](nb::handle self) { return nb::cast<Module &>(self).dir(self); })
+      .def("__repr__", &Module::repr)
+      .def("__reduce__", &Module::reduce);
+}
+
+}  // namespace tiaot::binding

@@ -1,0 +1,36 @@
+"""Differentiable Taichi kernels, compiled ahead of time. This package loads and calls them; it knows nothing of Taichi.
+
+For example:
+
+    dense_tanh = tiaot.load("dense_tanh")
+    gx = dense_tanh.vjp(x, W, b, v)
+
+Every array is a numpy.ndarray or speaks DLPack, and none is copied.
+"""
+
+from ._core import (
+    BoundCall,
+    Entry,
+    Kernel,
+    Module,
+    ModuleError,
+    __version__,
+    cpu_level,
+    get_num_threads,
+    set_num_threads,
+)
+from ._load import load, open
+
+__all__ = [
+    "BoundCall",
+    "Entry",
+    "Kernel",
+    "Module",
+    "ModuleError",
+    "__version__",
+    "cpu_level",
+    "get_num_threads",
+    "load",
+    "open",
+    "set_num_threads",
+]
