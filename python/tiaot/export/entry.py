@@ -95,11 +95,11 @@ class Entry:
         self.item = ITEM_SIZES[self.variant.dtype]
         self.type = _TYPES[self.variant.dtype]
         self.differentiate = trace.autodiff and bool(trace.wrt)
-        self.module = ir.parse(trace.ir)
+        self.module = ir.parse(trace.tasks)
         self.primal: ir.TracedModule | None = None
         self.primal_trace = primal
         if self.differentiate and self._reads_primal_outputs():
-            self.primal = ir.parse(primal.ir)
+            self.primal = ir.parse(primal.tasks)
         self.in_lanes = trace.autodiff and signature.batch is not None
         self.block_rows = self._block_rows()
         scratch_bytes = self._workspace(Code(self._fixed_sizes()))

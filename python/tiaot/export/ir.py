@@ -47,15 +47,17 @@ class TracedModule:
         return "\n".join(parts)
 
 
-def parse(ir: str) -> TracedModule:
-    """Take a traced module apart.
+def parse(texts: Iterable[str]) -> TracedModule:
+    """Take traced tasks apart, each a text of its own, and put them together into one module.
 
     Raises:
         LoweringError: when it has a task that is not serial.
     """
-    types, tasks, calls = [], [], []
+    types: dict[str, None] = {}
+    tasks: list[tuple[str, list[str]]] = []
+    calls: list[str] = []
     body: list[str] | None = None
-    for line in ir.splitlines():
+    for line in (line for text in texts for line in text.splitlines()):
         if body is not None:
             body.append(re.sub(r"\s+#\d+$", "", line))
             if line == "}":
@@ -66,7 +68,7 @@ def parse(ir: str) -> TracedModule:
         elif match := _DECLARATION.match(line):
             calls.append(match["name"])
         elif re.match(r"^%[\w.]+ = type ", line):
-            types.append(line)
+            types[line] = None
         elif line.strip() and not line.startswith((";", "target ", "source_filename", "attributes ")):
             raise LoweringError(f"Taichi's IR holds {line.strip()[:120]!r}, which this version cannot lower")
     for name, _ in tasks:
@@ -75,7 +77,7 @@ def parse(ir: str) -> TracedModule:
                 f"task {name!r} is a parallel loop; write ti.loop_config(serialize=True) before each outermost loop: "
                 "the runtime splits the batch between threads"
             )
-    return TracedModule(types, tasks, calls)
+    return TracedModule(list(types), tasks, calls)
 
 
 def support(calls: Iterable[str]) -> str:

@@ -1,8 +1,8 @@
 """Lanes: IR functions that turn a block of samples so that the batch lies along the vector lanes, and back.
 
-A block is `rows` samples of `size` elements, row-major as the caller has it. In lanes it is [size][STRIDE]: element k
-of sample i at k * STRIDE + i, so that a loop over the samples loads and stores whole vectors. Rows beyond `rows`, up to a
-whole vector, repeat the last sample; what is computed for them is the same bits, and is written back to its place.
+A block is `rows` samples of `size` elements, row-major as the caller has it. In lanes it is [size][STRIDE], element k
+of sample i at k * STRIDE + i: a loop over the samples then loads and stores whole vectors. Rows beyond `rows`, up to
+a whole vector, repeat the last sample; what is computed for them goes nowhere.
 
 Groups of as many columns as fit 128 bits are transposed in registers: 128-bit pieces of the rows are laid side by side
 and interleaved within each 128-bit lane, which every CPU level has one-instruction shuffles for.
@@ -136,7 +136,8 @@ class _Writer:
             kind, pointer = self._column("%source", k, index, first)
             columns.append(self.add(f"load {kind}, {kind}* {pointer}, align {self._align()}"))
         pieces = self._interleave(columns) if width > 1 else columns
-        for row, base in enumerate(bases):
+        # Backwards: of the rows that are held at the last sample the sample itself is written last.
+        for row, base in reversed(list(enumerate(bases))):
             kind, pointer = self._piece("%target", base, k, width)
             if width == 1:
                 value = self.add(f"extractelement {self._vector(self.vector)} {pieces[0]}, i32 {row}")

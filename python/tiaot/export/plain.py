@@ -203,13 +203,13 @@ def header(module: str, kernels: list[tuple[Family, list[VariantEntries]]]) -> s
     """The C header of the plain functions."""
     guard = f"TIAOT_{module.upper()}_H"
     parts = [
-        f"/* {module}.h: the entries of {module}.so as plain C functions, for programs that link or dlopen the module",
+        f"/* {module}.h: the entries of {module}.so as plain C functions, for programs that link or load it",
         " * without tiaot's runtime. Made by tiaot's exporter.",
         " *",
         " * Arrays are dense, row-major and aligned to their element; sizes are numbers of elements, none is negative.",
         " * A function overwrites every element of its last, non-const arrays, which overlap no other array, and writes",
         " * to nothing else. It runs on the calling thread and is thread-safe. The gradient of an array without the",
-        " * batch dimension is the sum over the batch. Returns 0; or 1 when there is no memory for its workspace, 2 when",
+    X,
         " * this CPU is below x86-64-v2, 3 when no variant was compiled for these sizes: then nothing was written. */",
         f"#ifndef {guard}",
         f"#define {guard}",

@@ -1,9 +1,9 @@
 """Trace: Taichi kernels -> LLVM IR text that does not depend on this machine's CPU. The only file that runs Taichi.
 
 Taichi lives in a child process (`python -m tiaot.export.trace KERNEL_FILE DIRECTORY LEVEL`): it keeps global state,
-writes the IR into the working directory, and may abort. `add_kernel` of Taichi's own AOT module exports only the primal, so
-the adjoint goes through the builder underneath it, compiled for real ndarrays that have gradients. What `Module.save`
-would write is already optimised for this CPU; `print_kernel_llvm_ir` writes the IR before that.
+writes IR into the working directory, and may abort. `add_kernel` of Taichi's own AOT module exports only the primal,
+so the adjoint goes through the builder underneath it, compiled for real ndarrays that have gradients. What
+`Module.save` would write is already optimised for this CPU; `print_kernel_llvm_ir` writes the IR before that.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Trace:
     parameters: tuple[Parameter, ...]
     autodiff: bool
     block_rows: int | None
-    ir: str
+    tasks: tuple[str, ...]  # IR of each top-level loop or stretch of statements, in the order that they run
 
     @property
     def symbol(self) -> str:
@@ -98,7 +98,7 @@ def _read_trace(record: dict[str, Any], directory: str) -> Trace:
         Parameter(item["name"], item["role"], item["rank"], item["gradient"], tuple(item["shape"]))
         for item in record["parameters"]
     )
-    ir = Path(directory, record["file"]).read_text()
+    tasks = tuple(Path(directory, file).read_text() for file in record["files"])
     variant = Variant(**record["variant"])
     return Trace(
         record["kernel"],
@@ -107,7 +107,7 @@ def _read_trace(record: dict[str, Any], directory: str) -> Trace:
         parameters,
         record["autodiff"],
         record["block_rows"],
-        ir,
+        tasks,
     )
 
 
@@ -188,8 +188,8 @@ class _Tracer:
         self.builder.add(f"entry{self.count}", taichi_kernel.kernel_cpp)
         self.count += 1
         files = sorted(set(glob.glob("taichi_kernel_generic_*.ll")) - before)
-        if len(files) != 1:
-            raise RuntimeError(f"{declared.name}: expected one IR file from Taichi, got {files}")
+        if not files:
+            raise RuntimeError(f"{declared.name}: Taichi wrote no IR")
         return {
             "kernel": declared.name,
             "variant": {"dtype": variant.dtype, "sizes": dict(variant.sizes), "level": variant.level},
@@ -197,7 +197,7 @@ class _Tracer:
             "parameters": [dataclasses.asdict(parameter) for parameter in parameters],
             "autodiff": implementation.autodiff,
             "block_rows": implementation.block_rows,
-            "file": files[0],
+            "files": files,
         }
 
 
