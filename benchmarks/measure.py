@@ -1,0 +1,53 @@
+"""Times several statements in turn. Knows nothing about what they compute."""
+
+from __future__ import annotations
+
+import statistics
+import time
+import timeit
+from typing import Any
+
+_SLOW_CALL = 0.1  # seconds; slower calls are repeated a few times only
+_MOST_SAMPLES = 300
+
+
+def _calls_per_sample(timer: timeit.Timer, target: float) -> int:
+    """How many calls take about `target` seconds."""
+    number = 1
+    while (elapsed := timer.timeit(number)) < target / 4:
+        number *= 4
+    return max(1, round(number * target / elapsed))
+
+
+def quartiles(samples: list[float]) -> list[float]:
+    """The lower quartile, the median and the upper quartile."""
+    if len(samples) < 2:
+        return [samples[0]] * 3
+    return statistics.quantiles(samples, n=4, method="inclusive")
+
+
+def measure(timers: dict[str, timeit.Timer], seconds: float, settle: float) -> dict[str, dict[str, Any]]:
+    """Times the statements round-robin for about `seconds` in all, so that a slow moment of the machine hits all alike.
+
+    `settle` is slept before each turn. For each name: quartiles of microseconds a call, and how often it was called.
+    """
+    target = min(2e-3, seconds / 500)
+    number = {name: _calls_per_sample(timer, target) for name, timer in timers.items()}
+    samples: dict[str, list[float]] = {name: [] for name in timers}
+    active, end, rounds = list(timers), time.perf_counter() + seconds, 0
+    while active and rounds < _MOST_SAMPLES and (rounds < 5 or time.perf_counter() < end):
+        for name in list(active):
+            time.sleep(settle)
+            if number[name] > 1 or settle:
+                timers[name].timeit(max(1, number[name] // 10))
+            each = timers[name].timeit(number[name]) / number[name]
+            samples[name].append(each * 1e6)
+            slow = each > _SLOW_CALL and rounds >= 2
+            if slow or sum(samples[name]) * number[name] > seconds * 1e6:
+                active.remove(name)
+        rounds += 1
+    result = {}
+    for name, times in samples.items():
+        low, median, high = quartiles(times)
+        result[name] = {"us": median, "us_q1": low, "us_q3": high, "samples": len(times), "calls": number[name]}
+    return result

@@ -1,0 +1,161 @@
+"""What was measured, as text: aligned tables, the best of each row marked. Measures nothing."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+_PACKAGES = ("tiaot", "numpy", "torch", "jax", "jaxlib", "taichi")
+
+
+def progress(text: str) -> None:
+    """One line on a terminal's standard error, overwritten by the next; '' clears it."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+
+
+def cpu_name() -> str:
+    """The processor's name as the system gives it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def versions(packages: tuple[str, ...]) -> dict[str, str]:
+    """The versions of those packages that are installed, without importing them."""
+    found = {}
+    for package in packages:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def environment() -> dict[str, Any]:
+    """The machine and the software that the numbers belong to."""
+    return {
+        "cpu": cpu_name(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "packages": versions(_PACKAGES),
+        "cpus": os.cpu_count(),
+        "load": os.getloadavg()[0],
+    }
+
+
+def number(value: float) -> str:
+    """Three significant digits, 0.118, 6.21, 1,528."""
+    if value >= 100:
+        return f"{value:,.0f}"
+    if value >= 1:
+        return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+    return f"{value:.3f}" if value >= 0.001 else f"{value:.0e}"
+
+
+def _aligned(rows: list[list[str]]) -> list[str]:
+    """The first column to the left, the others to the right. A trailing mark of one character takes its own place."""
+    padded = [[row[0], *(cell if cell.endswith("*") else cell + " " for cell in row[1:])] for row in rows]
+    widths = [max(len(row[i]) for row in padded) for i in range(len(padded[0]))]
+    lines = []
+    for row in padded:
+        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        lines.append("  ".join(cells).rstrip())
+    return lines
+
+
+def _heading(titles: list[str]) -> list[list[str]]:
+    """Column titles on as many lines as their longest needs, a word or two a line."""
+    split = []
+    for title in titles:
+        lines: list[str] = []
+        for word in title.split():
+            if lines and len(lines[-1]) + 1 + len(word) <= 8:
+                lines[-1] += " " + word
+            else:
+                lines.append(word)
+        split.append(lines)
+    height = max(len(lines) for lines in split)
+    split = [[""] * (height - len(lines)) + lines for lines in split]
+    return [[lines[i] for lines in split] for i in range(height)]
+
+
+def _size(case: dict[str, Any]) -> str:
+    return f"({case['B']}, {case['n']}, {case['m']})"
+
+
+def table(cases: list[dict[str, Any]], titles: dict[str, str]) -> list[str]:
+    """Medians in microseconds a call, then the same as multiples of NumPy's speed."""
+    names = [name for name in titles if any("us" in case["peers"].get(name, {}) for case in cases)]
+    head = [["", *cells] for cells in _heading([titles[name] for name in names])]
+    head[-1][0] = "(B, n, m)"
+    times, ratios = [], []
+    for case in cases:
+        medians = {name: case["peers"][name]["us"] for name in names if "us" in case["peers"].get(name, {})}
+        best = min(medians.values(), default=0.0)
+        row, ratio = [_size(case)], [_size(case)]
+        for name in names:
+            outcome = case["peers"].get(name, {})
+            mark = "*" if medians.get(name) == best else ""
+            row.append(number(medians[name]) + mark if name in medians else "wrong" if "failed" in outcome else "-")
+            known = name in medians and "numpy" in medians
+            ratio.append(number(medians["numpy"] / medians[name]) + mark if known else "-")
+        times.append(row)
+        ratios.append(ratio)
+    lines = ["microseconds a call (median; * is the fastest):", *_aligned(head + times)]
+    if "numpy" in names:
+        lines += ["", "times as fast as NumPy by hand:", *_aligned(head + ratios)]
+    return lines
+
+
+def cold_table(outcome: dict[str, dict[str, Any]], titles: dict[str, str]) -> list[str]:
+    """Milliseconds to the first result and peak memory."""
+    rows = [["", "ms", "over Python + NumPy", "peak MB"]]
+    floor = outcome.get("numpy", {}).get("ms")
+    for name, title in titles.items():
+        found = outcome.get(name, {})
+        if "ms" in found:
+            over = "-" if floor is None or name in ("python", "numpy") else f"{found['ms'] - floor:+,.1f}"
+            rows.append([title, number(found["ms"]), over, number(found["peak_kb"] / 1024)])
+        elif "failed" in found:
+            rows.append([title, "failed", "-", "-"])
+    return _aligned(rows)
+
+
+def text(found: dict[str, Any], titles: dict[str, str]) -> str:
+    """Everything that `tiaot bench` prints."""
+    from .cold_start import PATHS
+
+    about = found["environment"]
+    packages = ", ".join(f"{name} {version}" for name, version in about["packages"].items())
+    lines = [f"{about['cpu']}; {about['system']}", f"Python {about['python']}; {packages}"]
+    if about["load"] > 0.3 * about["cpus"]:
+        lines.append(f"The machine was busy at the start (load {about['load']:.1f}): numbers are too high, most of all")
+        lines.append("those of several threads.")
+    groups: dict[tuple[str, str, int], list[dict[str, Any]]] = {}
+    for case in found["cases"]:
+        groups.setdefault((case["task"], case["dtype"], case["threads"]), []).append(case)
+    for (task, dtype, threads), cases in groups.items():
+        wanted = ", ".join(task)
+        count = "1 thread" if threads == 1 else f"{threads} threads"
+        lines += ["", f"== vjp with respect to {wanted}, {dtype}, {count}", "", *table(cases, titles)]
+    if found.get("from_c"):
+        lines += ["", "== called from C, vjp with respect to x, (2, 8, 4), float32, 1 thread, microseconds", ""]
+        rows = [[titles[name], number(outcome["us"])] for name, outcome in found["from_c"].items()]
+        lines += _aligned(rows)
+    if "cold_start" in found:
+        lines += ["", "== from process start to the first result, (2, 8, 4)", ""]
+        lines += cold_table(found["cold_start"], {name: title for name, title, _, _ in PATHS})
+        lines += [f"failed: {name}: {o['failed']}" for name, o in found["cold_start"].items() if "failed" in o]
+    if found["unavailable"]:
+        lines += ["", *(f"skipped: {titles.get(name, name)}: {why}" for name, why in found["unavailable"].items())]
+    lines += [f"problem: {problem}" for problem in found["problems"]]
+    return "\n".join(lines)

@@ -1,0 +1,105 @@
+"""`tiaot inspect`: what a module file says of itself, as text or JSON. Opening it has checked it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from typing import Any
+
+from . import ModuleError, cpu_level, load
+from . import open as open_module
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("module", metavar="NAME|FILE", help="a module that ships with tiaot, or a module file")
+    parser.add_argument("--json", action="store_true", help="everything, as JSON")
+
+
+def describe(target: str) -> dict[str, Any]:
+    """Module.info() of a shipped module or a file, with 'file_bytes', 'checksum' and 'machine_cpu_level'.
+
+    Raises ModuleError when the file is no module or is damaged, ValueError when there is neither a file nor a shipped
+    module of that name.
+    """
+    if os.path.isfile(target) or os.path.dirname(target):
+        with open_module(target) as module:
+            info = module.info()
+    else:
+        try:
+            info = load(target).module.info()
+        except ModuleError:
+            raise
+        except ValueError as error:
+            raise ValueError(f"'{target}' is no file, and as a name: {error}") from None
+    info["file_bytes"] = os.path.getsize(info["path"])
+    info["checksum"] = "verified"  # a module whose checksum is wrong does not open
+    info["machine_cpu_level"] = cpu_level()
+    return info
+
+
+def _columns(rows: list[list[str]]) -> list[str]:
+    """Numbers to the right, the rest to the left."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+
+    def cell(text: str, width: int) -> str:
+        return text.rjust(width) if text.replace(",", "").isdigit() else text.ljust(width)
+
+    return [
+        "  " + "  ".join(cell(text, width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
+
+
+def _entry_name(entry: dict[str, Any]) -> str:
+    return entry["kind"] if entry["kind"] == "forward" else f"vjp {', '.join(entry['wrt'])}"
+
+
+def _sizes(variant: dict[str, Any]) -> str:
+    return ", ".join(f"{name}={size}" for name, size in variant["fixed"].items()) or "any"
+
+
+def _kernel_lines(kernel: dict[str, Any], level: str) -> list[str]:
+    differentiable = ", ".join(a["name"] for a in kernel["inputs"] if a["differentiable"])
+    lines = ["", f"kernel {kernel['name']}: {kernel['signature']}"]
+    if kernel["doc"].strip():
+        lines.append(f"  {kernel['doc'].strip().splitlines()[0]}")
+    batch = kernel["batch_dim"] or "none"
+    lines += [f"  batch dimension: {batch}; gradients for: {differentiable or 'nothing'}", ""]
+    entries = [entry for variant in kernel["variants"] for entry in variant["entries"]]
+    levels = list(entries[0]["code_bytes"]) if entries else []
+    marked = [f"{name} *" if name == level else name for name in levels]
+    rows = [["variant", "sizes", "gradient", "entry", *marked]]
+    for variant in kernel["variants"]:
+        first = [variant["name"], _sizes(variant), "autodiff" if variant["autodiff"] else "written"]
+        for entry in variant["entries"]:
+            rows.append([*first, _entry_name(entry), *(f"{entry['code_bytes'][name]:,}" for name in levels)])
+            first = ["", "", ""]
+    lines += _columns(rows)
+    lines += ["", "  bytes of code; * is what runs here. A call takes the first variant that fits its arrays:"]
+    by_dtype: dict[str, list[str]] = {}
+    for variant in kernel["variants"]:
+        dtypes = "/".join(dict.fromkeys(variant["dtypes"].values()))
+        when = f"{variant['name']} for {_sizes(variant)}" if variant["fixed"] else f"{variant['name']} for the rest"
+        by_dtype.setdefault(dtypes, []).append(when)
+    return lines + [f"    {dtypes}: {'; '.join(order)}" for dtypes, order in by_dtype.items()]
+
+
+def text(info: dict[str, Any]) -> str:
+    """The description for people."""
+    lines = [
+        f"{info['name']}  {info['path']}",
+        f"  {info['file_bytes']:,} bytes, checksum {info['checksum']}, hash {info['hash']}",
+        f"  made by tiaot {info['tiaot_version']} with Taichi {info['taichi_version']} and LLVM {info['llvm_version']}",
+        f"  ABI {info['abi_version']}, for {info['target']}",
+        f"  this machine has {info['machine_cpu_level']} and runs the code for {info['cpu_level']}",
+    ]
+    for kernel in info["kernels"]:
+        lines += _kernel_lines(kernel, info["cpu_level"])
+    return "\n".join(lines)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Prints the description; errors are raised."""
+    info = describe(arguments.module)
+    print(json.dumps(info, indent=1) if arguments.json else text(info))
+    return 0
