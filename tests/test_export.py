@@ -1,0 +1,235 @@
+"""The exporter: kernels unlike the shipped one, reproducible bytes, and what it says of kernels that it cannot take."""
+
+import ctypes
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiaot
+
+pytest.importorskip("taichi")
+pytest.importorskip("llvmlite")
+
+KERNELS = Path(__file__).parent / "kernels" / "various.py"
+SHIPPED = Path(__file__).parents[1] / "kernels" / "dense_tanh.py"
+
+
+def run_export(source: Path, target: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tiaot.export", str(source), "-o", str(target)]
+    return subprocess.run(
+        command, env={**os.environ, **environment}, cwd=target.parent, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.fixture(scope="session")
+def various(tmp_path_factory: pytest.TempPathFactory) -> tiaot.Module:
+    target = tmp_path_factory.mktemp("various") / "various.so"
+    done = run_export(KERNELS, target)
+    assert done.returncode == 0, done.stderr
+    return tiaot.open(target)
+
+
+def exponentials(a: np.ndarray, s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    value = (np.exp(a * s) + np.sin(a) * np.cos(s)).sum(-1)
+    p = np.log(1 + value * value)
+    return p, (p * np.tanh(p)).sum(-1)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(1, 2, 3), (9, 2, 3), (500, 2, 3), (300, 1, 5), (0, 1, 5)])
+def test_several_outputs_and_an_adjoint_that_reads_them(various: tiaot.Module, shape: tuple, dtype: type) -> None:
+    rng = np.random.default_rng(shape)
+    kernel = various.exponentials
+    a, s = rng.uniform(-1, 1, shape).astype(dtype), rng.uniform(-1, 1, shape[-1]).astype(dtype)
+    p, q = kernel(a, s)
+    exact = exponentials(a.astype(float), s.astype(float))
+    tolerance = 200 * np.finfo(dtype).eps  # the values are below 10, and a dozen operations lead to each
+    assert np.allclose(p, exact[0], rtol=tolerance, atol=tolerance)
+    assert np.allclose(q, exact[1], rtol=tolerance, atol=tolerance)
+    vp, vq = rng.standard_normal(p.shape).astype(dtype), rng.standard_normal(q.shape).astype(dtype)
+    copies = vp.copy(), vq.copy()
+    ga, gs = kernel.vjp(a, s, vp, vq, wrt=("a", "s"))
+    assert vp.tobytes() == copies[0].tobytes() and vq.tobytes() == copies[1].tobytes()
+    step = 1e-6
+    for index, gradient in enumerate((ga, gs)):
+        direction = rng.standard_normal(gradient.shape)
+        sides = []
+        for sign in (1, -1):
+            inputs = [a.astype(float), s.astype(float)]
+            inputs[index] = inputs[index] + sign * step * direction
+            result = exponentials(*inputs)
+            sides.append((vp.astype(float) * result[0]).sum() + (vq.astype(float) * result[1]).sum())
+        slope = (sides[0] - sides[1]) / (2 * step)
+        scale = 1 + np.abs(gradient.astype(float) * direction).sum()
+        assert abs((gradient * direction).sum() - slope) <= (2000 * np.finfo(dtype).eps + 1e-8) * scale
+
+
+def test_a_kernel_without_a_batch_and_a_written_gradient(various: tiaot.Module) -> None:
+    rng = np.random.default_rng(1)
+    u, v = rng.standard_normal((2, 5, 4))
+    w = various.smooth(u)
+    assert np.allclose(w, u * u + 0.5 * np.concatenate([u[:1], u[:-1]]), rtol=1e-15, atol=1e-15)
+    expected = 2 * u * v
+    expected[0] += 0.5 * v[0]
+    expected[:-1] += 0.5 * v[1:]
+    assert np.allclose(various.smooth.vjp(u, v), expected, rtol=1e-14, atol=1e-14)
+    full = various.smooth.jacobian(u)
+    assert full.shape == (5, 4, 5, 4)
+    assert np.allclose(np.einsum("ij,ijkl->kl", v, full), expected, rtol=1e-14, atol=1e-14)
+
+
+def test_a_kernel_without_a_batch_and_taichis_gradient(various: tiaot.Module) -> None:
+    t, v = np.random.default_rng(2).standard_normal((2, 70)).astype(np.float32)
+    copy = v.copy()
+    assert np.allclose(various.halved(t), np.float32(0.5) * t * t + 3 * t, rtol=1e-6, atol=1e-6)
+    for _ in range(2):  # twice: what one call leaves behind must not show in the next
+        assert np.allclose(various.halved.vjp(t, v), (t + 3) * v, rtol=1e-6, atol=1e-6)
+    assert np.array_equal(v, copy)
+
+
+def test_integer_arithmetic_of_the_user_wraps(various: tiaot.Module) -> None:
+    i = np.arange(40, dtype=np.float32).reshape(40, 1) * 1001
+    seed = (i.astype(np.int64) * 1664525 + 1013904223).astype(np.int32)
+    with np.errstate(over="ignore"):
+        expected = ((seed * seed) >> 8).astype(np.float32) + i
+    assert np.array_equal(various.wrapped(i), expected)
+
+
+def test_exporting_again_gives_the_same_bytes(tmp_path: Path) -> None:
+    """Also elsewhere: in another folder, with another hash seed, on one CPU; and the same as what ships."""
+    shipped = Path(tiaot.load("dense_tanh").module.path)
+    target = tmp_path / "dense_tanh.so"
+    cpus = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cpus)})
+    try:
+        done = run_export(SHIPPED, target, PYTHONHASHSEED="1234", TZ="Asia/Tokyo", HOME=str(tmp_path))
+    finally:
+        os.sched_setaffinity(0, cpus)
+    assert done.returncode == 0, done.stderr
+    assert target.read_bytes() == shipped.read_bytes()
+    assert target.with_suffix(".h").read_bytes() == shipped.with_suffix(".h").read_bytes()
+
+
+def test_lowered_code_names_no_cpu_of_this_machine() -> None:
+    """Taichi's IR, from which all follows, holds no CPU name or feature list; the levels are given by name."""
+    from tiaot.export.trace import trace_file
+
+    for trace in trace_file(KERNELS, "x86-64-v3")[1]:
+        for task in trace.tasks:
+            code = task.partition("\nattributes #0")[0]  # of the declared functions, which are ours to define
+            assert "define" in code
+            assert "target-cpu" not in code and "target-features" not in code
+
+
+HEADER = "import taichi as ti\nfrom tiaot.export import autodiff, family, written\n"
+FAULTY = {
+    "a parallel loop": (
+        """
+@family("x[B, n] -> y[B, n]", batch="B", dtypes=["float32"])
+def loop(variant):
+    @ti.kernel
+    def forward(x: variant.array(2), y: variant.array(2)):
+        for i, j in x:
+            y[i, j] = x[i, j]
+    return autodiff(forward)
+""",
+        r"task '.*' is a parallel loop; write ti.loop_config\(serialize=True\)",
+    ),
+    "a stack of unknown length": (
+        """
+@family("x[B, n] -> y[B]", batch="B", dtypes=["float32"])
+def product(variant):
+    @ti.kernel
+    def forward(x: variant.array(2), y: variant.array(1)):
+        ti.loop_config(serialize=True)
+        for i in range(y.shape[0]):
+            p = ti.cast(1, ti.f32)
+            for j in range(x.shape[1]):
+                p = ti.sin(p) * x[i, j]
+            y[i] = p
+    return autodiff(forward)
+""",
+        r"stack_init",
+    ),
+    "a mistake in the kernel": (
+        """
+@family("x[B] -> y[B]", batch="B", dtypes=["float32"])
+def wrong(variant):
+    @ti.kernel
+    def forward(x: variant.array(1), y: variant.array(1)):
+        ti.loop_config(serialize=True)
+        for i in range(y.shape[0]):
+            y[i] = undefined_name + x[i]
+    return autodiff(forward)
+""",
+        r"faulty.py\", line 10.*(\n.*)*undefined_name",
+    ),
+    "an unknown parameter": (
+        """
+@family("x[B] -> y[B]", batch="B", dtypes=["float32"])
+def wrong(variant):
+    @ti.kernel
+    def forward(x: variant.array(1), other: variant.array(1), y: variant.array(1)):
+        ti.loop_config(serialize=True)
+        for i in range(y.shape[0]):
+            y[i] = x[i]
+    return autodiff(forward)
+""",
+        r"parameter 'other' is none of the signature's arguments x, y",
+    ),
+    "no kernel": ("", r"declares no kernel"),
+    "a signature without an arrow": ('family("x[B], y[B]")(None)', r"expected 'inputs -> outputs'"),
+    "an output of unknown size": ('family("x[B] -> y[B, n]")(None)', r"dimension 'n' of output 'y' is in no input"),
+    "a batch in the middle": ('family("x[n, B] -> y[B]", batch="B")(None)', r"batch dimension 'B' must come first"),
+    "a name twice": ('family("x[B], x[B] -> y[B]")(None)', r"argument 'x' appears twice"),
+    "an unknown type": ('family("x[B] -> y[B]", dtypes=["complex64"])(None)', r"dtypes: expected some of float32"),
+    "an unknown wrt": ('family("x[B] -> y[B]", wrt=["y"])(None)', r"wrt: expected names of inputs x, got 'y'"),
+    "a fixed batch": ('family("x[B] -> y[B]", batch="B", fixed=[{"B": 3}])(None)', r"fixed: 'B' is not a dimension"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTY)
+def test_what_cannot_be_exported_is_named(name: str, tmp_path: Path) -> None:
+    source, message = FAULTY[name]
+    path = tmp_path / "faulty.py"
+    path.write_text(HEADER + source)
+    done = run_export(path, tmp_path / "faulty.so")
+    assert done.returncode == 1
+    assert re.search(message, done.stderr), done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "faulty.so").exists()
+
+
+def test_without_a_linker_it_says_what_to_install(tmp_path: Path) -> None:
+    from tiaot.export.link import LinkError, find_linker
+
+    path = os.environ["PATH"]
+    os.environ["PATH"] = str(tmp_path)
+    try:
+        with pytest.raises(LinkError, match=r"looked for cc, gcc, clang, ld.lld, ld on the PATH; install one"):
+            find_linker()
+    finally:
+        os.environ["PATH"] = path
+
+
+def test_a_module_needs_nothing_but_libc(various: tiaot.Module) -> None:
+    for module in (various, tiaot.load("dense_tanh").module):
+        listing = subprocess.run(["readelf", "-d", module.path], capture_output=True, text=True, check=True).stdout
+        assert set(re.findall(r"\(NEEDED\).*\[(.*)\]", listing)) <= {"libc.so.6", "libm.so.6"}
+
+
+def test_the_tables_agree_with_the_header(tmp_path: Path) -> None:
+    """Field by field: what tables.py writes is what module.h says, read back through the runtime."""
+    from tiaot.export import tables
+
+    include = Path(tiaot.__file__).parent / "include" / "tiaot" / "module.h"
+    text = include.read_text()
+    assert f"#define TIAOT_ABI_VERSION {tables.ABI_VERSION}u" in text
+    assert f'#define TIAOT_DESCRIPTOR_SYMBOL "{tables.DESCRIPTOR_SYMBOL}"' in text
+    library = ctypes.CDLL(tiaot.load("dense_tanh").module.path)
+    first = (ctypes.c_uint32 * 2).in_dll(library, tables.DESCRIPTOR_SYMBOL)
+    assert list(first) == [tables.ABI_VERSION, 72]

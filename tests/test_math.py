@@ -1,0 +1,93 @@
+"""The math library: accuracy on a sample, special values, and that loops over it vectorise, at each CPU level."""
+
+import re
+
+import numpy as np
+import pytest
+
+pytest.importorskip("llvmlite")
+
+from tiaot.benchmarks import check_math
+from tiaot.export.math import FUNCTIONS, definitions
+
+INF, NAN = np.inf, np.nan
+# Argument and result, both read as the function's dtype.
+SPECIAL = {
+    "tanh": [(0.0, 0.0), (-0.0, -0.0), (INF, 1.0), (-INF, -1.0), (NAN, NAN)],
+    "exp": [(0.0, 1.0), (-0.0, 1.0), (INF, INF), (-INF, 0.0), (NAN, NAN)],
+    "log": [(1.0, 0.0), (0.0, -INF), (-0.0, -INF), (INF, INF), (-INF, NAN), (-1.0, NAN), (-1e-30, NAN), (NAN, NAN)],
+    "sin": [(0.0, 0.0), (-0.0, -0.0), (INF, NAN), (-INF, NAN), (NAN, NAN)],
+    "cos": [(0.0, 1.0), (-0.0, 1.0), (INF, NAN), (-INF, NAN), (NAN, NAN)],
+}
+# Inputs with some of the largest errors of all that were tried.
+WORST = {
+    "tanh_f32": [0.7626402, 0.7656407],
+    "tanh_f64": [0.7630853381675149, -0.7598266300261166],
+    "exp_f32": [-5.8438487, -5.862792],
+    "exp_f64": [-442.5441832242059, -223.52647344820866],
+    "log_f32": [1.4133185, 1.4013005],
+    "log_f64": [0.6993999316886809, 0.6994024513195617],
+    "sin_f32": [-4.2072265e36, 308685.8, -7.8325766e30],
+    "sin_f64": [-5.47326093464107, 0.8157041897084816, 6381956970095103 * 2.0**797],
+    "cos_f32": [-5.8232916e23, 3.9214308, 1.1029246e8],
+    "cos_f64": [-6.429364427503208e27, 77.77679720245544, 6381956970095103 * 2.0**797],
+}
+
+
+@pytest.fixture(scope="module", params=check_math.available_levels())
+def library(request: pytest.FixtureRequest) -> check_math.Library:
+    return check_math.Library(list(FUNCTIONS), request.param)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_accuracy(library: check_math.Library, name: str) -> None:
+    dtype = check_math.DTYPES[name[-3:]]
+    x = np.concatenate([np.array(WORST[name], dtype), check_math.sample(name, 1 << 16)])
+    error = check_math.error_in_ulp(library(name, x), check_math.reference(name, x))
+    worst = error.argmax()
+    assert error[worst] <= check_math.BOUND[name[-3:]], f"{name}({x[worst]!r})"
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_special_values(library: check_math.Library, name: str) -> None:
+    x, expected = np.array(SPECIAL[name[:-4]], check_math.DTYPES[name[-3:]]).T.copy()
+    result = library(name, x)
+    np.testing.assert_array_equal(result, expected)
+    number = ~np.isnan(expected)
+    np.testing.assert_array_equal(np.signbit(result)[number], np.signbit(expected)[number])
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_place_in_the_array_does_not_matter(library: check_math.Library, name: str) -> None:
+    """A value in a vector and one in the remainder of the loop have the same bits."""
+    x = check_math.sample(name, 1 << 8)[-200:]
+    alone = np.concatenate([library(name, x[k : k + 1]) for k in range(x.size)])
+    assert library(name, x).tobytes() == alone.tobytes()
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("level", check_math.LEVELS)
+def test_loops_vectorise(level: str, name: str) -> None:
+    assembly = check_math.compile_loops([name], level)[1]
+    packed = re.findall(r"\bv?(?:mul|fn?m(?:add|sub)\d+)p" + ("s" if name.endswith("f32") else "d") + r"\b", assembly)
+    assert len(packed) >= 5
+    assert not re.search(r"\bcall", assembly)
+
+
+def test_definitions_are_complete_and_in_one_order() -> None:
+    text = definitions(["sin_f64", "tanh_f32", "sin_f64", "cos_f64"])
+    assert text == definitions(["tanh_f32", "cos_f64", "sin_f64"])
+    assert re.findall(r"define internal (\w+) @\"?(\w+)", text) == [
+        ("double", "cos_f64"),
+        ("double", "sin_f64"),
+        ("float", "tanh_f32"),
+    ]
+    assert text.count('tiaot_two_over_pi_f64" = internal constant') == 1
+    assert not re.search(r"\b(call|br|declare)\b", text)
+    assert "two_over_pi" not in definitions(["tanh_f32", "exp_f64", "log_f64"])
+    assert definitions([]) == ""
+
+
+def test_unknown_name() -> None:
+    with pytest.raises(KeyError, match="no math function atan2_f64, tan_f32; there are cos_f32, cos_f64, exp_f32"):
+        definitions(["tan_f32", "tanh_f32", "atan2_f64"])

@@ -1,0 +1,33 @@
+"""The plain C functions of a module, from a C program that links the module and no runtime."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import tiaot
+
+
+@pytest.mark.parametrize("standard", ["c99", "c++17"])
+def test_a_program_links_the_module_alone(tmp_path: Path, standard: str) -> None:
+    compiler = shutil.which("cc" if standard == "c99" else "c++")
+    if compiler is None:
+        pytest.skip("no C compiler")
+    modules = Path(tiaot.load("dense_tanh").module.path).parent
+    source = Path(__file__).with_name("plain.c")
+    program = tmp_path / "plain"
+    language = ["-x", "c"] if standard == "c99" else ["-x", "c++"]
+    strict = ["-Wall", "-Wextra", "-Werror", "-pedantic"]
+    if standard == "c++17":  # only the header is for both: a program of two lines includes it
+        source = tmp_path / "plain.cpp"
+        source.write_text(
+            '#include "dense_tanh.h"\n'
+            "int main() { float o[1] = {0}; return dense_tanh_forward_float32(1, 1, 1, o, o, o, o + 0) == 1; }\n"
+        )
+    command = [compiler, f"-std={standard}", *strict, "-O1", f"-I{modules}", *language, str(source), "-x", "none"]
+    command += [str(modules / "dense_tanh.so"), "-lm", "-o", str(program), f"-Wl,-rpath,{modules}"]
+    subprocess.run(command, check=True)
+    listing = subprocess.run(["ldd", str(program)], capture_output=True, text=True, check=True).stdout
+    assert "libtiaot" not in listing and "python" not in listing
+    done = subprocess.run([str(program)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout

@@ -1,0 +1,252 @@
+"""Threads: their number, the GIL, calls at the same time, and processes that fork."""
+
+import gc
+import multiprocessing
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+import tiaot
+
+LARGE = 1 << 16  # rows of the kernel `wait` that make it worth releasing the GIL
+
+
+@pytest.fixture
+def restored() -> object:
+    yield
+    tiaot.set_num_threads(None)
+
+
+def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env={**os.environ, **environment},
+    )
+
+
+def large_operands(rows: int = 20011) -> list[np.ndarray]:
+    rng = np.random.default_rng(2)
+    return [rng.standard_normal(shape).astype(np.float32) for shape in ((rows, 8), (4, 8), (4,), (rows, 4))]
+
+
+def bits(arrays: tuple[np.ndarray, ...]) -> list[bytes]:
+    return [array.tobytes() for array in arrays]
+
+
+def test_default_number(restored: None) -> None:
+    start = tiaot.get_num_threads()
+    assert 1 <= start <= len(os.sched_getaffinity(0))
+    tiaot.set_num_threads(3)
+    assert tiaot.get_num_threads() == 3
+    tiaot.set_num_threads(np.int64(2))
+    assert tiaot.get_num_threads() == 2
+    tiaot.set_num_threads(None)
+    assert tiaot.get_num_threads() == start
+    with pytest.raises(ValueError, match=r"^number of threads: expected 1 to 256, or 0 for the default, got 257$"):
+        tiaot.set_num_threads(257)
+
+
+def test_number_from_the_environment() -> None:
+    code = "import tiaot; print(tiaot.get_num_threads())"
+    assert run(code, TIAOT_NUM_THREADS="5").stdout == "5\n"
+    for wrong in ("0", "-1", "two", "1000"):
+        done = run(code, TIAOT_NUM_THREADS=wrong)
+        assert f"ValueError: TIAOT_NUM_THREADS: expected a number from 1 to 256, got '{wrong}'" in done.stderr
+
+
+def test_number_from_the_affinity() -> None:
+    cpu = min(os.sched_getaffinity(0))
+    code = f"import os; os.sched_setaffinity(0, [{cpu}]); import tiaot; print(tiaot.get_num_threads())"
+    assert run(code, TIAOT_NUM_THREADS="").stdout == "1\n"
+
+
+def test_results_do_not_depend_on_the_number(dense_tanh: tiaot.Kernel, restored: None) -> None:
+    operands = large_operands()
+    wrt = ("x", "W", "b")
+    one = bits(dense_tanh.vjp(*operands, wrt=wrt, num_threads=1))
+    for count in (2, 7, np.int32(3), 256):
+        assert bits(dense_tanh.vjp(*operands, wrt=wrt, num_threads=count)) == one
+    tiaot.set_num_threads(4)
+    assert bits(dense_tanh.vjp(*operands, wrt=wrt)) == one
+    assert bits(dense_tanh.vjp.bind(*operands, wrt=wrt, num_threads=5)()) == one
+
+
+def test_import_and_small_calls_start_no_thread() -> None:
+    code = """
+import os, numpy as np, tiaot
+k = tiaot.load("dense_tanh")
+before = len(os.listdir("/proc/self/task"))
+x = np.ones((2, 8), np.float32)
+k.vjp(x, np.ones((4, 8), np.float32), np.ones(4, np.float32), np.ones((2, 4), np.float32), num_threads=8)
+print(len(os.listdir("/proc/self/task")) - before)
+x = np.ones((200000, 8), np.float32)
+k(x, np.ones((4, 8), np.float32), np.ones(4, np.float32), num_threads=3)
+print(len(os.listdir("/proc/self/task")) - before)
+"""
+    done = run(code, OPENBLAS_NUM_THREADS="1")
+    assert done.stdout == "0\n2\n", done.stderr
+
+
+def wait(small: tiaot.Module, rows: int, patience: float) -> tuple[tiaot.BoundCall, np.ndarray, list[np.ndarray]]:
+    """A bound call of the kernel `wait`, the flag that ends it, and its operands."""
+    flag = np.zeros(1, np.float32)
+    operands = [np.zeros(rows, np.float32), flag, np.full(1, patience, np.float32)]
+    return small.wait.bind(*operands, num_threads=1), flag, operands
+
+
+@pytest.mark.parametrize("form", ["call", "bound call"])
+def test_large_work_releases_the_gil(small: tiaot.Module, form: str) -> None:
+    bound, flag, operands = wait(small, LARGE, patience=60)
+
+    def raise_flag() -> None:
+        flag[0] = 1
+
+    timer = threading.Timer(0.05, raise_flag)  # cannot run before the call ends, unless the GIL is free
+    timer.start()
+    y = bound() if form == "bound call" else small.wait(*operands, num_threads=1)
+    timer.join()
+    assert (y == 1).all()
+
+
+@pytest.mark.parametrize("form", ["call", "bound call"])
+def test_small_work_keeps_the_gil(small: tiaot.Module, form: str) -> None:
+    bound, flag, operands = wait(small, 1, patience=0.3)
+
+    def raise_flag() -> None:
+        flag[0] = 1
+
+    timer = threading.Timer(0.05, raise_flag)
+    timer.start()
+    y = bound() if form == "bound call" else small.wait(*operands)
+    assert y[0] == 0
+    timer.join()
+
+
+def test_closing_while_a_call_runs(small_path: object) -> None:
+    module = tiaot.open(small_path)
+    bound, flag, operands = wait(module, LARGE, patience=60)
+    flag[0] = 1
+    bound()
+    flag[0] = 0
+    started, results = threading.Event(), []
+
+    def work(kernel: tiaot.Kernel) -> None:
+        started.set()
+        results.append(kernel(*operands, num_threads=1))
+        with pytest.raises(tiaot.ModuleError, match=r"is closed$"):
+            kernel(*operands)
+
+    thread = threading.Thread(target=work, args=(module.wait,))
+    thread.start()
+    started.wait()
+    time.sleep(0.1)
+    module.close()
+    del module, bound
+    gc.collect()
+    assert thread.is_alive()  # still in the module's code, which must stay mapped
+    flag[0] = 1
+    thread.join()
+    assert (results[0] == 1).all()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # NumPy 2.5 deprecates setting a shape
+def test_shapes_changed_while_a_call_runs(small: tiaot.Module) -> None:
+    _, flag, operands = wait(small, LARGE, patience=60)
+    out = np.zeros(LARGE, np.float32)
+    y = out
+
+    def change() -> None:
+        operands[0].shape = (2, LARGE // 2)
+        out.shape = (LARGE // 4, 4)
+        flag[0] = 1
+
+    timer = threading.Timer(0.05, change)
+    timer.start()
+    assert small.wait(*operands, out=out, num_threads=1) is y
+    timer.join()
+    assert (out == 1).all()
+
+
+def test_calls_at_the_same_time(dense_tanh: tiaot.Kernel) -> None:
+    operands = large_operands()
+    wrt = ("x", "W", "b")
+    reference = bits(dense_tanh.vjp(*operands, wrt=wrt, num_threads=1))
+    small_operands = [operands[0][:3], operands[1], operands[2], operands[3][:3]]
+    shapes = {"x": (3, 8), "W": (4, 8), "b": (4,)}
+    wrong = []
+
+    def work(count: int) -> None:
+        # Names that the entry has not seen before, from several threads: what it remembers of `wrt` is shared.
+        for _ in range(20):
+            if bits(dense_tanh.vjp(*operands, wrt=wrt, num_threads=count)) != reference:
+                wrong.append("large")
+            for names in (["b", "x"], ["x", "b"], ["W"], ["x"]):
+                results = dense_tanh.vjp(*small_operands, wrt=tuple(names))
+                if [each.shape for each in results] != [shapes[name] for name in names]:
+                    wrong.append("small")
+
+    threads = [threading.Thread(target=work, args=(count,)) for count in (1, 2, 3, 4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_loading_at_the_same_time() -> None:
+    code = """
+import threading, tiaot
+kernels, barrier = [], threading.Barrier(8)
+def work():
+    barrier.wait()
+    kernels.append(tiaot.load("dense_tanh"))
+threads = [threading.Thread(target=work) for _ in range(8)]
+for each in threads: each.start()
+for each in threads: each.join()
+print(len(set(map(id, kernels))))
+"""
+    done = run(code)
+    assert done.stdout == "1\n", done.stderr
+
+
+FORK = """
+import os, sys, numpy as np, tiaot
+k = tiaot.load("dense_tanh")
+x, W, b, v = (np.ones(shape, np.float32) for shape in ((100000, 8), (4, 8), 4, (100000, 4)))
+before = k.vjp(x, W, b, v, num_threads=4).tobytes()
+bound = k.vjp.bind(x, W, b, v, num_threads=3)
+for _ in range(5):
+    child = os.fork()
+    if child == 0:
+        same = k.vjp(x, W, b, v, num_threads=4).tobytes() == before and bound().tobytes() == before
+        grandchild = os.fork()
+        if grandchild == 0:
+            os._exit(k.vjp(x, W, b, v, num_threads=2).tobytes() != before)
+        os._exit(not same or os.waitpid(grandchild, 0)[1] != 0)
+    assert k.vjp(x, W, b, v, num_threads=4).tobytes() == before
+    assert os.waitpid(child, 0)[1] == 0
+print("done")
+"""
+
+
+def test_fork() -> None:
+    done = run("import warnings; warnings.simplefilter('ignore')\n" + FORK)
+    assert done.stdout == "done\n", done.stderr
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning", "ignore:.*fork:RuntimeWarning")
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_multiprocessing(dense_tanh: tiaot.Kernel, method: str) -> None:
+    vjp = dense_tanh.restrict("float32_n8_m4").vjp
+    expected = vjp(*large_operands(), num_threads=3)
+    with multiprocessing.get_context(method).Pool(1) as pool:
+        got = pool.apply_async(vjp, large_operands(), {"num_threads": 3}).get(timeout=60)
+    assert got.tobytes() == expected.tobytes()
