@@ -264,14 +264,17 @@ def test_nothing_leaks(dense_tanh: tiaot.Kernel, small: tiaot.Module, operands: 
             lambda: dense_tanh.vjp(x, W, b, v, wrt=("x", "q")),
             lambda: dense_tanh.bind(x, W, b, num_threads=0),
         ):
-            with pytest.raises((TypeError, ValueError), match=r"^dense_tanh\."):
+            try:  # pytest.raises would keep memory of its own
                 bad()
+                pytest.fail("no exception")
+            except (TypeError, ValueError):
+                pass
 
     everything()
     references = [sys.getrefcount(each) for each in (x, W, b, v, gx, wrt, out, out[0], None, dense_tanh)]
     tracemalloc.start()
     try:
-        for _ in range(3):
+        for _ in range(10):
             everything()
         gc.collect()
         before = tracemalloc.get_traced_memory()[0]

@@ -158,12 +158,14 @@ TEST(executors_that_fail) {
       [](void *, int64_t, void (*)(void *, int64_t), void *) { throw std::runtime_error("no"); }, nullptr};
   CHECK_ERROR(call.run(2, &throwing), TIAOT_ERROR_INTERNAL, "bug in tiaot, please report it: unexpected exception: no");
   const tiaot_executor astray{[](void *, int64_t count, void (*task)(void *, int64_t), void *context) {
-                                task(context, -1);
-                                task(context, count);
+                                for (int64_t index : {int64_t{-1}, count, int64_t{1} << 40}) task(context, index);
                                 task(context, 0);
                               },
                               nullptr};
-  CHECK_OK(call.run(2, &astray));
+  Array<float> gx({20011, 8});
+  const DLTensor arrays[] = {call.x, call.W, call.b, call.v, gx};
+  const tiaot_options options{sizeof options, 2, nullptr, &astray};
+  CHECK_OK(tiaot_call(dense, TIAOT_VJP, 1, arrays, 5, &options));  // with a workspace for each worker
 }
 
 TEST(nested_use_runs_inline) {
