@@ -209,7 +209,7 @@ def header(module: str, kernels: list[tuple[Family, list[VariantEntries]]]) -> s
         " * Arrays are dense, row-major and aligned to their element; no size is negative. A function overwrites every",
         " * element of its last, non-const arrays, which overlap no other array, and writes to nothing else. It runs",
         " * on the calling thread and is thread-safe. The gradient of an array without the batch dimension is the sum",
-        " * over the batch. Returns 0, or what kept it from writing anything: 1 no memory for its workspace, 2 this CPU",
+        " * over the batch. Returns 0, or what kept it from writing anything: 1 no memory for workspace, 2 this CPU",
         " * is below x86-64-v2, 3 no variant was compiled for these sizes. */",
         f"#ifndef {guard}",
         f"#define {guard}",
