@@ -47,12 +47,14 @@ class _Writer:
         tile = {"to_lanes": self._tile_in, "from_lanes": self._tile_out}[name]
         kind, vector = self.kind, self.vector
         self.do(f"%whole = and i64 %rows, {-vector}")
-        self.do("%last = sub nsw i64 %rows, 1")
         self.do("%some = icmp sgt i64 %whole, 0")
         self.do("br i1 %some, label %tile, label %rest")
         self.lines.append("tile:")
         self.do("%i = phi i64 [ 0, %entry ], [ %i.next, %tile.end ]")
-        self._columns("tile", "%i", [self.add(f"add nsw i64 %i, {row}") for row in range(vector)], tile)
+        bases = [self.add("mul nsw i64 %i, %size")]
+        for _ in range(vector - 1):
+            bases.append(self.add(f"add nsw i64 {bases[-1]}, %size"))
+        self._columns("tile", "%i", bases, tile)
         self.do(f"%i.next = add nsw i64 %i, {vector}")
         self.do("%i.more = icmp slt i64 %i.next, %whole")
         self.do("br i1 %i.more, label %tile, label %rest")
@@ -60,12 +62,14 @@ class _Writer:
         self.do("%partial = icmp slt i64 %whole, %rows")
         self.do("br i1 %partial, label %edge, label %done")
         self.lines.append("edge:")
-        rows = []
-        for row in range(vector):
-            index = self.add(f"add nsw i64 %whole, {row}")
-            inside = self.add(f"icmp slt i64 {index}, %last")
-            rows.append(self.add(f"select i1 {inside}, i64 {index}, i64 %last"))
-        self._columns("edge", "%whole", rows, tile)
+        # Row by row from the one before: a chain that LLVM does not turn into slower vectors of addresses.
+        self.do("%left = sub nsw i64 %rows, %whole")
+        bases = [self.add("mul nsw i64 %whole, %size")]
+        for row in range(1, vector):
+            following = self.add(f"add nsw i64 {bases[-1]}, %size")
+            inside = self.add(f"icmp sgt i64 %left, {row}")
+            bases.append(self.add(f"select i1 {inside}, i64 {following}, i64 {bases[-1]}"))
+        self._columns("edge", "%whole", bases, tile)
         self.do("br label %done")
         self.lines += ["done:", "  ret void"]
         head = (
@@ -74,9 +78,8 @@ class _Writer:
         )
         return "\n".join([head, "entry:", *self.lines, "}"])
 
-    def _columns(self, label: str, first: str, rows: list[str], tile: Callable[..., None]) -> None:
-        """All columns of one tile: groups of `group`, then the rest one by one. Ends in the block LABEL.end."""
-        bases = [self.add(f"mul nsw i64 {row}, %size") for row in rows]
+    def _columns(self, label: str, first: str, bases: list[str], tile: Callable[..., None]) -> None:
+        """All columns of a tile whose rows start at `bases`: by `group`, then one by one. Ends in the block LABEL.end."""
         for part, width, start, limit in (
             ("group", self.group, "0", f"%{label}.whole"),
             ("single", 1, f"%{label}.whole", "%size"),
