@@ -322,14 +322,18 @@ def test_handles_are_collected(small_path: Path) -> None:
     holder = Holder()
     module = tiaot.open(small_path)
     x, s = np.ones((2, 3), np.float32), np.ones(3, np.float32)
+    references = sys.getrefcount(x)
     holder += [holder, module, module.pair, module.pair.vjp, module.pair.bind(x, s)]
     module.pair.jacobian(x, s, wrt=("x", "s"))
     gone = weakref.ref(holder)
-    references = sys.getrefcount(x)
-    del holder, module
+    speaker = type("Speaker", (), {"__dlpack__": x.__dlpack__, "__dlpack_device__": x.__dlpack_device__})()
+    speaker.bound = module.pair.bind(speaker, s)  # a cycle through nothing but the bound call
+    speaker_gone = weakref.ref(speaker)
+    del holder, module, speaker
     gc.collect()
     assert gone() is None
-    assert sys.getrefcount(x) == references - 1  # the bound call's, and none by the other calls
+    assert speaker_gone() is None
+    assert sys.getrefcount(x) == references
     assert not [each for each in gc.get_objects() if type(each) is tiaot.Module and each.path == str(small_path)]
 
 

@@ -33,6 +33,12 @@ bool mismatch_of(Mismatch *mismatch, PyObject *exception, std::string expected, 
   return false;
 }
 
+bool has_attribute(PyObject *object, const char *name) {
+  const bool found = static_cast<bool>(get_attribute(object, name));
+  PyErr_Clear();
+  return found;
+}
+
 std::string dtype_text(PyArrayObject *array) { return text_of(reinterpret_cast<PyObject *>(PyArray_DESCR(array))); }
 
 std::string numpy_text(PyArrayObject *array) {
@@ -50,7 +56,7 @@ bool read_numpy(PyArrayObject *array, bool writable, DLTensor *tensor, std::vect
     return mismatch_of(mismatch, PyExc_TypeError, "", numpy_text(array));
   }
   if (!PyArray_ISNBO(descr->byteorder)) {
-    Ref name(PyObject_GetAttrString(reinterpret_cast<PyObject *>(descr), "name"));
+    Ref name = get_attribute(reinterpret_cast<PyObject *>(descr), "name");
     if (!name) return false;
     return mismatch_of(mismatch, PyExc_TypeError, text_of(name.get()) + " in native byte order", dtype_text(array));
   }
@@ -78,15 +84,15 @@ bool read_numpy(PyArrayObject *array, bool writable, DLTensor *tensor, std::vect
 
 // PyTorch also exports tensors whose memory does not hold their values, which a DLPack consumer cannot see.
 bool check_torch(PyObject *object, Mismatch *mismatch) {
-  Ref negated(PyObject_CallMethod(object, "is_neg", nullptr));
+  Ref negated = call_method(object, "is_neg");
   if (!negated) return false;
   if (PyObject_IsTrue(negated.get())) {
     return mismatch_of(mismatch, PyExc_ValueError, "a tensor that holds its values",
                        "one with its negative bit set; pass its resolve_neg()");
   }
-  Ref storage(PyObject_CallMethod(object, "untyped_storage", nullptr));
-  Ref address(storage ? PyObject_CallMethod(storage.get(), "data_ptr", nullptr) : nullptr);
-  Ref count(address ? PyObject_CallMethod(object, "numel", nullptr) : nullptr);
+  Ref storage = call_method(object, "untyped_storage");
+  Ref address = storage ? call_method(storage.get(), "data_ptr") : Ref();
+  Ref count = address ? call_method(object, "numel") : Ref();
   if (!count) return false;
   const int has_memory = PyObject_IsTrue(address.get());
   const int has_elements = PyObject_IsTrue(count.get());
@@ -99,7 +105,7 @@ bool check_torch(PyObject *object, Mismatch *mismatch) {
 }
 
 bool check_device(PyObject *object, Mismatch *mismatch) {
-  Ref device(PyObject_CallMethod(object, "__dlpack_device__", nullptr));
+  Ref device = call_method(object, "__dlpack_device__");
   if (!device) return false;
   if (!PyTuple_Check(device.get()) || PyTuple_GET_SIZE(device.get()) != 2) {
     return mismatch_of(mismatch, PyExc_TypeError, "a pair from __dlpack_device__", type_name(device.get()));
@@ -116,7 +122,7 @@ bool check_device(PyObject *object, Mismatch *mismatch) {
 
 // The capsule of the object's __dlpack__, asked for with read-only flags first.
 Ref dlpack_capsule(PyObject *object) {
-  Ref method(PyObject_GetAttrString(object, "__dlpack__"));
+  Ref method = get_attribute(object, "__dlpack__");
   Ref keywords(method ? Py_BuildValue("{s:(ii)}", "max_version", 1, 0) : nullptr);
   Ref nothing(keywords ? PyTuple_New(0) : nullptr);
   if (!nothing) return Ref();
@@ -155,8 +161,7 @@ bool read_dlpack(PyObject *object, bool writable, DLTensor *tensor, std::vector<
     return mismatch_of(mismatch, PyExc_ValueError, "a writable array",
                        type_name(object) + ", which DLPack does not give out for writing");
   }
-  if (PyObject_HasAttrString(object, "is_neg") && PyObject_HasAttrString(object, "untyped_storage") &&
-      !check_torch(object, mismatch)) {
+  if (has_attribute(object, "is_neg") && has_attribute(object, "untyped_storage") && !check_torch(object, mismatch)) {
     return false;
   }
   tensor->device = {kDLCPU, 0};
@@ -187,7 +192,7 @@ bool read_uncommon_array(PyObject *object, bool writable, DLTensor *tensor, std:
     return mismatch_of(mismatch, PyExc_TypeError, "a plain numpy.ndarray",
                        "its subclass " + type_name(object) + "; pass numpy.asarray of it");
   }
-  if (PyObject_HasAttrString(object, "__dlpack__") && !PyType_Check(object)) {
+  if (has_attribute(object, "__dlpack__") && !PyType_Check(object)) {
     return read_dlpack(object, writable, tensor, leases, mismatch);
   }
   return mismatch_of(mismatch, PyExc_TypeError, "", type_name(object));

@@ -41,10 +41,20 @@ PyObject *raise_closed(const std::string &label, const OpenModule &module) {
   return nullptr;
 }
 
+Ref get_attribute(PyObject *object, const char *name) {
+  Ref interned(PyUnicode_InternFromString(name));
+  return Ref(interned ? PyObject_GetAttr(object, interned.get()) : nullptr);
+}
+
+Ref call_method(PyObject *object, const char *name) {
+  Ref method = get_attribute(object, name);
+  return Ref(method ? PyObject_CallNoArgs(method.get()) : nullptr);
+}
+
 std::string type_name(PyObject *object) {
   PyObject *type = reinterpret_cast<PyObject *>(Py_TYPE(object));
-  Ref module(PyObject_GetAttrString(type, "__module__"));
-  Ref name(PyObject_GetAttrString(type, "__qualname__"));
+  Ref module = get_attribute(type, "__module__");
+  Ref name = get_attribute(type, "__qualname__");
   PyErr_Clear();
   std::string text = name && PyUnicode_Check(name.get()) ? text_of(name.get()) : Py_TYPE(object)->tp_name;
   if (module && PyUnicode_Check(module.get()) && PyUnicode_CompareWithASCIIString(module.get(), "builtins") != 0) {

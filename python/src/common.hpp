@@ -59,6 +59,11 @@ PyObject *raise_mismatch(PyObject *exception, const std::string &label, const st
 // Raises ModuleError: "LABEL: its module 'PATH' is closed". Returns nullptr.
 PyObject *raise_closed(const std::string &label, const OpenModule &module);
 
+// object.name and object.name(); empty with an exception set. The name is interned: CPython's cache of attributes would
+// keep a new string of each call.
+Ref get_attribute(PyObject *object, const char *name);
+Ref call_method(PyObject *object, const char *name);
+
 // Name of an object's type, with its module unless that is builtins.
 std::string type_name(PyObject *object);
 

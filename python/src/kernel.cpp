@@ -58,7 +58,7 @@ EntryObject *new_entry(const std::shared_ptr<OpenModule> &module, PyObject *owne
 // (tiaot._load.restore, (Module, kernel's name, variant or None, attribute or None))
 PyObject *reduce(const EntryState &entry, const char *attribute) {
   Ref load(PyImport_ImportModule("tiaot._load"));
-  Ref restore(load ? PyObject_GetAttrString(load.get(), "restore") : nullptr);
+  Ref restore = load ? get_attribute(load.get(), "restore") : Ref();
   if (!restore) return nullptr;
   return Py_BuildValue("O(Oszz)", restore.get(), entry.owner.get(), entry.desc->name, entry.variant, attribute);
 }

@@ -149,6 +149,27 @@ TEST(executor_that_runs_another_call_meanwhile) {
   CHECK(inner.gW.values() == expected(7));
 }
 
+TEST(executor_of_a_bound_call_need_not_live_on) {
+  Call call;
+  int64_t asked = 0;
+  tiaot_executor executor{[](void *user, int64_t count, void (*task)(void *, int64_t), void *context) {
+                            *static_cast<int64_t *>(user) = count;
+                            task(context, 0);
+                          },
+                          &asked};
+  tiaot_bound *bound = nullptr;
+  {
+    const DLTensor arrays[] = {call.x, call.W, call.b, call.v, call.gW, call.gb};
+    const tiaot_options options{sizeof options, 3, nullptr, &executor};
+    CHECK_OK(tiaot_bind(dense, TIAOT_VJP, 6, arrays, 6, &options, &bound));
+  }
+  executor.parallel_for = [](void *, int64_t, void (*)(void *, int64_t), void *) {};
+  CHECK_OK(tiaot_bound_run(bound));
+  CHECK_EQ(asked, 3);
+  CHECK(call.gW.values() == expected());
+  tiaot_bound_destroy(bound);
+}
+
 TEST(executors_that_fail) {
   Call call;
   const tiaot_executor idle{[](void *, int64_t, void (*)(void *, int64_t), void *) {}, nullptr};

@@ -79,7 +79,7 @@ class _Writer:
         return "\n".join([head, "entry:", *self.lines, "}"])
 
     def _columns(self, label: str, first: str, bases: list[str], tile: Callable[..., None]) -> None:
-        """All columns of a tile whose rows start at `bases`: by `group`, then one by one. Ends in the block LABEL.end."""
+        """All columns of a tile whose rows start at `bases`, by `group`, then one by one. Ends in block LABEL.end."""
         for part, width, start, limit in (
             ("group", self.group, "0", f"%{label}.whole"),
             ("single", 1, f"%{label}.whole", "%size"),
