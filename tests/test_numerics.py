@@ -1,4 +1,4 @@
-"""The numbers of the shipped kernels: against float64, torch and finite differences, at every CPU level."""
+"""The numbers of the shipped kernels: against float64, torch, Taichi's JIT and finite differences; by level."""
 
 import mmap
 import os
@@ -86,6 +86,27 @@ def test_vjp_and_jacobian_agree_with_torch(size: tuple[int, ...], dtype: np.dtyp
     contracted = torch.einsum("bi,bixk->xk", torch.from_numpy(cotangent), full[0]).numpy()
     DENSE_TANH.vjp(inputs, cotangent)["x"].check(contracted, "torch")
     assert np.abs(kernel.vjp(*inputs, cotangent) - contracted).max() <= scale * size[2] * np.abs(cotangent).max()
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("size", [(5, 8, 4), (3, 5, 6), (20, 3, 3)])
+def test_results_agree_with_taichis_jit(size: tuple[int, ...], dtype: np.dtype, tmp_path: Path) -> None:
+    pytest.importorskip("taichi")
+    rng = np.random.default_rng(size)
+    inputs = DENSE_TANH.inputs(size, dtype, rng)
+    cotangent = DENSE_TANH.cotangent(inputs, rng)
+    data = tmp_path / "data.npz"
+    np.savez(data, **dict(zip("xWb", inputs, strict=True)), v=cotangent)
+    script = Path(__file__).with_name("taichi_reference.py")
+    subprocess.run([sys.executable, script, data], check=True, capture_output=True)
+    kernel = tiaot.load("dense_tanh")
+    with np.load(data) as jit:
+        forward, references = DENSE_TANH.forward(inputs), DENSE_TANH.vjp(inputs, cotangent)
+        pairs = [(kernel(*inputs), jit["y"], forward.bound)]
+        for name, gradient in zip("xWb", kernel.vjp(*inputs, cotangent, wrt=("x", "W", "b")), strict=True):
+            pairs.append((gradient, jit[f"grad_{name}"], references[name].bound))
+        for ours, theirs, bound in pairs:
+            assert (np.abs(ours.astype(float) - theirs) <= 2 * bound).all()  # each may be off by the bound
 
 
 @pytest.mark.parametrize("size", [(3, 8, 4), (2, 5, 6), (40, 33, 17)])
