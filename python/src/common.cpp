@@ -70,13 +70,13 @@ std::string text_of(PyObject *object) {
   return utf8 != nullptr ? utf8 : "?";
 }
 
-bool read_num_threads(PyObject *object, const std::string &where, int32_t *count) {
+bool read_num_threads(PyObject *object, const char *label, const char *argument, int32_t *count) {
   if (object == Py_None) {
     *count = 0;
     return true;
   }
   if (PyBool_Check(object) || !PyIndex_Check(object)) {
-    PyErr_Format(PyExc_TypeError, "%s: expected an integer, got %s", where.c_str(), type_name(object).c_str());
+    PyErr_Format(PyExc_TypeError, "%s%s: expected an integer, got %s", label, argument, type_name(object).c_str());
     return false;
   }
   Ref index(PyNumber_Index(object));
@@ -84,11 +84,11 @@ bool read_num_threads(PyObject *object, const std::string &where, int32_t *count
   int overflow = 0;
   const long long value = PyLong_AsLongLongAndOverflow(index.get(), &overflow);
   if (overflow < 0 || (overflow == 0 && value < 1)) {
-    PyErr_Format(PyExc_ValueError, "%s: expected at least 1, got %S", where.c_str(), index.get());
+    PyErr_Format(PyExc_ValueError, "%s%s: expected at least 1, got %S", label, argument, index.get());
     return false;
   }
   if (overflow > 0 || value > INT32_MAX) {  // how many threads there may be is the runtime's to say
-    PyErr_Format(PyExc_ValueError, "%s: expected an integer of 32 bits, got %S", where.c_str(), index.get());
+    PyErr_Format(PyExc_ValueError, "%s%s: expected an integer of 32 bits, got %S", label, argument, index.get());
     return false;
   }
   *count = static_cast<int32_t>(value);

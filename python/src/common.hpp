@@ -70,7 +70,7 @@ std::string type_name(PyObject *object);
 // str(object), or "?" where that fails.
 std::string text_of(PyObject *object);
 
-// A number of threads: None is 0, the process default. `where` opens the message.
-bool read_num_threads(PyObject *object, const std::string &where, int32_t *count);
+// A number of threads: None is 0, the process default. `label` and `argument` open the message.
+bool read_num_threads(PyObject *object, const char *label, const char *argument, int32_t *count);
 
 }  // namespace tiaot::binding

@@ -119,7 +119,7 @@ bool take_keyword(EntryState *entry, PyObject *keyword, PyObject *value, Call *c
   if (entry->kind != TIAOT_FORWARD && same_name(keyword, name_wrt)) return take_wrt(entry, value, call);
   if (same_name(keyword, name_num_threads)) {
     if (value == Py_None) return true;
-    return read_num_threads(value, entry->label + ": argument 'num_threads'", &call->options.num_threads);
+    return read_num_threads(value, entry->label.c_str(), ": argument 'num_threads'", &call->options.num_threads);
   }
   return raise_keyword(*entry, keyword);
 }

@@ -227,7 +227,7 @@ int32_t num_threads() {
 
 void set_num_threads(nb::handle count) {
   int32_t value = 0;
-  if (!read_num_threads(count.ptr(), "set_num_threads", &value)) throw nb::python_error();
+  if (!read_num_threads(count.ptr(), "set_num_threads", "", &value)) throw nb::python_error();
   const tiaot_status status = tiaot_set_num_threads(value);
   if (status != TIAOT_OK) {
     raise_status(status);

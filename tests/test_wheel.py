@@ -1,0 +1,95 @@
+"""The wheel on a machine that has NumPy and nothing else: no Taichi, no LLVM, no torch, no compiler in the process."""
+
+import importlib.metadata
+import re
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+import tiaot
+
+ALONE = """
+import importlib.util, sys
+for name in ("taichi", "llvmlite", "torch", "jax"):
+    assert importlib.util.find_spec(name) is None, name
+import numpy as np
+
+import tiaot
+
+
+assert not any(name.startswith("tiaot.export") for name in sys.modules)
+kernel = tiaot.load("dense_tanh")
+rng = np.random.default_rng(0)
+x, W, b, v = (rng.standard_normal(shape) for shape in ((2, 8), (4, 8), (4,), (2, 4)))
+d = (1 - np.tanh(x @ W.T + b) ** 2) * v
+assert np.allclose(kernel(x, W, b), np.tanh(x @ W.T + b), rtol=1e-12)
+assert np.allclose(kernel.vjp(x, W, b, v), d @ W, rtol=1e-12)
+assert np.allclose(np.einsum("bmn,bm->bn", kernel.jacobian(x, W, b), v), d @ W, rtol=1e-12)
+assert tiaot.open(kernel.module.path).dense_tanh.vjp(x, W, b, v).shape == (2, 8)
+maps = open("/proc/self/maps").read().lower()
+assert "dense_tanh.so" in maps
+for name in ("llvm", "taichi", "torch", "cuda", "libclang"):
+    assert name not in maps, name
+"""
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel that this installation came from, made again from the files that it put there."""
+    try:
+        distribution = importlib.metadata.distribution("tiaot")
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("tiaot is imported from a build folder, not from an installation")
+    files = distribution.files or []
+    if not any(file.name.startswith("_core") for file in files):
+        pytest.skip("tiaot is installed in editable mode")
+    tag = re.search(r"^Tag: (.*)$", distribution.read_text("WHEEL") or "", re.MULTILINE)
+    assert tag is not None
+    path = tmp_path_factory.mktemp("wheel") / f"tiaot-{tiaot.__version__}-{tag[1]}.whl"
+    made_here = {"INSTALLER", "REQUESTED", "direct_url.json"}  # by pip, not in a wheel
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in files:
+            name = str(file)
+            if not name.startswith("..") and file.name not in made_here and "__pycache__" not in name:
+                archive.write(file.locate(), name)
+    return path
+
+
+def test_the_wheel_is_small_and_whole(wheel: Path) -> None:
+    assert wheel.stat().st_size < 2_000_000
+    names = zipfile.ZipFile(wheel).namelist()
+    for ending in (
+        "tiaot/modules/dense_tanh.so",
+        "tiaot/modules/dense_tanh.h",
+        "tiaot/include/tiaot/tiaot.h",
+        "tiaot/py.typed",
+        "tiaot/_core.pyi",
+        "/LICENSE",
+        "/NOTICE",
+    ):
+        assert any(name.endswith(ending) for name in names), ending
+
+
+def test_the_extension_needs_system_libraries_only() -> None:
+    from tiaot import _core
+
+    listing = subprocess.run(["readelf", "-d", _core.__file__], capture_output=True, text=True, check=True).stdout
+    needed = {name.partition(".so")[0] for name in re.findall(r"\(NEEDED\).*\[(.*)\]", listing)}
+    assert needed <= {"libc", "libm", "libstdc++", "libgcc_s", "ld-linux-x86-64"}
+
+
+def test_the_wheel_runs_alone(wheel: Path, tmp_path: Path) -> None:
+    venv.create(tmp_path / "venv", with_pip=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    for arguments in (["numpy"], ["--no-deps", str(wheel)]):
+        command = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check", *arguments]
+        subprocess.run(command, check=True, capture_output=True)
+    done = subprocess.run([python, "-I", "-c", ALONE], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    demo = subprocess.run([tmp_path / "venv" / "bin" / "tiaot", "demo"], capture_output=True, text=True, check=False)
+    assert demo.returncode == 0, demo.stdout + demo.stderr
+    assert "torch" in demo.stdout  # that it is not installed
+    assert sys.executable != str(python)
