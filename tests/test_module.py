@@ -355,7 +355,7 @@ def test_cpu_level_from_the_environment(small_path: Path) -> None:
 
 def test_import_brings_in_little() -> None:
     code = """
-import sys, numpy, os, threading
+import sys, numpy, os, threading, importlib.util  # the last is what an editable install finds its files with
 before = set(sys.modules)
 import tiaot
 tiaot.load("dense_tanh")
