@@ -54,10 +54,10 @@ typedef void (*tiaot_code)(int64_t rows, const int64_t *dims, void *const *array
 typedef int64_t (*tiaot_workspace_size)(int64_t rows, const int64_t *dims);
 
 typedef struct tiaot_entry_desc {
-  uint32_t kind;              /* TIAOT_FORWARD or TIAOT_VJP */
-  uint32_t wrt;               /* vjp: bit i set when the gradient of input i is computed; forward: 0 */
-  const char *symbol;         /* name of the entry, for people: "dense_tanh_float32_n8_m4_vjp_x" */
-  int64_t block_rows;         /* a batch is cut between threads at multiples of this number of samples; >= 1 */
+  uint32_t kind;                  /* TIAOT_FORWARD or TIAOT_VJP */
+  uint32_t wrt;                   /* vjp: bit i set when the gradient of input i is computed; forward: 0 */
+  const char *symbol;             /* name of the entry, for people: "dense_tanh_float32_n8_m4_vjp_x" */
+  int64_t block_rows;             /* a batch is cut between threads at multiples of this number of samples; >= 1 */
   tiaot_workspace_size workspace; /* NULL: none is needed */
   tiaot_code code[TIAOT_LEVEL_COUNT];
   int64_t code_bytes[TIAOT_LEVEL_COUNT]; /* machine code and constants of each, for people */
@@ -65,26 +65,26 @@ typedef struct tiaot_entry_desc {
 
 /* One compiled form of a kernel: the element types and the dimensions that it was made for. */
 typedef struct tiaot_variant_desc {
-  const char *name;          /* "float32_n8_m4", "float32_dynamic" */
-  const uint32_t *dtypes;    /* TIAOT_FLOAT32... of each argument, inputs then outputs */
-  const int64_t *fixed;      /* per dimension: the size that it is compiled for, or -1 when any size is right */
-  uint32_t autodiff;         /* 1: Taichi's autodiff made its vjp; 0: a backward kernel written by the author */
+  const char *name;       /* "float32_n8_m4", "float32_dynamic" */
+  const uint32_t *dtypes; /* TIAOT_FLOAT32... of each argument, inputs then outputs */
+  const int64_t *fixed;   /* per dimension: the size that it is compiled for, or -1 when any size is right */
+  uint32_t autodiff;      /* 1: Taichi's autodiff made its vjp; 0: a backward kernel written by the author */
   uint32_t entry_count;
   const tiaot_entry_desc *entries;
 } tiaot_variant_desc;
 
 typedef struct tiaot_argument_desc {
   const char *name;
-  uint32_t flags;            /* TIAOT_ARGUMENT_* */
+  uint32_t flags; /* TIAOT_ARGUMENT_* */
   uint32_t rank;
-  const uint32_t *dims;      /* for each axis the index of its dimension */
+  const uint32_t *dims; /* for each axis the index of its dimension */
 } tiaot_argument_desc;
 
 typedef struct tiaot_kernel_desc {
   const char *name;
-  const char *signature;     /* as the author wrote it: "x[B, n], W[m, n], b[m] -> y[B, m]" */
-  const char *doc;           /* the kernel's docstring, "" when it has none */
-  int32_t batch_dim;         /* index of the batch dimension, -1 when the kernel has none */
+  const char *signature; /* as the author wrote it: "x[B, n], W[m, n], b[m] -> y[B, m]" */
+  const char *doc;       /* the kernel's docstring, "" when it has none */
+  int32_t batch_dim;     /* index of the batch dimension, -1 when the kernel has none */
   uint32_t dim_count;
   const char *const *dim_names;
   uint32_t input_count;
@@ -92,7 +92,7 @@ typedef struct tiaot_kernel_desc {
   const tiaot_argument_desc *arguments; /* inputs, then outputs */
   uint32_t variant_count;
   uint32_t reserved;
-  const tiaot_variant_desc *variants;   /* the more dimensions fixed the earlier: the first that fits is run */
+  const tiaot_variant_desc *variants; /* the more dimensions fixed the earlier: the first that fits is run */
 } tiaot_kernel_desc;
 
 typedef struct tiaot_module_desc {
@@ -112,11 +112,11 @@ typedef struct tiaot_module_desc {
 /* The last 96 bytes of a module file. Read and checked before the file is given to the OS loader, which would map a
  * truncated file and fault, and would run the constructors of a foreign one. Little-endian. */
 typedef struct tiaot_trailer {
-  char magic[8];             /* TIAOT_TRAILER_MAGIC */
+  char magic[8]; /* TIAOT_TRAILER_MAGIC */
   uint32_t abi_version;
-  uint32_t crc32;            /* of the payload: CRC-32 as in zlib (polynomial 0xEDB88320, reflected, inverted) */
-  uint64_t payload_size;     /* bytes before the trailer */
-  char hash[64];             /* equals the descriptor's `hash`, without the NUL */
+  uint32_t crc32;        /* of the payload: CRC-32 as in zlib (polynomial 0xEDB88320, reflected, inverted) */
+  uint64_t payload_size; /* bytes before the trailer */
+  char hash[64];         /* equals the descriptor's `hash`, without the NUL */
   uint64_t reserved;
 } tiaot_trailer;
 

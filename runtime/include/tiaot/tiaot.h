@@ -1,10 +1,11 @@
-/* tiaot/tiaot.h: open a module of kernels compiled ahead of time and call them. C99; the whole public face of the runtime.
+/* tiaot/tiaot.h: open a module of kernels compiled ahead of time and call them. C99; the whole public face of the
+ * runtime.
  *
  * Conventions. A function that can fail returns a tiaot_status, 0 for success; tiaot_last_error() then tells what went
  * wrong on this thread. On failure nothing was computed, no array was written and no out-parameter was set. Handles
  * are thread-safe: any number of threads may use one at the same time. No pointer parameter may be NULL unless its
- * comment says so. Arrays are DLPack's DLTensor, on the CPU, dense and row-major; the runtime reads the struct during the
- * call only. No array is copied, converted or kept, but for tiaot_bind, which keeps data pointers. */
+ * comment says so. Arrays are DLPack's DLTensor, on the CPU, dense and row-major; the runtime reads the struct during
+ * the call only. No array is copied, converted or kept, but for tiaot_bind, which keeps data pointers. */
 #ifndef TIAOT_TIAOT_H
 #define TIAOT_TIAOT_H
 
@@ -47,10 +48,10 @@ typedef struct tiaot_executor {
 
 /* How to run a call. Zero-initialise it (or use TIAOT_OPTIONS_INIT), then set what you need. */
 typedef struct tiaot_options {
-  uint32_t struct_size;            /* sizeof(tiaot_options) */
-  int32_t num_threads;             /* at most this many threads, the calling one among them; 0: the process default */
-  const char *variant;             /* run this variant, by name; NULL: the first that fits the arrays */
-  const tiaot_executor *executor;  /* NULL: tiaot's own pool */
+  uint32_t struct_size;           /* sizeof(tiaot_options) */
+  int32_t num_threads;            /* at most this many threads, the calling one among them; 0: the process default */
+  const char *variant;            /* run this variant, by name; NULL: the first that fits the arrays */
+  const tiaot_executor *executor; /* NULL: tiaot's own pool */
 } tiaot_options;
 
 #define TIAOT_OPTIONS_INIT {sizeof(tiaot_options), 0, NULL, NULL}
@@ -109,7 +110,8 @@ TIAOT_API tiaot_status tiaot_results(const tiaot_kernel *kernel, int entry, uint
 
 /* Number of arithmetic steps that a call is likely to take, from the shapes alone: what a caller may use to decide
  * whether to release a lock around it. Arrays as for tiaot_call; no check is made. */
-TIAOT_API int64_t tiaot_work(const tiaot_kernel *kernel, int entry, uint32_t wrt, const DLTensor *arrays, int32_t count);
+TIAOT_API int64_t tiaot_work(const tiaot_kernel *kernel, int entry, uint32_t wrt, const DLTensor *arrays,
+                             int32_t count);
 
 /* Checks a call once and keeps its data pointers: tiaot_bound_run then does nothing but compute. Parameters as for
  * tiaot_call. The arrays must stay where they are while *bound is in use; two threads may run one bound call at the
@@ -129,8 +131,8 @@ TIAOT_API tiaot_status tiaot_num_threads(int32_t *count);
 /* count >= 1, or 0 to go back to the default above. */
 TIAOT_API tiaot_status tiaot_set_num_threads(int32_t count);
 
-/* The highest CPU level (TIAOT_LEVEL_*) of this machine, -1 when it has not even x86-64-v2; and a level's name, NULL for
- * a number that is no level. */
+/* The highest CPU level (TIAOT_LEVEL_*) of this machine, -1 when it has not even x86-64-v2; and a level's name, NULL
+ * for a number that is no level. */
 TIAOT_API int tiaot_cpu_level(void);
 TIAOT_API const char *tiaot_cpu_level_name(int level);
 
