@@ -1,8 +1,12 @@
 """The documents: the README's code runs, its commands are CI's, and every public name is documented."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
+import pytest
 import tiaot
 
 ROOT = Path(__file__).parents[1]
@@ -15,11 +19,38 @@ def test_the_first_code_of_the_readme_runs() -> None:
     exec(compile(code[0], "README.md", "exec"), {})
 
 
+def test_the_kernel_of_the_readme_is_exported_and_runs(tmp_path: Path) -> None:
+    pytest.importorskip("llvmlite")
+    pytest.importorskip("taichi")
+    code = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    (tmp_path / "squares.py").write_text(code[1])
+    command = "-m tiaot.export squares.py -o squares.so"
+    assert f"`python {command}`" in README
+    done = subprocess.run([sys.executable, *command.split()], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    x, v = np.arange(6, dtype=np.float32).reshape(2, 3), np.array([1, 2], np.float32)
+    assert 'tiaot.open("squares.so").squares.vjp(x, v)' in README
+    with tiaot.open(tmp_path / "squares.so") as module:
+        np.testing.assert_array_equal(module.squares.vjp(x, v), 2 * x * v[:, None])
+
+
+def test_the_c_of_the_readme_is_the_headers() -> None:
+    call = re.search(r"```c\n(\w+)\((.*?)\);", README)
+    assert call is not None
+    header = Path(tiaot.load("dense_tanh").module.path).with_suffix(".h").read_text()
+    prototype = re.search(rf"int {call[1]}\(([^)]*)\);", header)
+    assert prototype is not None, call[1]
+    assert len(call[2].split(",")) == len(prototype[1].split(","))
+
+
 def test_ci_runs_the_readmes_test_command() -> None:
     assert README.count('\n    pip install ".[test]" && pytest\n') == 1
     assert "\n    pip install . && tiaot demo\n" in README
     script = (ROOT / ".ci" / "run").read_text()
-    assert "README.md" in script
+    reads = re.search(r"^command=\$\((sed .*README\.md)\)$", script, re.MULTILINE)
+    assert reads is not None
+    done = subprocess.run(["sh", "-c", reads[1]], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == 'pip install ".[test]" && pytest\n'
 
 
 def test_every_public_name_is_documented() -> None:
