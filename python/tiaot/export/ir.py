@@ -86,7 +86,7 @@ def support(calls: Iterable[str]) -> str:
     Raises:
         LoweringError: for a function that there is no definition of.
     """
-    runtime, mathematical, declared = [], [], []
+    runtime, mathematical = [], []
     for name in sorted(set(calls)):
         if name in math.FUNCTIONS:
             mathematical.append(name)
@@ -94,7 +94,7 @@ def support(calls: Iterable[str]) -> str:
             runtime.append("define internal " + _RUNTIME[name])
         else:
             raise LoweringError(f"the kernel needs {name!r} of Taichi's runtime, which this version cannot lower")
-    return "\n".join([*runtime, *declared, math.definitions(mathematical)])
+    return "\n".join([*runtime, math.definitions(mathematical)])
 
 
 def contract(ir: str) -> str:
