@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 import timeit
@@ -26,23 +27,25 @@ def quartiles(samples: list[float]) -> list[float]:
     return statistics.quantiles(samples, n=4, method="inclusive")
 
 
-def measure(timers: dict[str, timeit.Timer], seconds: float, settle: float) -> dict[str, dict[str, Any]]:
+def measure(timers: dict[str, timeit.Timer], seconds: float, warm_up: float) -> dict[str, dict[str, Any]]:
     """Times the statements round-robin for about `seconds` in all, so that a slow moment of the machine hits all alike.
 
-    `settle` is slept before each turn. For each name: quartiles of microseconds a call, and how often it was called.
+    Before each turn the statement runs for `warm_up` seconds untimed: by then its own threads are awake, and those of
+    the statement before it asleep. For each name: quartiles of microseconds a call, and how often it was called.
     """
     target = min(2e-3, seconds / 500)
     number = {name: _calls_per_sample(timer, target) for name, timer in timers.items()}
+    each = {name: timer.timeit(number[name]) / number[name] for name, timer in timers.items()}
     samples: dict[str, list[float]] = {name: [] for name in timers}
     active, end, rounds = list(timers), time.perf_counter() + seconds, 0
     while active and rounds < _MOST_SAMPLES and (rounds < 5 or time.perf_counter() < end):
         for name in list(active):
-            time.sleep(settle)
-            if number[name] > 1 or settle:
-                timers[name].timeit(max(1, number[name] // 10))
-            each = timers[name].timeit(number[name]) / number[name]
-            samples[name].append(each * 1e6)
-            slow = each > _SLOW_CALL and rounds >= 2
+            before = max(number[name] // 10, math.ceil(warm_up / each[name]))
+            if before:
+                timers[name].timeit(before)
+            each[name] = timers[name].timeit(number[name]) / number[name]
+            samples[name].append(each[name] * 1e6)
+            slow = each[name] > _SLOW_CALL and rounds >= 2
             if slow or sum(samples[name]) * number[name] > seconds * 1e6:
                 active.remove(name)
         rounds += 1

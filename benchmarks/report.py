@@ -123,7 +123,7 @@ def cold_table(outcome: dict[str, dict[str, Any]], titles: dict[str, str]) -> li
     for name, title in titles.items():
         found = outcome.get(name, {})
         if "ms" in found:
-            over = "-" if floor is None or name in ("python", "numpy") else f"{found['ms'] - floor:+,.1f}"
+            over = "-" if floor is None or name in ("python", "numpy", "tiaot-c") else f"{found['ms'] - floor:+,.1f}"
             rows.append([title, number(found["ms"]), over, number(found["peak_kb"] / 1024)])
         elif "failed" in found:
             rows.append([title, "failed", "-", "-"])

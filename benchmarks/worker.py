@@ -18,7 +18,7 @@ from .cases import Case, check, make_inputs, reference
 from .measure import measure, quartiles
 from .peers import PEERS, Cpp, Peer, Tiaot
 
-_SPINNING = 0.03  # seconds that idle threads of OpenBLAS and OpenMP keep spinning, which would slow down the next peer
+_SPINNING = 0.03  # seconds that idle threads of OpenBLAS and OpenMP keep spinning, which slow down the next peer
 
 
 def _one_line(error: BaseException) -> str:
@@ -40,7 +40,7 @@ def _send(channel: TextIO, **message: Any) -> None:
     print(json.dumps(message), file=channel, flush=True)
 
 
-def run_case(case: Case, peers: dict[str, Peer], seconds: float, settle: float) -> dict[str, dict[str, Any]]:
+def run_case(case: Case, peers: dict[str, Peer], seconds: float, warm_up: float) -> dict[str, dict[str, Any]]:
     """For each peer its times, or {'skipped': why} or {'failed': why}."""
     inputs = make_inputs(case)
     expected = reference(case, inputs)
@@ -62,7 +62,7 @@ def run_case(case: Case, peers: dict[str, Peer], seconds: float, settle: float) 
         else:
             prepared[name] = ready
     timers = {name: timeit.Timer(ready.expression, globals=ready.names) for name, ready in prepared.items()}
-    return {**outcome, **measure(timers, seconds, settle)}
+    return {**outcome, **measure(timers, seconds, warm_up)}
 
 
 def from_c(tiaot: Tiaot, cpp: Cpp) -> dict[str, dict[str, Any]]:

@@ -10,6 +10,7 @@
 
 #include <linux/futex.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -52,6 +53,18 @@ bool spin_until(Done done) {
   return done();
 }
 
+// Moves the calling thread off a CPU, where it may run on another. A worker is often woken on its caller's, which is
+// about to work there, and the scheduler of a busy machine takes milliseconds to move one of them.
+void leave_cpu(int cpu) {
+  if (cpu < 0 || sched_getcpu() != cpu) return;
+  cpu_set_t allowed;
+  if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) return;  // a machine of more CPUs than the set has
+  cpu_set_t others = allowed;
+  CPU_CLR(static_cast<unsigned>(cpu), &others);
+  if (CPU_COUNT(&others) == 0 || sched_setaffinity(0, sizeof others, &others) != 0) return;
+  sched_setaffinity(0, sizeof allowed, &allowed);
+}
+
 struct Pool {
   const pid_t owner = getpid();
   std::atomic<bool> busy{false};
@@ -59,6 +72,7 @@ struct Pool {
 
   Task task = nullptr;  // the job: written before its tickets are out, read by holders of a place
   void *context = nullptr;
+  int caller_cpu = -1;
   std::atomic<int64_t> next_index{0};
 
   alignas(64) Word state{0};
@@ -81,6 +95,7 @@ struct Pool {
     for (;;) {
       const uint32_t seen = posted.load(std::memory_order_acquire);
       if (join()) {
+        leave_cpu(caller_cpu);
         task(context, next_index.fetch_add(1, std::memory_order_relaxed));
         leave();
         continue;
@@ -120,6 +135,7 @@ struct Pool {
     const uint32_t tickets = static_cast<uint32_t>(std::min(count - 1, workers));
     task = job;
     context = job_context;
+    caller_cpu = sched_getcpu();
     next_index.store(1, std::memory_order_relaxed);
     state.store(tickets * kTicket, std::memory_order_release);
     posted.fetch_add(1);

@@ -1,4 +1,5 @@
 // test_pool.cpp: calls on several threads at once, executors, fork.
+#include <sched.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -71,6 +72,26 @@ int exit_code_of_child(void (*body)()) {
 }
 
 }  // namespace
+
+// A worker that was woken on its caller's CPU moves away, by its affinity, which must be as before when it works.
+TEST(workers_keep_their_affinity) {
+  struct Seen {
+    cpu_set_t expected;
+    std::atomic<int> present{0}, changed{0};
+  } seen;
+  CHECK(a_worker_comes());
+  CHECK_EQ(sched_getaffinity(0, sizeof seen.expected, &seen.expected), 0);
+  const auto look = [](void *context, int64_t) {
+    Seen &here = *static_cast<Seen *>(context);
+    cpu_set_t mask;
+    sched_getaffinity(0, sizeof mask, &mask);
+    if (!CPU_EQUAL(&mask, &here.expected)) here.changed.fetch_add(1);
+    here.present.fetch_add(1);
+    while (here.present.load() % 2 != 0) std::this_thread::yield();
+  };
+  for (int round = 0; round < 1000; ++round) tiaot::pool_run(2, look, &seen);
+  CHECK_EQ(seen.changed.load(), 0);
+}
 
 TEST(every_piece_once) {
   for (int round = 0; round < 2000; ++round) {
