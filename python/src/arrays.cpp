@@ -175,7 +175,8 @@ bool read_dlpack(PyObject *object, bool writable, DLTensor *tensor, std::vector<
 Lease::Lease(Lease &&other) noexcept
     : strides_(std::move(other.strides_)),
       plain_(std::exchange(other.plain_, nullptr)),
-      versioned_(std::exchange(other.versioned_, nullptr)) {}
+      versioned_(std::exchange(other.versioned_, nullptr)),
+      copy_(std::move(other.copy_)) {}
 
 Lease::~Lease() {
   if (plain_ != nullptr && plain_->deleter != nullptr) plain_->deleter(plain_);
@@ -198,14 +199,15 @@ bool read_uncommon_array(PyObject *object, bool writable, DLTensor *tensor, std:
   return mismatch_of(mismatch, PyExc_TypeError, "", type_name(object));
 }
 
-PyObject *new_array(const DLTensor &tensor) {
+PyObject *new_array(DLTensor *tensor) {
   for (int type = NPY_BOOL; type <= NPY_HALF; ++type) {
     const DLDataType &known = kNumpyTypes[type];
-    if (known.bits == tensor.dtype.bits && known.code == tensor.dtype.code) {
-      return PyArray_SimpleNew(tensor.ndim, reinterpret_cast<npy_intp *>(tensor.shape), type);
-    }
+    if (known.bits != tensor->dtype.bits || known.code != tensor->dtype.code) continue;
+    PyObject *array = PyArray_SimpleNew(tensor->ndim, reinterpret_cast<npy_intp *>(tensor->shape), type);
+    if (array != nullptr) tensor->data = PyArray_DATA(reinterpret_cast<PyArrayObject *>(array));
+    return array;
   }
-  PyErr_Format(PyExc_RuntimeError, "no NumPy type for code %d with %d bits", tensor.dtype.code, tensor.dtype.bits);
+  PyErr_Format(PyExc_RuntimeError, "no NumPy type for code %d with %d bits", tensor->dtype.code, tensor->dtype.bits);
   return nullptr;
 }
 

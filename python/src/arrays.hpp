@@ -47,13 +47,14 @@ inline constexpr DLDataType kNumpyTypes[NPY_HALF + 1] = {
     {2, 16, 1}  // ..., half
 };
 
-// What a DLTensor points into, where that is not the Python array itself: strides counted in elements, or another
-// library's export, which is given back here.
+// What a DLTensor points into, where that is not the Python array itself: strides counted in elements, another
+// library's export, which is given back here, or a copy.
 class Lease {
  public:
   explicit Lease(std::unique_ptr<int64_t[]> strides) : strides_(std::move(strides)) {}
   explicit Lease(DLManagedTensor *tensor) : plain_(tensor) {}
   explicit Lease(DLManagedTensorVersioned *tensor) : versioned_(tensor) {}
+  explicit Lease(Ref copy) : copy_(std::move(copy)) {}
   Lease(Lease &&other) noexcept;
   Lease &operator=(Lease &&) = delete;
   ~Lease();
@@ -62,6 +63,7 @@ class Lease {
   std::unique_ptr<int64_t[]> strides_;
   DLManagedTensor *plain_ = nullptr;
   DLManagedTensorVersioned *versioned_ = nullptr;
+  Ref copy_;
 };
 
 // Why an object was not read. An empty `expected` stands for "an array of the element types that the caller wants".
@@ -103,8 +105,14 @@ inline bool read_array(PyObject *object, bool writable, DLTensor *tensor, std::v
   return read_uncommon_array(object, writable, tensor, leases, mismatch);
 }
 
-// A new, uninitialised NumPy array of a result's type and shape.
-PyObject *new_array(const DLTensor &tensor);
+// A new, uninitialised NumPy array of a result's type and shape; sets the tensor's data.
+PyObject *new_array(DLTensor *tensor);
+
+// Arrays of another library than NumPy, as read_array and new_array treat NumPy's.
+struct ArrayKind {
+  bool (*read)(PyObject *object, bool writable, DLTensor *tensor, std::vector<Lease> *leases, Mismatch *mismatch);
+  PyObject *(*make)(DLTensor *tensor);
+};
 
 // Finds numpy.memmap. False with an exception set.
 bool prepare_arrays();

@@ -133,6 +133,11 @@ bool take_tuple(const EntryState &entry, PyObject *out, int count, const char *o
   return false;
 }
 
+bool read(const EntryState &entry, PyObject *object, bool writable, DLTensor *tensor, Call *call, Mismatch *mismatch) {
+  if (entry.arrays == nullptr) return read_array(object, writable, tensor, &call->leases, mismatch);
+  return entry.arrays->read(object, writable, tensor, &call->leases, mismatch);
+}
+
 // Where the i-th result that the caller asked for stands in the runtime's order.
 int place_of(const Call &call, int inner) { return call.inner > 1 ? call.wrt->place[inner] : 0; }
 
@@ -162,7 +167,7 @@ bool take_out(const EntryState &entry, Call *call, int first) {
     for (int i = 0; i < call->inner; ++i) {
       PyObject *object = inner_tuple ? PyTuple_GET_ITEM(part, i) : part;
       DLTensor *tensor = &call->tensors[first + o * call->inner + place_of(*call, i)];
-      if (!read_array(object, true, tensor, &call->leases, &mismatch)) {
+      if (!read(entry, object, true, tensor, call, &mismatch)) {
         return raise_unwritable(entry, *call, o, place_of(*call, i), mismatch);
       }
     }
@@ -194,9 +199,8 @@ bool make_results(const EntryState &entry, Call *call, int first) {
     }
     for (int i = 0; i < call->inner; ++i) {
       DLTensor *tensor = &call->tensors[first + o * call->inner + place_of(*call, i)];
-      PyObject *array = new_array(*tensor);
+      PyObject *array = entry.arrays == nullptr ? new_array(tensor) : entry.arrays->make(tensor);
       if (array == nullptr) return false;
-      tensor->data = PyArray_DATA(reinterpret_cast<PyArrayObject *>(array));
       if (inner_tuple) {
         PyTuple_SET_ITEM(part.get(), i, array);
       } else {
@@ -238,7 +242,7 @@ bool prepare_call(EntryState *entry, PyObject *const *arguments, Py_ssize_t coun
   }
   Mismatch mismatch;
   for (int i = 0; i < first; ++i) {
-    if (!read_array(arguments[i], false, &call->tensors[i], &call->leases, &mismatch)) {
+    if (!read(*entry, arguments[i], false, &call->tensors[i], call, &mismatch)) {
       return raise_unreadable(*entry, operand_text(*entry, i), i, mismatch);
     }
   }

@@ -25,6 +25,7 @@ struct EntryState {
   const tiaot_kernel *kernel;
   const tiaot_kernel_desc *desc;
   const char *variant;      // the only one to run, from the descriptor; nullptr: the first that fits
+  const ArrayKind *arrays;  // whose arrays come and go; nullptr: NumPy's, and DLPack's as inputs
   int kind;                 // TIAOT_FORWARD, TIAOT_VJP, TIAOT_JACOBIAN
   int positional_count;     // inputs, and for vjp cotangents
   std::string label;        // "dense_tanh.vjp", "dense_tanh.forward": opens every message
@@ -53,9 +54,12 @@ bool add_bound_call_type(PyObject *module);
 // Interns the names of the keywords. False with an exception set.
 bool prepare_entries();
 
-// `owner` is the Module; `variant` is from the kernel's tables, or nullptr.
+// `owner` is the Module; `variant` is from the kernel's tables, or nullptr; `arrays` as in EntryState.
 PyObject *new_kernel(const std::shared_ptr<OpenModule> &module, PyObject *owner, const tiaot_kernel *kernel,
-                     const char *variant);
+                     const char *variant, const ArrayKind *arrays);
+
+// The state that a Kernel's entries share, of its forward entry. nullptr with TypeError set for any other object.
+const EntryState *kernel_state(PyObject *object);
 
 struct DestroyBound {
   void operator()(tiaot_bound *bound) const { tiaot_bound_destroy(bound); }

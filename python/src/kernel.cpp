@@ -20,7 +20,7 @@ const EntryState &kernel_of(PyObject *object) { return reinterpret_cast<KernelOb
 const char *kind_name(int kind) { return kind == TIAOT_FORWARD ? "forward" : kind == TIAOT_VJP ? "vjp" : "jacobian"; }
 
 EntryObject *new_entry(const std::shared_ptr<OpenModule> &module, PyObject *owner, const tiaot_kernel *kernel,
-                       const char *variant, int kind) {
+                       const char *variant, const ArrayKind *arrays, int kind) {
   const tiaot_kernel_desc *desc = tiaot_kernel_descriptor(kernel);
   const uint32_t inputs = desc->input_count;
   std::vector<Ref> names;
@@ -46,6 +46,7 @@ EntryObject *new_entry(const std::shared_ptr<OpenModule> &module, PyObject *owne
   state->kernel = kernel;
   state->desc = desc;
   state->variant = variant;
+  state->arrays = arrays;
   state->kind = kind;
   state->positional_count = static_cast<int>(inputs + (kind == TIAOT_VJP ? desc->output_count : 0));
   state->label = std::move(label);
@@ -57,6 +58,11 @@ EntryObject *new_entry(const std::shared_ptr<OpenModule> &module, PyObject *owne
 
 // (tiaot._load.restore, (Module, kernel's name, variant or None, attribute or None))
 PyObject *reduce(const EntryState &entry, const char *attribute) {
+  if (entry.arrays != nullptr) {
+    PyErr_Format(PyExc_TypeError, "%s: expected a kernel on NumPy's arrays to pickle, got one on another library's",
+                 entry.label.c_str());
+    return nullptr;
+  }
   Ref load(PyImport_ImportModule("tiaot._load"));
   Ref restore = load ? get_attribute(load.get(), "restore") : Ref();
   if (!restore) return nullptr;
@@ -255,7 +261,7 @@ PyObject *kernel_restrict(PyObject *object, PyObject *arguments, PyObject *keywo
     const char *name = entry.desc->variants[v].name;
     const bool allowed = entry.variant == nullptr || std::strcmp(entry.variant, name) == 0;
     if (allowed && PyUnicode_CompareWithASCIIString(wanted, name) == 0) {
-      return new_kernel(entry.module, entry.owner.get(), entry.kernel, name);
+      return new_kernel(entry.module, entry.owner.get(), entry.kernel, name, entry.arrays);
     }
   }
   Ref comma(PyUnicode_FromString(", "));
@@ -355,11 +361,11 @@ bool add_kernel_types(PyObject *module) {
 }
 
 PyObject *new_kernel(const std::shared_ptr<OpenModule> &module, PyObject *owner, const tiaot_kernel *kernel,
-                     const char *variant) {
+                     const char *variant, const ArrayKind *arrays) {
   EntryObject *entries[3] = {};
   Ref keep[3];
   for (int kind : {TIAOT_FORWARD, TIAOT_VJP, TIAOT_JACOBIAN}) {
-    entries[kind] = new_entry(module, owner, kernel, variant, kind);
+    entries[kind] = new_entry(module, owner, kernel, variant, arrays, kind);
     keep[kind] = Ref(reinterpret_cast<PyObject *>(entries[kind]));
     if (!keep[kind]) return nullptr;
   }
@@ -372,6 +378,12 @@ PyObject *new_kernel(const std::shared_ptr<OpenModule> &module, PyObject *owner,
   self->jacobian = keep[TIAOT_JACOBIAN].release();
   keep[TIAOT_FORWARD].release();
   return object;
+}
+
+const EntryState *kernel_state(PyObject *object) {
+  if (Py_TYPE(object) == kernel_type) return &kernel_of(object);
+  PyErr_Format(PyExc_TypeError, "expected a tiaot.Kernel, got %s", type_name(object).c_str());
+  return nullptr;
 }
 
 }  // namespace tiaot::binding

@@ -5,6 +5,7 @@
 #include <nanobind/stl/string.h>
 
 #include "entry.hpp"
+#include "tensors.hpp"
 
 namespace nb = nanobind;
 
@@ -29,7 +30,7 @@ class Module {
       const tiaot_kernel *kernel = nullptr;
       const tiaot_status status = tiaot_module_kernel(open_->handle, name, &kernel);
       if (status != TIAOT_OK) raise_status(status);
-      PyObject *object = status == TIAOT_OK ? new_kernel(open_, self.ptr(), kernel, nullptr) : nullptr;
+      PyObject *object = status == TIAOT_OK ? new_kernel(open_, self.ptr(), kernel, nullptr, nullptr) : nullptr;
       if (object == nullptr) throw nb::python_error();
       kernels_[name] = nb::steal(object);
     }
@@ -240,6 +241,20 @@ nb::object cpu_level() {
   return name != nullptr ? nb::cast(name) : nb::none();
 }
 
+void use_torch(nb::handle package) {
+  if (!prepare_torch(package.ptr())) throw nb::python_error();
+  nb::set_leak_warnings(false);  // torch's dispatcher keeps what is registered with it until the process has ended
+}
+
+nb::object for_tensors(nb::handle kernel) {
+  const EntryState *state = kernel_state(kernel.ptr());
+  PyObject *object = state == nullptr
+                         ? nullptr
+                         : new_kernel(state->module, state->owner.get(), state->kernel, state->variant, &kTensorArrays);
+  if (object == nullptr) throw nb::python_error();
+  return nb::steal(object);
+}
+
 int module_traverse(PyObject *self, visitproc visit, void *arg) {
   Py_VISIT(Py_TYPE(self));
   return nb::inst_ready(self) ? nb::inst_ptr<Module>(self)->traverse(visit, arg) : 0;
@@ -262,7 +277,7 @@ NB_MODULE(_core, m) {
       "hash than the pickled handle, or has been closed.";
   module_error = PyErr_NewExceptionWithDoc("tiaot.ModuleError", kErrorDoc, PyExc_OSError, nullptr);
   if (module_error == nullptr || import_numpy() != 0 || !prepare_arrays() || !prepare_entries() ||
-      !add_kernel_types(m.ptr()) || !add_bound_call_type(m.ptr())) {
+      !add_kernel_types(m.ptr()) || !add_bound_call_type(m.ptr()) || !add_tensor_call_type(m.ptr())) {
     throw nb::python_error();
   }
   m.attr("ModuleError") = nb::borrow(module_error);
@@ -277,6 +292,11 @@ NB_MODULE(_core, m) {
   m.def("cpu_level", &cpu_level,
         "The highest x86-64 level of this machine's CPU that modules have code for: 'x86-64-v2', 'x86-64-v3' or\n"
         "'x86-64-v4'; None when it has not even the first.");
+
+  m.def("prepare_torch", &use_torch, nb::arg("torch"),
+        "Readies for_tensors and TensorCall for the package `torch`. ImportError where it is too old.");
+  m.def("for_tensors", &for_tensors, nb::arg("kernel"),
+        "The kernel on torch's tensors: they come as arguments and as results, without gradients.");
 
   nb::class_<Module> type(
       m, "Module", nb::type_slots(module_slots),

@@ -1,0 +1,28 @@
+// dlpack_exchange.hpp: DLPack 1.2's table of C functions by which a library gives out and takes in its arrays, found as
+// a capsule in the attribute __dlpack_c_exchange_api__ of its array type. As DLPack's ABI fixes it.
+#pragma once
+
+#include "tiaot/dlpack.h"
+
+namespace tiaot::binding {
+
+struct ExchangeHeader {
+  DLPackVersion version;
+  ExchangeHeader *previous;  // an older table, nullptr for none
+};
+
+struct ExchangeTable {
+  ExchangeHeader header;
+  int (*allocate)(DLTensor *prototype, DLManagedTensorVersioned **tensor, void *error,
+                  void (*set_error)(void *error, const char *kind, const char *message));
+  int (*export_tensor)(void *object, DLManagedTensorVersioned **tensor);
+  int (*import_tensor)(DLManagedTensorVersioned *tensor, void **object);
+  // The tensor's fields point into `object`, which keeps them. May be nullptr. On failure a Python exception is set.
+  int (*borrow_tensor)(void *object, DLTensor *tensor);
+  int (*current_stream)(DLDeviceType type, int32_t device, void **stream);
+};
+
+constexpr char kExchangeAttribute[] = "__dlpack_c_exchange_api__";
+constexpr char kExchangeCapsule[] = "dlpack_exchange_api";
+
+}  // namespace tiaot::binding

@@ -1,0 +1,98 @@
+"""Shapes and element types of a kernel's results, for frameworks that trace a call before there is any memory.
+
+Knows nothing of frameworks: sizes may be their symbols, element types are names such as "float32".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+from ._core import Kernel
+
+
+class Signature:
+    """What a kernel declares of its arguments and results.
+
+    Attributes: `inputs` and `outputs`, names in order; `batched`, those of both that have the batch dimension;
+    `differentiable`, the inputs that have a gradient; `label`, the kernel's name, which opens messages.
+    """
+
+    def __init__(self, kernel: Kernel) -> None:
+        about = next(each for each in kernel.module.info()["kernels"] if each["name"] == kernel.name)
+        arguments = [*about["inputs"], *about["outputs"]]
+        self.label = kernel.name
+        self.inputs = tuple(each["name"] for each in about["inputs"])
+        self.outputs = tuple(each["name"] for each in about["outputs"])
+        self.batched = frozenset(each["name"] for each in arguments if each["batched"])
+        self.differentiable = tuple(each["name"] for each in about["inputs"] if each["differentiable"])
+        self.has_batch = about["batch_dim"] is not None
+        self._dims = {each["name"]: tuple(each["dims"]) for each in arguments}
+        self._variants = [each for each in about["variants"] if each["name"] in kernel.variants]
+
+    @cached_property
+    def entries(self) -> tuple[frozenset[str], ...]:
+        """The sets of inputs whose gradients one entry of every variant computes."""
+        of_each = [{frozenset(e["wrt"]) for e in v["entries"] if e["kind"] == "vjp"} for v in self._variants]
+        return tuple(sorted(set.intersection(*of_each), key=lambda wrt: (len(wrt), sorted(wrt))))
+
+    def calls(self, wrt: Sequence[str]) -> list[tuple[str, ...]]:
+        """`wrt` as the fewest calls of vjp that there are entries for: one, or one for each name."""
+        if not wrt:
+            return []
+        together = any(set(wrt) <= entry for entry in self.entries)
+        return [tuple(wrt)] if together else [(name,) for name in wrt]
+
+    def check_count(self, count: int, *, cotangents: bool = False) -> None:
+        """Raises TypeError when a call has another number of arrays than the kernel."""
+        names = [*self.inputs, *(f"cotangent of '{name}'" for name in self.outputs if cotangents)]
+        if count != len(names):
+            raise TypeError(f"{self.label}: expected {len(names)} arrays ({', '.join(names)}), got {count}")
+
+    def results(self, shapes: Sequence[Sequence[Any]], dtypes: Sequence[str]) -> list[tuple[tuple[Any, ...], str]]:
+        """Shape and element type of each output, from those of the inputs.
+
+        Raises TypeError for element types that no variant has, ValueError for shapes that do not go together.
+        """
+        sizes = self._sizes(self.inputs, shapes, dtypes)
+        kinds = self._fitting(self.inputs, dtypes)
+        return [(tuple(sizes[dim] for dim in self._dims[name]), kinds[name]) for name in self.outputs]
+
+    def check_cotangents(self, shapes: Sequence[Sequence[Any]], dtypes: Sequence[str]) -> None:
+        """The same checks for the inputs and then the cotangents of all outputs."""
+        names = (*self.inputs, *self.outputs)
+        self._sizes(names, shapes, dtypes)
+        self._fitting(names, dtypes)
+
+    def _fitting(self, names: Sequence[str], dtypes: Sequence[str]) -> dict[str, str]:
+        for variant in self._variants:
+            kinds: dict[str, str] = variant["dtypes"]
+            if all(kinds[name] == dtype for name, dtype in zip(names, dtypes, strict=True)):
+                return kinds
+        for place, name in enumerate(names):  # the first that does not go with those before it
+            fitting = [
+                v["dtypes"]
+                for v in self._variants
+                if all(v["dtypes"][n] == d for n, d in zip(names[:place], dtypes[:place], strict=True))
+            ]
+            known = list(dict.fromkeys(kinds[name] for kinds in fitting))
+            if dtypes[place] not in known:
+                raise TypeError(
+                    f"{self.label}: {self._called(name)}: expected {' or '.join(known)}, got {dtypes[place]}"
+                )
+        raise TypeError(f"{self.label}: no variant takes {', '.join(dtypes)}")
+
+    def _sizes(self, names: Sequence[str], shapes: Sequence[Sequence[Any]], dtypes: Sequence[str]) -> dict[str, Any]:
+        sizes: dict[str, Any] = {}
+        for name, shape, dtype in zip(names, shapes, dtypes, strict=True):
+            dims = self._dims[name]
+            if len(shape) == len(dims) and all(sizes.setdefault(d, s) == s for d, s in zip(dims, shape, strict=True)):
+                continue
+            expected = ", ".join(f"{dim}={sizes[dim]}" if dim in sizes else dim for dim in dims)
+            got = ", ".join(map(str, shape))
+            raise ValueError(f"{self.label}: {self._called(name)}: expected {dtype}[{expected}], got {dtype}[{got}]")
+        return sizes
+
+    def _called(self, name: str) -> str:
+        return f"cotangent of '{name}'" if name in self.outputs else f"argument '{name}'"
