@@ -1,7 +1,8 @@
 // tensors.cpp: reads and makes torch's tensors; TensorCall, which runs a kernel at once on tensors that hold plain data
-// and hands everything else (gradients, transforms, tracing, subclasses) to a Python function. Knows nothing of autograd.
+// and hands everything else (gradients, transforms, tracing, subclasses) to Python functions.
 #include "tensors.hpp"
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdlib>
 #include <new>
@@ -84,6 +85,7 @@ struct Torch {
   Question is_neg;
   Question requires_grad;
   Question is_grad_enabled;
+  Question is_transforming;           // whether one of torch.func's transforms is at work
   Question observers[2];              // each true while a mode is to see what is called
   PyObject *forward_level = nullptr;  // dict with "_current_level": >= 0 while there are dual tensors
   PyObject *name_resolve_neg = nullptr;
@@ -206,39 +208,54 @@ PyTypeObject *tensor_call_type = nullptr;
 struct TensorCallObject {
   PyObject_HEAD vectorcallfunc vectorcall;
   PyObject *kernel;    // a Kernel that takes tensors
+  PyObject *recorder;  // called with `subject` in front of the arguments
+  PyObject *subject;
   PyObject *fallback;  // called with the same arguments
 };
 
-// Whether nobody but the kernel has to know of the call: 1, or 0, or -1 with an exception set.
-int is_plain(PyObject *const *arguments, Py_ssize_t count) {
+// Who has to know of a call: the kernel alone, autograd too, or perhaps others. kFailed: an exception is set.
+enum class Way { kFailed, kPlain, kRecorded, kGeneral };
+
+Way way_of(PyObject *const *arguments, Py_ssize_t count) {
   for (Py_ssize_t i = 0; i < count; ++i) {
     PyObject *type = reinterpret_cast<PyObject *>(Py_TYPE(arguments[i]));
-    if (type != torch.tensor && type != torch.parameter) return 0;
+    if (type != torch.tensor && type != torch.parameter) return Way::kGeneral;
   }
   for (const Question &observer : torch.observers) {
     const int active = observer.ask();
-    if (active != 0) return active < 0 ? -1 : 0;
+    if (active != 0) return active < 0 ? Way::kFailed : Way::kGeneral;
   }
   PyObject *level = PyDict_GetItemWithError(torch.forward_level, torch.name_level);
-  if (level == nullptr) return PyErr_Occurred() ? -1 : 0;
-  if (PyLong_AsLong(level) >= 0) return 0;
-  if (PyErr_Occurred()) return -1;
+  if (level == nullptr) return PyErr_Occurred() ? Way::kFailed : Way::kGeneral;
+  if (PyLong_AsLong(level) >= 0) return Way::kGeneral;
+  if (PyErr_Occurred()) return Way::kFailed;
   const int recording = torch.is_grad_enabled.ask();
-  if (recording <= 0) return recording < 0 ? -1 : 1;
+  if (recording <= 0) return recording < 0 ? Way::kFailed : Way::kPlain;
   for (Py_ssize_t i = 0; i < count; ++i) {
     const int wanted = torch.requires_grad.ask(arguments[i]);
-    if (wanted != 0) return wanted < 0 ? -1 : 0;
+    if (wanted < 0) return Way::kFailed;
+    if (wanted == 0) continue;
+    const int transformed = torch.is_transforming.ask();
+    return transformed < 0 ? Way::kFailed : transformed > 0 ? Way::kGeneral : Way::kRecorded;
   }
-  return 1;
+  return Way::kPlain;
 }
 
 PyObject *tensor_call_run(PyObject *object, PyObject *const *arguments, size_t nargsf, PyObject *keywords) {
   auto *self = reinterpret_cast<TensorCallObject *>(object);
   const Py_ssize_t count = PyVectorcall_NARGS(nargsf);
-  const int plain = keywords == nullptr || PyTuple_GET_SIZE(keywords) == 0 ? is_plain(arguments, count) : 0;
-  if (plain < 0) return nullptr;
-  if (plain == 1) {
-    PyObject *result = PyObject_Vectorcall(self->kernel, arguments, nargsf, nullptr);
+  const bool bare = keywords == nullptr || PyTuple_GET_SIZE(keywords) == 0;
+  const Way way = bare && count <= TIAOT_MAX_ARRAYS ? way_of(arguments, count) : Way::kGeneral;
+  if (way == Way::kFailed) return nullptr;
+  if (way != Way::kGeneral) {
+    PyObject *result = nullptr;
+    if (way == Way::kPlain) {
+      result = PyObject_Vectorcall(self->kernel, arguments, nargsf, nullptr);
+    } else {
+      PyObject *operands[TIAOT_MAX_ARRAYS + 1] = {self->subject};
+      std::copy(arguments, arguments + count, operands + 1);
+      result = PyObject_Vectorcall(self->recorder, operands, static_cast<size_t>(count) + 1, nullptr);
+    }
     if (result != nullptr || !PyErr_ExceptionMatches(PyExc_TypeError)) return result;
     PyErr_Clear();  // no plain memory after all (a transform's wrapper, meta, sparse): the fallback knows
   }
@@ -246,10 +263,10 @@ PyObject *tensor_call_run(PyObject *object, PyObject *const *arguments, size_t n
 }
 
 PyObject *tensor_call_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords) {
-  static const char *const names[] = {"kernel", "fallback", nullptr};
-  PyObject *kernel = nullptr, *fallback = nullptr;
-  if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "OO:TensorCall", const_cast<char **>(names), &kernel,
-                                   &fallback)) {
+  static const char *const names[] = {"kernel", "recorder", "subject", "fallback", nullptr};
+  PyObject *kernel = nullptr, *recorder = nullptr, *subject = nullptr, *fallback = nullptr;
+  if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "OOOO:TensorCall", const_cast<char **>(names), &kernel,
+                                   &recorder, &subject, &fallback)) {
     return nullptr;
   }
   if (torch.table == nullptr) {
@@ -260,8 +277,12 @@ PyObject *tensor_call_new(PyTypeObject *type, PyObject *arguments, PyObject *key
   if (self == nullptr) return nullptr;
   self->vectorcall = tensor_call_run;
   Py_INCREF(kernel);
+  Py_INCREF(recorder);
+  Py_INCREF(subject);
   Py_INCREF(fallback);
   self->kernel = kernel;
+  self->recorder = recorder;
+  self->subject = subject;
   self->fallback = fallback;
   return reinterpret_cast<PyObject *>(self);
 }
@@ -270,12 +291,16 @@ int tensor_call_traverse(PyObject *object, visitproc visit, void *arg) {
   auto *self = reinterpret_cast<TensorCallObject *>(object);
   Py_VISIT(Py_TYPE(object));
   Py_VISIT(self->kernel);
+  Py_VISIT(self->recorder);
+  Py_VISIT(self->subject);
   Py_VISIT(self->fallback);
   return 0;
 }
 
 int tensor_call_clear(PyObject *object) {
-  Py_CLEAR(reinterpret_cast<TensorCallObject *>(object)->fallback);  // its owner's method: the only way back to it
+  auto *self = reinterpret_cast<TensorCallObject *>(object);
+  Py_CLEAR(self->subject);
+  Py_CLEAR(self->fallback);
   return 0;
 }
 
@@ -284,6 +309,8 @@ void tensor_call_dealloc(PyObject *object) {
   PyTypeObject *type = Py_TYPE(object);
   PyObject_GC_UnTrack(object);
   Py_XDECREF(self->kernel);
+  Py_XDECREF(self->recorder);
+  Py_XDECREF(self->subject);
   Py_XDECREF(self->fallback);
   type->tp_free(object);
   Py_DECREF(type);
@@ -295,11 +322,10 @@ PyMemberDef tensor_call_members[] = {
 };
 
 constexpr char kTensorCallDoc[] =
-    "TensorCall(kernel, fallback)\n"
+    "TensorCall(kernel, recorder, subject, fallback)\n"
     "--\n\n"
-    "Runs `kernel`, a Kernel of for_tensors, on tensors that hold plain data and need no gradient, and calls "
-    "`fallback`\n"
-    "with the same arguments otherwise.";
+    "Called with tensors that hold plain data it runs `kernel`, a Kernel of for_tensors; where one of them needs a\n"
+    "gradient, recorder(subject, *tensors); in all other cases, and when these raise TypeError, fallback(*tensors).";
 
 PyType_Slot tensor_call_slots[] = {
     {Py_tp_doc, const_cast<char *>(kTensorCallDoc)},
@@ -350,14 +376,20 @@ bool prepare_torch(PyObject *package) {
   found.tensor = find(package, "Tensor").release();
   if (found.tensor != nullptr) found.parameter = find(package, "nn.Parameter").release();
   if (found.parameter != nullptr) found.forward_level = find(package, "autograd.forward_ad.__dict__").release();
-  constexpr const char *kFunctions[] = {"is_grad_enabled", "_C._len_torch_dispatch_stack",
-                                        "_C._len_torch_function_stack"};
-  Question *const questions[] = {&found.is_grad_enabled, &found.observers[0], &found.observers[1]};
+  const struct {
+    Question *question;
+    const char *path;
+  } functions[] = {
+      {&found.is_grad_enabled, "is_grad_enabled"},
+      {&found.is_transforming, "_C._are_functorch_transforms_active"},
+      {&found.observers[0], "_C._len_torch_dispatch_stack"},
+      {&found.observers[1], "_C._len_torch_function_stack"},
+  };
   bool complete = found.forward_level != nullptr;
-  for (int i = 0; i < 3 && complete; ++i) {
-    PyObject *function = find(package, kFunctions[i]).release();
+  for (const auto &each : functions) {
+    PyObject *function = complete ? find(package, each.path).release() : nullptr;
     complete = function != nullptr;
-    if (complete) *questions[i] = Question::of_function(function);
+    if (complete) *each.question = Question::of_function(function);
   }
   if (complete) found.table = find_table(found.tensor);
   if (found.table == nullptr) {

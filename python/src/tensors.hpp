@@ -1,5 +1,5 @@
-// tensors.hpp: torch's tensors as DLTensors, and the type TensorCall, the short way from tensors to a kernel. Linked with
-// nothing of torch's: it is reached through DLPack's table of functions and Python attributes.
+// tensors.hpp: torch's tensors as DLTensors, and the type TensorCall, the short way from tensors to a kernel. Linked
+// with nothing of torch's: it is reached through DLPack's table of functions and Python attributes.
 #pragma once
 
 #include "entry.hpp"

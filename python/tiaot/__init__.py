@@ -5,8 +5,11 @@ For example:
     dense_tanh = tiaot.load("dense_tanh")
     gx = dense_tanh.vjp(x, W, b, v)
 
-Every array is a numpy.ndarray or speaks DLPack, and none is copied.
+Every array is a numpy.ndarray or speaks DLPack, and none is copied. `tiaot.torch` and `tiaot.jax` do the same for
+tensors and JAX arrays, with gradients; they are imported at their first use.
 """
+
+from typing import Any
 
 from ._core import (
     BoundCall,
@@ -34,3 +37,11 @@ __all__ = [
     "open",
     "set_num_threads",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("torch", "jax"):
+        import importlib
+
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -16,7 +16,7 @@ class Signature:
     """What a kernel declares of its arguments and results.
 
     Attributes: `inputs` and `outputs`, names in order; `batched`, those of both that have the batch dimension;
-    `differentiable`, the inputs that have a gradient; `label`, the kernel's name, which opens messages.
+    `differentiable`, the inputs whose gradient there is; `label`, the kernel's name, which opens messages.
     """
 
     def __init__(self, kernel: Kernel) -> None:
@@ -26,10 +26,11 @@ class Signature:
         self.inputs = tuple(each["name"] for each in about["inputs"])
         self.outputs = tuple(each["name"] for each in about["outputs"])
         self.batched = frozenset(each["name"] for each in arguments if each["batched"])
-        self.differentiable = tuple(each["name"] for each in about["inputs"] if each["differentiable"])
         self.has_batch = about["batch_dim"] is not None
         self._dims = {each["name"]: tuple(each["dims"]) for each in arguments}
         self._variants = [each for each in about["variants"] if each["name"] in kernel.variants]
+        known = set[str]().union(*self.entries)
+        self.differentiable = tuple(name for name in self.inputs if name in known)
 
     @cached_property
     def entries(self) -> tuple[frozenset[str], ...]:

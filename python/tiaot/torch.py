@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.compiler import is_dynamo_compiling
 
 from . import _core, _load
 from ._shapes import Signature
@@ -58,10 +59,11 @@ class Kernel:
         self._kernel = kernel
         self._operator = _operator_of(kernel)
         self._op = self._operator.forward
-        self._call = _core.TensorCall(_core.for_tensors(kernel), self._operator.general)
+        tensors = _core.for_tensors(kernel)
+        self._call = _core.TensorCall(tensors, _record, self._operator, self._operator.general)
 
     def __call__(self, *tensors: Tensor) -> Any:
-        if torch.compiler.is_dynamo_compiling():
+        if is_dynamo_compiling():
             return self._op(*tensors)
         return self._call(*tensors)
 
@@ -129,6 +131,9 @@ class DenseTanh(Layer):
         linear = torch.nn.Linear(in_features, out_features, dtype=dtype)
         super().__init__(load("dense_tanh"), W=linear.weight, b=linear.bias)
 
+    def forward(self, x: Tensor) -> Tensor:
+        return self.kernel(x, self.W, self.b)
+
 
 class _Operator:
     """One kernel as an operator: what its forward and its vjp are under each of torch's systems."""
@@ -138,11 +143,12 @@ class _Operator:
         self.signature = signature = Signature(kernel)
         self.raw = _core.for_tensors(kernel)
         self.single = len(signature.outputs) == 1
+        self.has_every_gradient = signature.differentiable == signature.inputs
         self._plans: dict[tuple[bool, ...], list[tuple[str, ...]]] = {}
         self._define()
         packet = getattr(torch.ops.tiaot, name)
         self.forward = packet.default
-        self.vjp_op = getattr(torch.ops.tiaot, f"{name}_vjp").default
+        self.vjp_op = getattr(torch.ops.tiaot, f"{name}_vjp").default if signature.differentiable else None
 
     # The two computations, on tensors that hold their values.
 
@@ -188,10 +194,8 @@ class _Operator:
         self._check(tensors)
         if any(map(_has_tangent, tensors)):
             self.refuse_forward_mode()
-        if torch._C._are_functorch_transforms_active():
+        if _transforming():
             return _Forward.apply(self, *tensors)
-        if _needs_recording(tensors):
-            return _Recorded.apply(self, *tensors)
         return self.forward(*tensors)
 
     def _check(self, tensors: Sequence[Any]) -> None:
@@ -200,15 +204,15 @@ class _Operator:
             if not isinstance(tensor, Tensor):
                 got = f"{type(tensor).__module__}.{type(tensor).__qualname__}"
                 self._refuse(name, "a torch.Tensor", got.removeprefix("builtins."))
+            if torch._C._functorch.is_functorch_wrapped_tensor(tensor) and not _transforming():
+                self._refuse(name, "a tensor that holds its values", "one that has left the transform it belongs to")
             if tensor.layout is not torch.strided or tensor.is_nested:
                 kind = "nested" if tensor.is_nested else str(tensor.layout)
                 self._refuse(name, "a dense tensor", f"one with the layout {kind}")
             if tensor.device.type not in ("cpu", "meta"):
                 self._refuse(name, "a tensor on the CPU", f"one on {tensor.device}")
-            if tensor.requires_grad and torch.is_grad_enabled() and name not in self.signature.differentiable:
-                raise NotImplementedError(
-                    f"{self.signature.label}: argument '{name}': requires grad, but the module has no gradient for it"
-                )
+        if torch.is_grad_enabled():
+            self.check_gradients([tensor.requires_grad for tensor in tensors])
         self.signature.results([tensor.shape for tensor in tensors], [_dtype_name(tensor) for tensor in tensors])
 
     def _refuse(self, name: str, expected: str, got: str) -> None:
@@ -240,6 +244,8 @@ class _Operator:
         torch.library.register_vmap(forward, self._map_forward, lib=_library)
         torch.library.register_autograd(forward, self._backward, setup_context=self._keep_inputs, lib=_library)
         count = len(signature.differentiable)
+        if count == 0:
+            return
         gradients = "Tensor" if count == 1 else f"({', '.join(['Tensor'] * count)})"
         _library.define(f"{self.name}_vjp({inputs}, {cotangents}, bool[] needed) -> {gradients}", tags=tags)
         _library.impl(f"{self.name}_vjp", self._run_vjp, "CPU")
@@ -265,15 +271,16 @@ class _Operator:
         ctx.save_for_backward(*inputs)
 
     def _backward(self, ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
-        needed = self._needed(ctx.needs_input_grad)
+        needed = ctx.needs_input_grad
         return self.scatter(needed, self.vjp(needed, (*ctx.saved_tensors, *cotangents)))
 
-    def _needed(self, wanted: Sequence[bool]) -> list[bool]:
-        """The inputs that a gradient is wanted of, each of which has one. NotImplementedError otherwise."""
+    def check_gradients(self, wanted: Sequence[bool]) -> None:
+        """Raises NotImplementedError where an input requires grad that the module has no gradient for."""
         for name, want in zip(self.signature.inputs, wanted, strict=True):
             if want and name not in self.signature.differentiable:
-                raise NotImplementedError(f"{self.signature.label}: the module has no gradient for argument '{name}'")
-        return list(wanted)
+                raise NotImplementedError(
+                    f"{self.signature.label}: argument '{name}': requires grad, but the module has no gradient for it"
+                )
 
     def _second_derivative(self, ctx: Any, *_: Any) -> None:
         self.refuse_second_derivative()
@@ -333,11 +340,12 @@ class _Operator:
         is_mapped = [d is not None for d in in_dims]
         batched = [name in self.signature.batched for name in names]
         if foldable and not any(m and not b for m, b in zip(is_mapped, batched, strict=True)):
+            rows = next(t.shape[1 if m else 0] for t, m, b in zip(mapped, is_mapped, batched, strict=True) if b)
             folded = [
                 (t if m else t.unsqueeze(0).expand(count, *t.shape)).flatten(0, 1) if b else t
                 for t, m, b in zip(mapped, is_mapped, batched, strict=True)
             ]
-            return tuple(result.unflatten(0, (count, -1) if count else (0, 0)) for result in call(*folded))
+            return tuple(result.reshape(count, rows, *result.shape[1:]) for result in call(*folded))
         if count == 0:  # no call to learn the shapes from: one on zeros, of which nothing is kept
             once = call(*(t.new_zeros(t.shape[1:]) if m else t for t, m in zip(mapped, is_mapped, strict=True)))
             return tuple(result.unsqueeze(0)[:0] for result in once)
@@ -350,6 +358,8 @@ class _Recorded(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, operator: _Operator, *tensors: Tensor) -> Any:
+        if not operator.has_every_gradient:
+            operator.check_gradients(ctx.needs_input_grad[1:])
         ctx.operator = operator
         ctx.save_for_backward(*tensors)
         return operator.raw(*tensors)
@@ -373,6 +383,10 @@ class _Recorded(torch.autograd.Function):
         ctx.operator.refuse_forward_mode()
 
 
+# Function.apply looks for transforms and signatures first, which takes as long as all the rest; TensorCall has looked.
+_record = super(torch.autograd.Function, _Recorded).apply
+
+
 class _Forward(torch.autograd.Function):
     """The form that torch.func's transforms take."""
 
@@ -388,7 +402,7 @@ class _Forward(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Any, ...]:
         operator: _Operator = ctx.operator
-        needed = operator._needed(ctx.needs_input_grad[1:])
+        needed = ctx.needs_input_grad[1:]
         gradients = operator.vjp_under_transforms(needed, (*ctx.saved_tensors, *cotangents))
         return (None, *operator.scatter(needed, gradients))
 
@@ -434,18 +448,15 @@ class _Vjp(torch.autograd.Function):
         ctx.operator.refuse_forward_mode()
 
 
+def _transforming() -> bool:
+    """Whether one of torch.func's transforms is at work."""
+    return torch._C._are_functorch_transforms_active()
+
+
 def _has_tangent(tensor: Tensor) -> bool:
     """Whether forward-mode automatic differentiation carries a tangent along."""
     forward_ad = torch.autograd.forward_ad
     return forward_ad._current_level >= 0 and forward_ad.unpack_dual(tensor).tangent is not None
-
-
-def _needs_recording(tensors: Sequence[Tensor]) -> bool:
-    """Whether autograd alone has to know: plain tensors that need a gradient, and no mode looking on."""
-    plain = all(type(tensor) in (Tensor, torch.nn.Parameter) and tensor.device.type == "cpu" for tensor in tensors)
-    if not plain or torch._C._len_torch_dispatch_stack() or torch._C._len_torch_function_stack():
-        return False
-    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
 
 
 def _dtype_name(tensor: Tensor) -> str:
