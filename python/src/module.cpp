@@ -6,6 +6,7 @@
 
 #include "entry.hpp"
 #include "tensors.hpp"
+#include "xla.hpp"
 
 namespace nb = nanobind;
 
@@ -255,6 +256,18 @@ nb::object for_tensors(nb::handle kernel) {
   return nb::steal(object);
 }
 
+nb::object make_xla_handler() {
+  PyObject *capsule = xla_handler();
+  if (capsule == nullptr) throw nb::python_error();
+  return nb::steal(capsule);
+}
+
+void add_xla_kernel(const std::string &key, nb::handle kernel) {
+  const EntryState *state = kernel_state(kernel.ptr());
+  if (state == nullptr) throw nb::python_error();
+  register_for_xla(key, *state);
+}
+
 int module_traverse(PyObject *self, visitproc visit, void *arg) {
   Py_VISIT(Py_TYPE(self));
   return nb::inst_ready(self) ? nb::inst_ptr<Module>(self)->traverse(visit, arg) : 0;
@@ -297,6 +310,10 @@ NB_MODULE(_core, m) {
         "Readies for_tensors and TensorCall for the package `torch`. ImportError where it is too old.");
   m.def("for_tensors", &for_tensors, nb::arg("kernel"),
         "The kernel on torch's tensors: they come as arguments and as results, without gradients.");
+
+  m.def("xla_handler", &make_xla_handler, "The handler of XLA's custom calls, as jax.ffi registers it.");
+  m.def("register_for_xla", &add_xla_kernel, nb::arg("key"), nb::arg("kernel"),
+        "Lets the handler find the kernel, for calls whose attribute `kernel` is the key.");
 
   nb::class_<Module> type(
       m, "Module", nb::type_slots(module_slots),
