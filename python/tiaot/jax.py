@@ -66,7 +66,6 @@ class Kernel:
         self._signature.check_count(len(arrays))
         for name, array in zip(self._signature.inputs, arrays, strict=True):
             self._check(name, array)
-        self._signature.results([array.shape for array in arrays], [str(array.dtype) for array in arrays])
         return self._call(*arrays)
 
     @property
@@ -127,9 +126,9 @@ class Kernel:
 
     def _keep_inputs(self, *primals: Any) -> tuple[Any, Any]:
         for name, primal in zip(self._signature.inputs, primals, strict=True):
-            if primal.perturbed and name not in self._signature.differentiable:
-                if jnp.issubdtype(primal.value.dtype, jnp.inexact):
-                    raise NotImplementedError(f"{self.name}: the module has no gradient for argument '{name}'")
+            is_real = jnp.issubdtype(primal.value.dtype, jnp.inexact)  # integers are always taken for perturbed
+            if primal.perturbed and is_real and name not in self._signature.differentiable:
+                raise NotImplementedError(f"{self.name}: the module has no gradient for argument '{name}'")
         arrays = [primal.value for primal in primals]
         wanted = tuple(() if primal.perturbed else None for primal in primals)  # of no arrays: part of the tree
         return self._differentiable(*arrays), (arrays, wanted)
