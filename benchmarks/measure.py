@@ -13,10 +13,10 @@ _MOST_SAMPLES = 300
 
 
 def _calls_per_sample(timer: timeit.Timer, target: float) -> int:
-    """How many calls take about `target` seconds."""
-    number = 1
-    while (elapsed := timer.timeit(number)) < target / 4:
-        number *= 4
+    """How many calls take about `target` seconds, once the first ones are over."""
+    number, elapsed = 1, timer.timeit(1)
+    while (elapsed := min(elapsed, timer.timeit(number))) < target / 4:
+        number, elapsed = 4 * number, 4 * elapsed
     return max(1, round(number * target / elapsed))
 
 

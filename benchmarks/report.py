@@ -61,7 +61,7 @@ def number(value: float) -> str:
     return f"{value:.3f}" if value >= 0.001 else f"{value:.0e}"
 
 
-def _aligned(rows: list[list[str]]) -> list[str]:
+def aligned(rows: list[list[str]]) -> list[str]:
     """The first column to the left, the others to the right. A trailing mark of one character takes its own place."""
     padded = [[row[0], *(cell if cell.endswith("*") else cell + " " for cell in row[1:])] for row in rows]
     widths = [max(len(row[i]) for row in padded) for i in range(len(padded[0]))]
@@ -110,9 +110,9 @@ def table(cases: list[dict[str, Any]], titles: dict[str, str]) -> list[str]:
             ratio.append(number(medians["numpy"] / medians[name]) + mark if known else "-")
         times.append(row)
         ratios.append(ratio)
-    lines = ["microseconds a call (median; * is the fastest):", *_aligned(head + times)]
+    lines = ["microseconds a call (median; * is the fastest):", *aligned(head + times)]
     if "numpy" in names:
-        lines += ["", "times as fast as NumPy by hand:", *_aligned(head + ratios)]
+        lines += ["", "times as fast as NumPy by hand:", *aligned(head + ratios)]
     return lines
 
 
@@ -127,7 +127,7 @@ def cold_table(outcome: dict[str, dict[str, Any]], titles: dict[str, str]) -> li
             rows.append([title, number(found["ms"]), over, number(found["peak_kb"] / 1024)])
         elif "failed" in found:
             rows.append([title, "failed", "-", "-"])
-    return _aligned(rows)
+    return aligned(rows)
 
 
 def text(found: dict[str, Any], titles: dict[str, str]) -> str:
@@ -150,7 +150,7 @@ def text(found: dict[str, Any], titles: dict[str, str]) -> str:
     if found.get("from_c"):
         lines += ["", "== called from C, vjp with respect to x, (2, 8, 4), float32, 1 thread, microseconds", ""]
         rows = [[titles[name], number(outcome["us"])] for name, outcome in found["from_c"].items()]
-        lines += _aligned(rows)
+        lines += aligned(rows)
     if "cold_start" in found:
         lines += ["", "== from process start to the first result, (2, 8, 4)", ""]
         lines += cold_table(found["cold_start"], {name: title for name, title, _, _ in PATHS})

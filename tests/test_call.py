@@ -3,6 +3,7 @@
 import gc
 import sys
 import tracemalloc
+import types
 from pathlib import Path
 
 import numpy as np
@@ -197,11 +198,61 @@ def test_torch_tensors(dense_tanh: tiaot.Kernel, operands: list[np.ndarray]) -> 
 
 
 def test_jax_arrays(dense_tanh: tiaot.Kernel, operands: list[np.ndarray]) -> None:
-    jnp = pytest.importorskip("jax.numpy")
-    arrays = [jnp.asarray(array) for array in operands]
-    check(dense_tanh.vjp(*arrays), expected(*operands)["x"])
+    jax = pytest.importorskip("jax")
+    arrays = [jax.numpy.asarray(array) for array in operands]
+    gx = dense_tanh.vjp(*arrays)
+    assert isinstance(gx, jax.Array)
+    check(np.asarray(gx), expected(*operands)["x"])
     with pytest.raises(ValueError, match="gradient of 'x': expected a writable array, got jax"):
-        dense_tanh.vjp(*arrays, out=jnp.zeros((5, 8), jnp.float32))
+        dense_tanh.vjp(*arrays, out=jax.numpy.zeros((5, 8), np.float32))
+
+
+class Library:
+    """A library that follows the array API standard as far as a call needs it."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array = array
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.array.__dlpack_device__()
+
+    def __dlpack__(self, **keywords: object) -> object:
+        return self.array.__dlpack__(**keywords)
+
+    def __array_namespace__(self) -> object:
+        return types.SimpleNamespace(from_dlpack=lambda array: Library(np.from_dlpack(array)))
+
+
+def test_results_come_in_the_callers_array_type(
+    dense_tanh: tiaot.Kernel, small: tiaot.Module, operands: list[np.ndarray]
+) -> None:
+    x, W, b, v = operands
+    for arrays in ((Library(x), W, b), (x, W, Library(b))):
+        y = dense_tanh(*arrays)
+        assert isinstance(y, Library)
+        check(y.array, expected(*operands)["y"])
+    gW, gb = dense_tanh.vjp(Library(x), W, b, v, wrt=("W", "b"))
+    check(gW.array, expected(*operands)["W"])
+    check(gb.array, expected(*operands)["b"])
+    p, q = small.pair.jacobian(Library(x), W[0], wrt=("x",))
+    assert isinstance(p[0], Library) and isinstance(q[0], Library)
+    out = np.empty_like(v)
+    assert dense_tanh(Library(x), W, b, out=out) is out
+    check(out, expected(*operands)["y"])
+    assert type(dense_tanh(Counted(x, True), W, b)) is np.ndarray  # which does not say what it belongs to
+    broken = Library(x)
+    broken.__dict__["__array_namespace__"] = lambda: types.SimpleNamespace()
+    with pytest.raises(AttributeError, match="from_dlpack"):
+        dense_tanh(broken, W, b)
+
+
+def test_read_only_arrays_are_inputs(dense_tanh: tiaot.Kernel, operands: list[np.ndarray]) -> None:
+    for array in operands:
+        array.flags.writeable = False
+    x, W, b, _ = operands
+    check(dense_tanh(x, W, b), expected(*operands)["y"])
+    if np.lib.NumpyVersion(np.__version__) >= "2.1.0":  # which flags the export as read-only
+        check(dense_tanh(Counted(x, True), W, b), expected(*operands)["y"])
 
 
 class Counted:

@@ -211,6 +211,31 @@ PyObject *new_array(DLTensor *tensor) {
   return nullptr;
 }
 
+namespace {
+
+Ref convert(PyObject *from_dlpack, Ref result) {
+  if (!PyTuple_Check(result.get())) return Ref(PyObject_CallOneArg(from_dlpack, result.get()));
+  const Py_ssize_t count = PyTuple_GET_SIZE(result.get());
+  Ref converted(PyTuple_New(count));
+  for (Py_ssize_t i = 0; i < count && converted; ++i) {
+    PyObject *item = PyTuple_GET_ITEM(result.get(), i);
+    Py_INCREF(item);
+    Ref each = convert(from_dlpack, Ref(item));
+    if (!each) return Ref();
+    PyTuple_SET_ITEM(converted.get(), i, each.release());
+  }
+  return converted;
+}
+
+}  // namespace
+
+Ref as_arrays_like(PyObject *like, Ref result) {
+  if (!has_attribute(like, "__array_namespace__")) return result;
+  Ref library = call_method(like, "__array_namespace__");
+  Ref from_dlpack = library ? get_attribute(library.get(), "from_dlpack") : Ref();
+  return from_dlpack ? convert(from_dlpack.get(), std::move(result)) : Ref();
+}
+
 bool prepare_arrays() {
   Ref numpy(PyImport_ImportModule("numpy"));
   memmap_type = numpy ? PyObject_GetAttrString(numpy.get(), "memmap") : nullptr;

@@ -108,6 +108,11 @@ inline bool read_array(PyObject *object, bool writable, DLTensor *tensor, std::v
 // A new, uninitialised NumPy array of a result's type and shape; sets the tensor's data.
 PyObject *new_array(DLTensor *tensor);
 
+// `result`, an array of NumPy's or nested tuples of them, as arrays of the library that `like` belongs to, by the
+// Python array API standard: like.__array_namespace__().from_dlpack(result). As it is where `like` does not follow
+// that, and empty with an exception set when the conversion fails.
+Ref as_arrays_like(PyObject *like, Ref result);
+
 // Arrays of another library than NumPy, as read_array and new_array treat NumPy's.
 struct ArrayKind {
   bool (*read)(PyObject *object, bool writable, DLTensor *tensor, std::vector<Lease> *leases, Mismatch *mismatch);

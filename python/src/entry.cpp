@@ -278,7 +278,13 @@ PyObject *call_entry(EntryObject *entry, PyObject *const *arguments, size_t narg
   Call call;
   if (!prepare_call(&entry->state, arguments, PyVectorcall_NARGS(nargsf), keywords, &call)) return nullptr;
   const tiaot_status status = run_call(entry->state, call);
-  return status == TIAOT_OK ? call.result.release() : raise_status(status);
+  if (status != TIAOT_OK) return raise_status(status);
+  if (entry->state.arrays == nullptr && call.out == nullptr) {
+    for (int i = 0; i < entry->state.positional_count; ++i) {
+      if (!PyArray_Check(arguments[i])) return as_arrays_like(arguments[i], std::move(call.result)).release();
+    }
+  }
+  return call.result.release();
 } catch (const std::bad_alloc &) {
   return PyErr_NoMemory();
 }
