@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,15 +16,40 @@ README = (ROOT / "README.md").read_text()
 
 def test_the_first_code_of_the_readme_runs() -> None:
     code = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert "tiaot.load" in code[0]
-    exec(compile(code[0], "README.md", "exec"), {})
+    assert "tiaot.load" in code[0] and "tiaot.torch.load" in code[1]
+    names: dict[str, Any] = {}
+    exec(compile(code[0], "README.md", "exec"), names)
+    pytest.importorskip("torch")
+    exec(compile(code[1], "README.md", "exec"), names)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # torch's own
+@pytest.mark.parametrize("page", ["numpy", "torch", "jax"])
+def test_the_code_of_the_pages_runs(page: str) -> None:
+    if page != "numpy":
+        pytest.importorskip(page)
+    codes = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / f"{page}.md").read_text(), re.DOTALL)
+    assert codes
+    for code in codes:
+        exec(compile(code, f"docs/{page}.md", "exec"), {})
+
+
+def test_the_training_example_follows_torch() -> None:
+    pytest.importorskip("torch")
+    path = ROOT / "examples" / "train_torch.py"
+    names: dict[str, Any] = {"__name__": "train_torch"}
+    exec(compile(path.read_text(), str(path), "exec"), names)
+    ours, theirs = names["train"](steps=100)
+    assert ours[-1] < ours[0] / 3
+    # Sums of up to 16 products and means over 256 samples, in float64, over 100 steps.
+    np.testing.assert_allclose(ours, theirs, rtol=100 * 300 * np.finfo(np.float64).eps)
 
 
 def test_the_kernel_of_the_readme_is_exported_and_runs(tmp_path: Path) -> None:
     pytest.importorskip("llvmlite")
     pytest.importorskip("taichi")
     code = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    (tmp_path / "squares.py").write_text(code[1])
+    (tmp_path / "squares.py").write_text(code[2])
     command = "-m tiaot.export squares.py -o squares.so"
     assert f"`python {command}`" in README
     done = subprocess.run([sys.executable, *command.split()], cwd=tmp_path, capture_output=True, text=True, check=False)
@@ -54,10 +80,10 @@ def test_ci_runs_the_readmes_test_command() -> None:
 
 
 def test_every_public_name_is_documented() -> None:
-    for name in tiaot.__all__:
+    modules = [tiaot, *(pytest.importorskip(f"tiaot.{name}") for name in ("torch", "jax"))]
+    for name, thing in ((name, getattr(module, name)) for module in modules for name in module.__all__):
         if name.startswith("__"):
             continue
-        thing = getattr(tiaot, name)
         assert (thing.__doc__ or "").strip(), name
         for member in vars(thing) if isinstance(thing, type) else ():
             if not member.startswith("_"):

@@ -458,6 +458,8 @@ def test_layers() -> None:
     close(pickle.loads(pickle.dumps(twin))(x), layer(x))
     partial = tiaot.torch.Layer(tiaot.torch.load("dense_tanh"), b=torch.zeros(4))
     close(partial(x, layer.W), layer.kernel(x, layer.W, torch.zeros(4)))
+    for each, arguments in ((layer, (x,)), (partial, (x, layer.W))):
+        close(torch.compile(each, fullgraph=True)(*arguments), each(*arguments))
     with pytest.raises(TypeError, match=r"expected 2 tensors \(x, W\), got 1"):
         partial(x)
     with pytest.raises(ValueError, match="expected names of inputs, x, W, b, got 'weight'"):

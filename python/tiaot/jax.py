@@ -101,7 +101,7 @@ class Kernel:
 
     def _invoke(self, results: list[jax.ShapeDtypeStruct], arrays: Sequence[Any], entry: int, wrt: int) -> list[Any]:
         call = jax.ffi.ffi_call(_TARGET, results)
-        return call(*arrays, kernel=self._key, entry=np.int32(entry), wrt=np.int32(wrt))
+        return list(call(*arrays, kernel=self._key, entry=np.int32(entry), wrt=np.int32(wrt)))
 
     def _call_forward(self, *arrays: Any) -> list[Any]:
         results = self._signature.results([array.shape for array in arrays], [str(array.dtype) for array in arrays])
@@ -155,7 +155,7 @@ class Kernel:
             self._vjps[needed] = once
         return self._vjps[needed]
 
-    def _refuse_second_derivative(self, primals: Any, tangents: Any) -> None:
+    def _refuse_second_derivative(self, primals: Any, tangents: Any) -> tuple[Any, Any]:
         raise NotImplementedError(
             f"{self.name}: a derivative of its gradient was asked for; the module has first derivatives only"
         )

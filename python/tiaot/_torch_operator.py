@@ -1,0 +1,370 @@
+"""A kernel as an operator of torch's dispatcher, and under autograd and torch.func. Knows nothing of layers."""
+
+from __future__ import annotations
+
+import itertools
+import keyword
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import _core
+from ._shapes import Signature
+
+_core.prepare_torch(torch)
+
+_library = torch.library.Library("tiaot", "DEF")
+_operators: dict[str, Operator] = {}
+_lock = threading.Lock()
+
+
+class Operator:
+    """One kernel as an operator: what its forward and its vjp are under each of torch's systems."""
+
+    def __init__(self, name: str, kernel: _core.Kernel) -> None:
+        self.name = name
+        self.signature = signature = Signature(kernel)
+        self.raw = _core.for_tensors(kernel)
+        self.single = len(signature.outputs) == 1
+        self.has_every_gradient = signature.differentiable == signature.inputs
+        self._plans: dict[tuple[bool, ...], list[tuple[str, ...]]] = {}
+        self._define()
+        packet = getattr(torch.ops.tiaot, name)
+        self.forward = packet.default
+        self.vjp_op: Any = getattr(torch.ops.tiaot, f"{name}_vjp").default if signature.differentiable else None
+
+    # The two computations, on tensors that hold their values.
+
+    def _run_forward(self, *tensors: Tensor) -> Any:
+        return self.raw(*tensors)
+
+    def _run_vjp(self, *arguments: Any) -> Any:
+        *operands, needed = arguments
+        return self._complete(needed, self.run_vjp(needed, operands), operands[0])
+
+    def run_vjp(self, needed: Sequence[bool], operands: Sequence[Tensor]) -> list[Tensor]:
+        """The gradients of the inputs that are needed. `operands`: inputs, then the cotangents of all outputs."""
+        calls = self._plan(tuple(needed))
+        if len(calls) == 1:
+            return list(self.raw.vjp(*operands, wrt=calls[0]))
+        return [gradient for wrt in calls for gradient in self.raw.vjp(*operands, wrt=wrt)]
+
+    def vjp(self, needed: Sequence[bool], operands: Sequence[Tensor]) -> list[Tensor]:
+        """The same through the dispatcher, for tensors of any kind."""
+        results = _tuple(self.vjp_op(*operands, list(needed)))
+        return list(itertools.compress(results, self._of_differentiable(needed)))
+
+    def _complete(self, needed: Sequence[bool], gradients: Sequence[Any], model: Any) -> Any:
+        """As the operator returns it: a tensor for every differentiable input, an empty one where none is needed."""
+        rest = iter(gradients)
+        every = [next(rest) if wanted else model.new_empty(0) for wanted in self._of_differentiable(needed)]
+        return every[0] if len(every) == 1 else tuple(every)
+
+    def _of_differentiable(self, needed: Sequence[bool]) -> list[bool]:
+        wanted = dict(zip(self.signature.inputs, needed, strict=True))
+        return [wanted[name] for name in self.signature.differentiable]
+
+    def _plan(self, needed: tuple[bool, ...]) -> list[tuple[str, ...]]:
+        plan = self._plans.get(needed)
+        if plan is None:
+            wrt = tuple(itertools.compress(self.signature.inputs, needed))
+            plan = self._plans[needed] = self.signature.calls(wrt)
+        return plan
+
+    # What calls go through that are not plain.
+
+    def general(self, *tensors: Any) -> Any:
+        self._check(tensors)
+        if any(map(_has_tangent, tensors)):
+            self.refuse_forward_mode()
+        if _transforming():
+            return _Forward.apply(self, *tensors)
+        return self.forward(*tensors)
+
+    def _check(self, tensors: Sequence[Any]) -> None:
+        self.signature.check_count(len(tensors))
+        for name, tensor in zip(self.signature.inputs, tensors, strict=True):
+            if not isinstance(tensor, Tensor):
+                got = f"{type(tensor).__module__}.{type(tensor).__qualname__}"
+                self._refuse(name, "a torch.Tensor", got.removeprefix("builtins."))
+            if torch._C._functorch.is_functorch_wrapped_tensor(tensor) and not _transforming():
+                self._refuse(name, "a tensor that holds its values", "one that has left the transform it belongs to")
+            if tensor.layout is not torch.strided or tensor.is_nested:
+                kind = "nested" if tensor.is_nested else str(tensor.layout)
+                self._refuse(name, "a dense tensor", f"one with the layout {kind}")
+            if tensor.device.type not in ("cpu", "meta"):
+                self._refuse(name, "a tensor on the CPU", f"one on {tensor.device}")
+        if torch.is_grad_enabled():
+            self.check_gradients([tensor.requires_grad for tensor in tensors])
+        self.signature.results([tensor.shape for tensor in tensors], [_dtype_name(tensor) for tensor in tensors])
+
+    def _refuse(self, name: str, expected: str, got: str) -> None:
+        raise TypeError(f"{self.signature.label}: argument '{name}': expected {expected}, got {got}")
+
+    def forward_under_transforms(self, *tensors: Tensor) -> Any:
+        return _Forward.apply(self, *tensors)
+
+    def vjp_under_transforms(self, needed: Sequence[bool], operands: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        return _Vjp.apply(self, tuple(needed), *operands)
+
+    def scatter(self, needed: Sequence[bool], gradients: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
+        """A gradient or None for each input."""
+        rest = iter(gradients)
+        return tuple(next(rest) if wanted else None for wanted in needed)
+
+    # Registration with the dispatcher.
+
+    def _define(self) -> None:
+        signature = self.signature
+        inputs = ", ".join(f"Tensor {_parameter(name)}" for name in signature.inputs)
+        cotangents = ", ".join(f"Tensor cotangent_{name}" for name in signature.outputs)
+        result = "Tensor" if self.single else f"({', '.join('Tensor' for _ in signature.outputs)})"
+        forward, vjp = f"tiaot::{self.name}", f"tiaot::{self.name}_vjp"
+        tags = (torch.Tag.pt2_compliant_tag,)
+        _library.define(f"{self.name}({inputs}) -> {result}", tags=tags)
+        _library.impl(self.name, self._run_forward, "CPU")
+        torch.library.register_fake(forward, self._fake_forward, lib=_library)
+        torch.library.register_vmap(forward, self._map_forward, lib=_library)
+        torch.library.register_autograd(forward, self._backward, setup_context=self._keep_inputs, lib=_library)
+        count = len(signature.differentiable)
+        if count == 0:
+            return
+        gradients = "Tensor" if count == 1 else f"({', '.join(['Tensor'] * count)})"
+        _library.define(f"{self.name}_vjp({inputs}, {cotangents}, bool[] needed) -> {gradients}", tags=tags)
+        _library.impl(f"{self.name}_vjp", self._run_vjp, "CPU")
+        torch.library.register_fake(vjp, self._fake_vjp, lib=_library)
+        torch.library.register_vmap(vjp, self._map_vjp, lib=_library)
+        torch.library.register_autograd(vjp, self._second_derivative, lib=_library)
+
+    def _fake_forward(self, *tensors: Tensor) -> Any:
+        shapes, dtypes = [tensor.shape for tensor in tensors], [_dtype_name(tensor) for tensor in tensors]
+        results = self.signature.results(shapes, dtypes)
+        made = [tensors[0].new_empty(shape, dtype=getattr(torch, dtype)) for shape, dtype in results]
+        return made[0] if self.single else tuple(made)
+
+    def _fake_vjp(self, *arguments: Any) -> Any:
+        *tensors, needed = arguments
+        self.signature.check_cotangents(
+            [tensor.shape for tensor in tensors], [_dtype_name(tensor) for tensor in tensors]
+        )
+        gradients = [tensor.new_empty(tensor.shape) for tensor in itertools.compress(tensors, needed)]
+        return self._complete(needed, gradients, tensors[0])
+
+    def _keep_inputs(self, ctx: Any, inputs: tuple[Tensor, ...], output: Any) -> None:
+        ctx.save_for_backward(*inputs)
+
+    def _backward(self, ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
+        needed = ctx.needs_input_grad
+        return self.scatter(needed, self.vjp(needed, (*ctx.saved_tensors, *cotangents)))
+
+    def check_gradients(self, wanted: Sequence[bool]) -> None:
+        """Raises NotImplementedError where an input requires grad that the module has no gradient for."""
+        for name, want in zip(self.signature.inputs, wanted, strict=True):
+            if want and name not in self.signature.differentiable:
+                raise NotImplementedError(
+                    f"{self.signature.label}: argument '{name}': requires grad, but the module has no gradient for it"
+                )
+
+    def _second_derivative(self, ctx: Any, *_: Any) -> None:
+        self.refuse_second_derivative()
+
+    def refuse_second_derivative(self) -> None:
+        raise NotImplementedError(
+            f"{self.signature.label}: a derivative of its gradient was asked for; the module has first derivatives only"
+        )
+
+    def refuse_forward_mode(self) -> None:
+        raise NotImplementedError(f"{self.signature.label}: the module has no forward-mode derivative (jvp)")
+
+    # vmap: the mapped dimension joins the batch where that leaves no sum to take apart; otherwise call by call.
+
+    def _map_forward(self, info: Any, in_dims: Sequence[int | None], *tensors: Tensor) -> tuple[Any, Any]:
+        results = self.map_forward(info, in_dims, tensors, lambda *each: _tuple(self.forward(*each)))
+        return (results[0], 0) if self.single else (results, tuple(0 for _ in results))
+
+    def _map_vjp(self, info: Any, in_dims: Sequence[Any], *arguments: Any) -> tuple[Any, Any]:
+        *tensors, needed = arguments
+        results = self.map_vjp(info, in_dims[: len(tensors)], needed, tensors, lambda *each: self.vjp(needed, each))
+        dims = [0 if wanted else None for wanted in self._of_differentiable(needed)]
+        return self._complete(needed, results, tensors[0]), dims[0] if len(dims) == 1 else tuple(dims)
+
+    def map_vjp(
+        self,
+        info: Any,
+        in_dims: Sequence[int | None],
+        needed: Sequence[bool],
+        tensors: Sequence[Tensor],
+        call: Callable[..., Sequence[Tensor]],
+    ) -> tuple[Tensor, ...]:
+        signature = self.signature
+        wanted = itertools.compress(signature.inputs, needed)
+        foldable = signature.has_batch and all(name in signature.batched for name in wanted)
+        return self._map(info, in_dims, tensors, (*signature.inputs, *signature.outputs), foldable, call)
+
+    def map_forward(
+        self, info: Any, in_dims: Sequence[int | None], tensors: Sequence[Tensor], call: Callable[..., Sequence[Tensor]]
+    ) -> tuple[Tensor, ...]:
+        signature = self.signature
+        foldable = signature.has_batch and all(name in signature.batched for name in signature.outputs)
+        return self._map(info, in_dims, tensors, signature.inputs, foldable, call)
+
+    def _map(
+        self,
+        info: Any,
+        in_dims: Sequence[int | None],
+        tensors: Sequence[Tensor],
+        names: Sequence[str],
+        foldable: bool,
+        call: Callable[..., Sequence[Tensor]],
+    ) -> tuple[Tensor, ...]:
+        """The results of `call` for each place along the mapped dimensions, stacked in front."""
+        count = info.batch_size
+        mapped = [t if d is None else t.movedim(d, 0) for t, d in zip(tensors, in_dims, strict=True)]
+        is_mapped = [d is not None for d in in_dims]
+        batched = [name in self.signature.batched for name in names]
+        if foldable and not any(m and not b for m, b in zip(is_mapped, batched, strict=True)):
+            rows = next(t.shape[1 if m else 0] for t, m, b in zip(mapped, is_mapped, batched, strict=True) if b)
+            folded = [
+                (t if m else t.unsqueeze(0).expand(count, *t.shape)).flatten(0, 1) if b else t
+                for t, m, b in zip(mapped, is_mapped, batched, strict=True)
+            ]
+            return tuple(result.reshape(count, rows, *result.shape[1:]) for result in call(*folded))
+        if count == 0:  # no call to learn the shapes from: one on zeros, of which nothing is kept
+            once = call(*(t.new_zeros(t.shape[1:]) if m else t for t, m in zip(mapped, is_mapped, strict=True)))
+            return tuple(result.unsqueeze(0)[:0] for result in once)
+        each = [call(*(t[i] if m else t for t, m in zip(mapped, is_mapped, strict=True))) for i in range(count)]
+        return tuple(torch.stack(results) for results in zip(*each, strict=True))
+
+
+class _Recorded(torch.autograd.Function):
+    """The quick form, for plain tensors under torch.autograd alone."""
+
+    @staticmethod
+    def forward(ctx: Any, operator: Operator, *tensors: Tensor) -> Any:
+        if not operator.has_every_gradient:
+            operator.check_gradients(ctx.needs_input_grad[1:])
+        ctx.operator = operator
+        ctx.save_for_backward(*tensors)
+        return operator.raw(*tensors)
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Any, ...]:
+        operator: Operator = ctx.operator
+        needed = ctx.needs_input_grad[1:]
+        operands = (*ctx.saved_tensors, *cotangents)
+        if torch.is_grad_enabled():  # create_graph=True: the gradient itself may be asked for its gradient
+            gradients = operator.vjp(needed, operands)
+        else:
+            try:
+                gradients = operator.run_vjp(needed, operands)
+            except TypeError:  # is_grads_batched=True wraps the cotangents, which the dispatcher unwraps
+                gradients = operator.vjp(needed, operands)
+        return (None, *gradients) if all(needed) else (None, *operator.scatter(needed, gradients))
+
+    @staticmethod
+    def jvp(ctx: Any, *_: Any) -> None:
+        ctx.operator.refuse_forward_mode()
+
+
+# Function.apply looks for transforms and signatures first, which takes as long as all the rest; TensorCall has looked.
+record = super(torch.autograd.Function, _Recorded).apply
+
+
+class _Forward(torch.autograd.Function):
+    """The form that torch.func's transforms take."""
+
+    @staticmethod
+    def forward(operator: Operator, *tensors: Tensor) -> Any:
+        return operator.forward(*tensors)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        ctx.operator, *tensors = inputs
+        ctx.save_for_backward(*tensors)
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Any, ...]:
+        operator: Operator = ctx.operator
+        needed = ctx.needs_input_grad[1:]
+        gradients = operator.vjp_under_transforms(needed, (*ctx.saved_tensors, *cotangents))
+        return (None, *operator.scatter(needed, gradients))
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], operator: Operator, *tensors: Tensor) -> tuple[Any, Any]:
+        results = operator.map_forward(
+            info, in_dims[1:], tensors, lambda *each: _tuple(_Forward.apply(operator, *each))
+        )
+        return (results[0], 0) if operator.single else (results, tuple(0 for _ in results))
+
+    @staticmethod
+    def jvp(ctx: Any, *_: Any) -> None:
+        ctx.operator.refuse_forward_mode()
+
+
+class _Vjp(torch.autograd.Function):
+    """The gradient under torch.func's transforms; it has none of its own."""
+
+    @staticmethod
+    def forward(operator: Operator, needed: tuple[bool, ...], *operands: Tensor) -> tuple[Tensor, ...]:
+        return tuple(operator.vjp(needed, operands))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        ctx.operator = inputs[0]
+
+    @staticmethod
+    def backward(ctx: Any, *_: Tensor) -> None:
+        ctx.operator.refuse_second_derivative()
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[Any, ...], operator: Operator, needed: tuple[bool, ...], *operands: Tensor
+    ) -> tuple[Any, Any]:
+        def call(*each: Tensor) -> tuple[Tensor, ...]:
+            return operator.vjp_under_transforms(needed, each)
+
+        results = operator.map_vjp(info, in_dims[2:], needed, operands, call)
+        return results, tuple(0 for _ in results)
+
+    @staticmethod
+    def jvp(ctx: Any, *_: Any) -> None:
+        ctx.operator.refuse_forward_mode()
+
+
+def _transforming() -> bool:
+    """Whether one of torch.func's transforms is at work."""
+    return torch._C._are_functorch_transforms_active()
+
+
+def _has_tangent(tensor: Tensor) -> bool:
+    """Whether forward-mode automatic differentiation carries a tangent along."""
+    forward_ad = torch.autograd.forward_ad
+    return forward_ad._current_level >= 0 and forward_ad.unpack_dual(tensor).tangent is not None
+
+
+def _dtype_name(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _parameter(name: str) -> str:
+    return name + "_" if keyword.iskeyword(name) else name
+
+
+def _tuple(results: Any) -> tuple[Tensor, ...]:
+    return results if isinstance(results, tuple) else (results,)
+
+
+def operator_of(kernel: _core.Kernel) -> Operator:
+    """The operator of a kernel, registered at first need; the same for every handle on the same module's contents."""
+    variant = "" if len(kernel.variants) != 1 else f"_{kernel.variants[0]}"
+    name = f"{kernel.name}_{kernel.module.hash[:12]}{variant}"
+    with _lock:
+        operator = _operators.get(name)
+        if operator is None:
+            operator = _operators[name] = Operator(name, kernel)
+        elif operator.raw.module.closed:
+            operator.raw = _core.for_tensors(kernel)
+        return operator
