@@ -315,7 +315,8 @@ def test_another_file_at_the_same_path(tmp_path: Path) -> None:
         pickle.loads(data)
 
 
-def test_handles_are_collected(small_path: Path) -> None:
+def test_handles_are_collected(tmp_path: Path) -> None:
+    small_path = module_files.write_small(tmp_path / "small.so")  # which nobody else has opened
     class Holder(list):  # a list that a weak reference can point to
         pass
 
