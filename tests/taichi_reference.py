@@ -16,7 +16,7 @@ def main(path: str) -> None:
 
     data = dict(np.load(path))
     x, W, b, v = (data[name] for name in ("x", "W", "b", "v"))
-    variant = Variant(x.dtype.name, {"n": x.shape[1], "m": W.shape[0]}, "x86-64-v3")
+    variant = Variant(x.dtype.name, {"n": x.shape[1], "m": W.shape[0]})
     kernel = runpy.run_path(str(SOURCE))["dense_tanh"](variant).forward
     arrays = []
     for array in (x, W, b, np.zeros_like(v)):

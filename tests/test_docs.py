@@ -49,15 +49,22 @@ def test_the_kernel_of_the_readme_is_exported_and_runs(tmp_path: Path) -> None:
     pytest.importorskip("llvmlite")
     pytest.importorskip("taichi")
     code = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    (tmp_path / "squares.py").write_text(code[2])
-    command = "-m tiaot.export squares.py -o squares.so"
-    assert f"`python {command}`" in README
-    done = subprocess.run([sys.executable, *command.split()], cwd=tmp_path, capture_output=True, text=True, check=False)
+    (tmp_path / "springs.py").write_text(code[2])
+    command = "tiaot export springs.py -o springs.so"
+    assert f"`{command}`" in README
+    done = subprocess.run(
+        [sys.executable, "-m", *command.split()], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
-    x, v = np.arange(6, dtype=np.float32).reshape(2, 3), np.array([1, 2], np.float32)
-    assert 'tiaot.open("squares.so").squares.vjp(x, v)' in README
-    with tiaot.open(tmp_path / "squares.so") as module:
-        np.testing.assert_array_equal(module.squares.vjp(x, v), 2 * x * v[:, None])
+    x, v, cx, cv = np.random.default_rng(0).standard_normal((4, 5, 3)).astype(np.float32)
+    names = {"tiaot": tiaot, "x": x, "v": v, "cx": cx, "cv": cv}
+    exec(compile(code[3].replace("springs.so", str(tmp_path / "springs.so")), "README.md", "exec"), names)
+    new_v = v - np.float32(0.4) * x
+    np.testing.assert_allclose(names["v"], new_v, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(names["x"], x + np.float32(0.01) * new_v, rtol=1e-6, atol=1e-6)
+    both = cv + np.float32(0.01) * cx  # what reaches the new v
+    np.testing.assert_allclose(names["gv"], both, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(names["gx"], cx - np.float32(0.4) * both, rtol=1e-5, atol=1e-5)
 
 
 def test_the_c_of_the_readme_is_the_headers() -> None:

@@ -60,7 +60,7 @@ def test_info(small: tiaot.Module) -> None:
         "name": "small",
         "path": small.path,
         "hash": small.hash,
-        "abi_version": 1,
+        "abi_version": 2,
         "target": "x86_64-linux",
         "cpu_level": small.cpu_level,
         "tiaot_version": "0",
@@ -157,11 +157,11 @@ WRONG_FILES = {
     "checksum": (lambda p, t: p + module_files.trailer(p, crc=1), "the file is damaged: expected checksum 00000001"),
     "older ABI": (
         lambda p, t: p + module_files.trailer(p, abi=0),
-        "it was exported for ABI version 0, this tiaot reads version 1; export it again",
+        "it was exported for ABI version 0, this tiaot reads version 2; export it again",
     ),
     "newer ABI": (
-        lambda p, t: p + module_files.trailer(p, abi=2),
-        "it was exported for ABI version 2, this tiaot reads version 1; export it again",
+        lambda p, t: p + module_files.trailer(p, abi=3),
+        "it was exported for ABI version 3, this tiaot reads version 2; export it again",
     ),
     "other hash": (
         lambda p, t: p + module_files.trailer(p, hash=module_files.OTHER_HASH),
@@ -317,6 +317,7 @@ def test_another_file_at_the_same_path(tmp_path: Path) -> None:
 
 def test_handles_are_collected(tmp_path: Path) -> None:
     small_path = module_files.write_small(tmp_path / "small.so")  # which nobody else has opened
+
     class Holder(list):  # a list that a weak reference can point to
         pass
 

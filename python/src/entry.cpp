@@ -4,7 +4,9 @@
 #include "entry.hpp"
 
 #include <cstddef>
+#include <cstring>
 #include <new>
+#include <type_traits>
 
 namespace tiaot::binding {
 namespace {
@@ -138,6 +140,72 @@ bool read(const EntryState &entry, PyObject *object, bool writable, DLTensor *te
   return entry.arrays->read(object, writable, tensor, &call->leases, mismatch);
 }
 
+bool is_number(PyObject *object) { return PyFloat_Check(object) || (PyLong_Check(object) && !PyBool_Check(object)); }
+
+// The element type that a number is to have: that of the first variant that takes the arrays which were read.
+uint32_t number_dtype(const EntryState &entry, PyObject *const *arguments, const Call &call, int position) {
+  for (uint32_t v = 0; v < entry.desc->variant_count; ++v) {
+    const uint32_t *dtypes = entry.desc->variants[v].dtypes;
+    bool fits = true;
+    for (int i = 0; i < entry.positional_count && fits; ++i) {
+      const DLDataType &type = call.tensors[i].dtype;
+      fits = is_number(arguments[i]) || dtypes[i] == (static_cast<uint32_t>(type.code) << 8 | type.bits);
+    }
+    if (fits) return dtypes[position];
+  }
+  return entry.desc->variants[0].dtypes[position];
+}
+
+template <typename T>
+bool write_integer(PyObject *object, const std::string &label, const std::string &subject, int64_t *place) {
+  if (!PyLong_Check(object)) {
+    raise_mismatch(PyExc_TypeError, label, subject, "an integer", type_name(object));
+    return false;
+  }
+  int overflow = 0;
+  const long long value = PyLong_AsLongLongAndOverflow(object, &overflow);
+  const T narrow = static_cast<T>(value);
+  if (overflow != 0 || static_cast<long long>(narrow) != value) {
+    const std::string kind = std::string(std::is_signed_v<T> ? "int" : "uint") + std::to_string(8 * sizeof(T));
+    raise_mismatch(PyExc_ValueError, label, subject, "an integer that fits " + kind, text_of(object));
+    return false;
+  }
+  std::memcpy(place, &narrow, sizeof narrow);
+  return true;
+}
+
+// Makes an array without dimensions of a Python number. The memory is a lease of the call.
+bool take_number(const EntryState &entry, PyObject *const *arguments, int position, Call *call) {
+  auto memory = std::make_unique<int64_t[]>(1);
+  int64_t *place = memory.get();
+  const uint32_t dtype = number_dtype(entry, arguments, *call, position);
+  const std::string subject = operand_text(entry, position);
+  PyObject *object = arguments[position];
+  bool done = false;
+  if (dtype == TIAOT_FLOAT32 || dtype == TIAOT_FLOAT64) {
+    const double value = PyFloat_AsDouble(object);
+    if (value == -1 && PyErr_Occurred()) return false;
+    const auto narrow = static_cast<float>(value);
+    if (dtype == TIAOT_FLOAT32) std::memcpy(place, &narrow, sizeof narrow);
+    if (dtype == TIAOT_FLOAT64) std::memcpy(place, &value, sizeof value);
+    done = true;
+  } else if (dtype == TIAOT_INT32) {
+    done = write_integer<int32_t>(object, entry.label, subject, place);
+  } else if (dtype == TIAOT_INT64) {
+    done = write_integer<int64_t>(object, entry.label, subject, place);
+  } else if (dtype == TIAOT_UINT8) {
+    done = write_integer<uint8_t>(object, entry.label, subject, place);
+  } else {
+    raise_mismatch(PyExc_TypeError, entry.label, subject, "an array of " + dtypes_of(entry, position),
+                   type_name(object));
+  }
+  if (!done) return false;
+  const DLDataType type = {static_cast<uint8_t>(dtype >> 8), static_cast<uint8_t>(dtype), 1};
+  call->tensors[position] = {place, {kDLCPU, 0}, 0, type, nullptr, nullptr, 0};
+  call->leases.emplace_back(std::move(memory));
+  return true;
+}
+
 // Where the i-th result that the caller asked for stands in the runtime's order.
 int place_of(const Call &call, int inner) { return call.inner > 1 ? call.wrt->place[inner] : 0; }
 
@@ -241,10 +309,19 @@ bool prepare_call(EntryState *entry, PyObject *const *arguments, Py_ssize_t coun
     return false;
   }
   Mismatch mismatch;
+  bool numbers = false;
   for (int i = 0; i < first; ++i) {
+    if (entry->desc->arguments[i].rank == 0 && is_number(arguments[i])) {
+      numbers = true;
+      continue;
+    }
     if (!read(*entry, arguments[i], false, &call->tensors[i], call, &mismatch)) {
       return raise_unreadable(*entry, operand_text(*entry, i), i, mismatch);
     }
+  }
+  for (int i = 0; i < first && numbers; ++i) {
+    if (entry->desc->arguments[i].rank != 0 || !is_number(arguments[i])) continue;
+    if (!take_number(*entry, arguments, i, call)) return false;
   }
   return call->out != nullptr ? take_out(*entry, call, first) : make_results(*entry, call, first);
 }
@@ -281,7 +358,8 @@ PyObject *call_entry(EntryObject *entry, PyObject *const *arguments, size_t narg
   if (status != TIAOT_OK) return raise_status(status);
   if (entry->state.arrays == nullptr && call.out == nullptr) {
     for (int i = 0; i < entry->state.positional_count; ++i) {
-      if (!PyArray_Check(arguments[i])) return as_arrays_like(arguments[i], std::move(call.result)).release();
+      if (!PyArray_Check(arguments[i]) && !is_number(arguments[i]))
+        return as_arrays_like(arguments[i], std::move(call.result)).release();
     }
   }
   return call.result.release();

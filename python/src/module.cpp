@@ -174,6 +174,7 @@ nb::dict describe_kernel(const tiaot_kernel_desc &kernel) {
   item["name"] = kernel.name;
   item["signature"] = kernel.signature;
   item["doc"] = kernel.doc;
+  item["verification"] = kernel.verification;
   item["dims"] = dims;
   item["batch_dim"] = kernel.batch_dim < 0 ? nb::object(nb::none()) : nb::cast(kernel.dim_names[kernel.batch_dim]);
   item["inputs"] = describe_arguments(kernel, 0, kernel.input_count);

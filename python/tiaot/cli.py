@@ -14,6 +14,8 @@ from . import __version__
 # Each module has add_arguments(parser) and run(arguments) -> exit code.
 _COMMANDS = {
     "demo": (".demo", "run the shipped layer and compare it with torch and NumPy"),
+    "export": (".export.export_command", "compile Taichi kernels into a module"),
+    "verify": (".export.verify_command", "hold a module against the kernels that it was made of"),
     "inspect": (".inspect_module", "what a module file holds"),
     "doctor": (".doctor", "what this machine and installation offer, and what is broken"),
     "bench": (".benchmarks.bench", "measure tiaot against its peers"),

@@ -55,7 +55,8 @@ def _entry_name(entry: dict[str, Any]) -> str:
 
 
 def _sizes(variant: dict[str, Any]) -> str:
-    return ", ".join(f"{name}={size}" for name, size in variant["fixed"].items()) or "any"
+    fixed = {name: size for name, size in variant["fixed"].items() if not name.isdigit()}  # a number is its own size
+    return ", ".join(f"{name}={size}" for name, size in fixed.items()) or "any"
 
 
 def _kernel_lines(kernel: dict[str, Any], level: str) -> list[str]:
@@ -64,7 +65,9 @@ def _kernel_lines(kernel: dict[str, Any], level: str) -> list[str]:
     if kernel["doc"].strip():
         lines.append(f"  {kernel['doc'].strip().splitlines()[0]}")
     batch = kernel["batch_dim"] or "none"
-    lines += [f"  batch dimension: {batch}; gradients for: {differentiable or 'nothing'}", ""]
+    lines.append(f"  batch dimension: {batch}; gradients for: {differentiable or 'nothing'}")
+    lines += [f"  {kernel['verification']}"] if kernel["verification"] else []
+    lines.append("")
     entries = [entry for variant in kernel["variants"] for entry in variant["entries"]]
     levels = list(entries[0]["code_bytes"]) if entries else []
     marked = [f"{name} *" if name == level else name for name in levels]
@@ -79,7 +82,8 @@ def _kernel_lines(kernel: dict[str, Any], level: str) -> list[str]:
     by_dtype: dict[str, list[str]] = {}
     for variant in kernel["variants"]:
         dtypes = "/".join(dict.fromkeys(variant["dtypes"].values()))
-        when = f"{variant['name']} for {_sizes(variant)}" if variant["fixed"] else f"{variant['name']} for the rest"
+        sizes = _sizes(variant)
+        when = f"{variant['name']} for {'the rest' if sizes == 'any' else sizes}"
         by_dtype.setdefault(dtypes, []).append(when)
     return lines + [f"    {dtypes}: {'; '.join(order)}" for dtypes, order in by_dtype.items()]
 

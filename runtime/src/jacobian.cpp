@@ -5,6 +5,7 @@
 // has to be made for it is the batch: each sample repeated, with its basis cotangent. A gradient of a shared input
 // would be summed over that batch, so where one is asked for, each row is a batch of its own.
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 
 #include "error.hpp"
@@ -89,7 +90,7 @@ void repeat_samples(const Jacobian &it, int64_t begin, int64_t count, const char
   }
 }
 
-void run_rows(const Jacobian &it, int64_t begin, int64_t count, char *memory) {
+bool run_rows(const Jacobian &it, int64_t begin, int64_t count, char *memory) {
   const tiaot_kernel_desc &desc = it.desc();
   void *arrays[TIAOT_MAX_ARRAYS];
   uint32_t at = 0;
@@ -123,7 +124,8 @@ void run_rows(const Jacobian &it, int64_t begin, int64_t count, char *memory) {
     ++at;
   }
   const bool has_workspace = it.entry.workspace != nullptr && it.entry.workspace(count, it.checked.sizes) > 0;
-  it.entry.code[it.request.kernel->level](count, it.checked.sizes, arrays, has_workspace ? memory : nullptr);
+  const tiaot_code code = it.entry.code[it.request.kernel->level];
+  return code(count, it.checked.sizes, arrays, has_workspace ? memory : nullptr, nullptr) == 0;
 }
 
 tiaot_status run_output(const Request &request, const Checked &checked, const Choice &choice, uint32_t output) {
@@ -148,12 +150,16 @@ tiaot_status run_output(const Request &request, const Checked &checked, const Ch
   if (memory.failed()) {
     return raise(TIAOT_ERROR_MEMORY, "no memory for workspace: %lld bytes are needed", static_cast<long long>(bytes));
   }
-  return run_pieces(it.cut.chunk_count, workers, request.executor, [&](int64_t chunk, int64_t worker) {
+  std::atomic<bool> failed{false};
+  const auto run_one = [&](int64_t chunk, int64_t worker) {
     const int64_t end = std::min(it.rows, (chunk + 1) * it.cut.chunk_rows);
     for (int64_t begin = chunk * it.cut.chunk_rows; begin < end; begin += it.code_rows) {
-      run_rows(it, begin, std::min(it.code_rows, end - begin), memory.data() + worker * it.worker_bytes);
+      char *mine = memory.data() + worker * it.worker_bytes;
+      if (!run_rows(it, begin, std::min(it.code_rows, end - begin), mine)) failed.store(true);
     }
-  });
+  };
+  if (tiaot_status status = run_pieces(it.cut.chunk_count, workers, request.executor, run_one)) return status;
+  return failed.load() ? explain_outcome() : TIAOT_OK;
 }
 
 }  // namespace

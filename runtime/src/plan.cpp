@@ -2,6 +2,7 @@
 #include "plan.hpp"
 
 #include <algorithm>
+#include <atomic>
 
 #include "error.hpp"
 #include "memory.hpp"
@@ -11,6 +12,9 @@
 namespace tiaot {
 namespace {
 
+// A kernel without a batch may do much with few elements, so that little is too small for it; it is cut into few
+// pieces.
+constexpr int64_t kFew = 2048;
 constexpr int64_t kSegment = 4096;  // elements that are added up at a time: the sum stays in the first-level cache
 
 // Unsigned for integers: their sums wrap.
@@ -71,8 +75,31 @@ void plan_pieces(const Request &request, const Checked &checked, const Choice &c
   plan->array_count = count;
 }
 
+// The threads that the code of a kernel without a batch may use.
+struct Helpers {
+  int32_t workers;
+  const tiaot_executor *executor;
+  tiaot_status status = TIAOT_OK;  // the first thing that went wrong with them
+
+  static void parallel_for(void *user, int64_t count, void (*task)(void *, int64_t), void *context) {
+    auto &helpers = *static_cast<Helpers *>(user);
+    const auto one = [&](int64_t index, int64_t) { task(context, index); };
+    const tiaot_status status = run_pieces(count, helpers.workers, helpers.executor, one);
+    if (helpers.status == TIAOT_OK) helpers.status = status;
+  }
+};
+
+// Runs the code on the caller's thread, or with helpers where there are any.
+tiaot_status run_code(const Plan &plan, int64_t rows, void *const *arrays, void *workspace) {
+  Helpers helpers{plan.helpers, plan.executor};
+  const tiaot_host host{Helpers::parallel_for, &helpers};
+  const int32_t outcome = plan.code(rows, plan.sizes, arrays, workspace, plan.helpers > 1 ? &host : nullptr);
+  if (helpers.status != TIAOT_OK) return helpers.status;
+  return outcome == 0 ? TIAOT_OK : explain_outcome();
+}
+
 // `partial`: where a chunk after the first puts its gradients of shared inputs.
-void run_chunk(const Plan &plan, int64_t chunk, char *memory, char *partial) {
+tiaot_status run_chunk(const Plan &plan, int64_t chunk, char *memory, char *partial) {
   const int64_t begin = chunk * plan.cut.chunk_rows;
   const int64_t rows = std::min(plan.cut.chunk_rows, plan.rows - begin);
   void *arrays[TIAOT_MAX_ARRAYS];
@@ -95,7 +122,7 @@ void run_chunk(const Plan &plan, int64_t chunk, char *memory, char *partial) {
     arrays[i] = array;
   }
   const bool has_workspace = plan.workspace != nullptr && plan.workspace(rows, plan.sizes) > 0;
-  plan.code(rows, plan.sizes, arrays, has_workspace ? memory : nullptr);
+  return run_code(plan, rows, arrays, has_workspace ? memory : nullptr);
 }
 
 // Adds elements begin..end of one chunk's partial sums of one array to the result.
@@ -105,14 +132,15 @@ void add_partial(const Plan &plan, uint32_t array, const char *partials, int64_t
 }
 
 // One thread needs one set of partial sums: each chunk's are added as soon as they are there.
-void run_serial(const Plan &plan, char *memory, char *partials) {
+tiaot_status run_serial(const Plan &plan, char *memory, char *partials) {
   for (int64_t chunk = 0; chunk < plan.cut.chunk_count; ++chunk) {
-    run_chunk(plan, chunk, memory, partials);
+    if (tiaot_status status = run_chunk(plan, chunk, memory, partials)) return status;
     if (chunk == 0 || plan.partial_bytes == 0) continue;
     for (uint32_t i = 0; i < plan.array_count; ++i) {
       if (plan.pieces[i].part == Plan::Part::kSummed) add_partial(plan, i, partials, 0, plan.pieces[i].elements);
     }
   }
+  return TIAOT_OK;
 }
 
 // Adds up all chunks' partial sums, for each element in the order of the chunks.
@@ -148,15 +176,14 @@ tiaot_status run_cut(const Plan &plan) {
     return raise(TIAOT_ERROR_MEMORY, "no memory for workspace: %lld bytes are needed", static_cast<long long>(bytes));
   }
   char *partials = memory.data() + scratch_bytes;
-  if (workers == 1) {
-    run_serial(plan, memory.data(), partials);
-    return TIAOT_OK;
-  }
+  if (workers == 1) return run_serial(plan, memory.data(), partials);
+  std::atomic<bool> failed{false};
   const auto run_one = [&](int64_t chunk, int64_t worker) {
     char *partial = chunk == 0 ? nullptr : partials + (chunk - 1) * plan.partial_bytes;
-    run_chunk(plan, chunk, memory.data() + worker * plan.worker_bytes, partial);
+    if (run_chunk(plan, chunk, memory.data() + worker * plan.worker_bytes, partial) != TIAOT_OK) failed.store(true);
   };
   if (tiaot_status status = run_pieces(plan.cut.chunk_count, workers, plan.executor, run_one)) return status;
+  if (failed.load()) return explain_outcome();  // on this thread, whose message the caller reads
   return add_partials(plan, partials, workers);
 }
 
@@ -174,6 +201,10 @@ tiaot_status count_workers(int32_t asked, int64_t pieces, int32_t *workers) {
   }
   *workers = pieces > 1 ? static_cast<int32_t>(std::min<int64_t>(asked, pieces)) : 1;
   return TIAOT_OK;
+}
+
+tiaot_status explain_outcome() {
+  return raise(TIAOT_ERROR_MEMORY, "no memory for the values of a loop that its gradient goes back through");
 }
 
 Cost entry_cost(const tiaot_kernel_desc &desc, const tiaot_entry_desc &entry, uint32_t wrt, const int64_t *sizes) {
@@ -199,6 +230,10 @@ tiaot_status make_plan(const Request &request, const Checked &checked, Plan *pla
   plan->rows = checked.rows(desc);
   plan->num_threads = request.num_threads;
   plan->executor = request.executor;
+  plan->helpers = 1;
+  if (desc.batch_dim < 0 && checked.row_work >= kFew) {
+    if (tiaot_status status = count_workers(request.num_threads, kMaxThreads, &plan->helpers)) return status;
+  }
   for (uint32_t d = 0; d < desc.dim_count; ++d) plan->sizes[d] = checked.sizes[d];
 
   const bool whole = entry.wrt == request.wrt;  // the call's arrays are the entry's
@@ -231,8 +266,7 @@ tiaot_status run_plan(const Plan &plan) {
     return raise(TIAOT_ERROR_MEMORY, "no memory for workspace: %lld bytes are needed",
                  static_cast<long long>(plan.worker_bytes));
   }
-  plan.code(plan.rows, plan.sizes, plan.arrays, memory.data());
-  return TIAOT_OK;
+  return run_code(plan, plan.rows, plan.arrays, memory.data());
 }
 
 }  // namespace tiaot

@@ -15,6 +15,7 @@ struct Plan {
   bool direct;           // one chunk, on the arrays as they are
   int64_t worker_bytes;  // workspace, then scratch for gradients that nobody asked for; of one worker
   int32_t num_threads;   // 0: the process default
+  int32_t helpers;       // threads that the code itself may use: more than 1 for kernels without a batch only
   const tiaot_executor *executor;
   int64_t sizes[TIAOT_MAX_DIMS];
   void *arrays[TIAOT_MAX_ARRAYS];  // in the entry's order
@@ -50,6 +51,9 @@ int64_t workspace_bytes(tiaot_workspace_size workspace, int64_t rows, const int6
 
 // How many threads may work on so many pieces; `asked` is Request::num_threads.
 tiaot_status count_workers(int32_t asked, int64_t pieces, int32_t *workers);
+
+// Raises what code that does not return 0 stands for.
+tiaot_status explain_outcome();
 
 // Forms every Jacobian of a call by running the vjp on basis cotangents.
 tiaot_status run_jacobian(const Request &request, const Checked &checked);

@@ -87,7 +87,7 @@ inline Fault check_array(const Request &request, const Place &place, uint64_t he
     if (size != known) {
       if (size < 0) return Fault::kNegative;
       if (known >= 0) return Fault::kForm;
-      if (size == 0) return Fault::kZero;
+      if (size == 0 && request.desc().batch_dim >= 0) return Fault::kZero;
       known = size;
       bound = true;
     }

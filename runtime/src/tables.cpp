@@ -80,7 +80,9 @@ std::string check_variant(const tiaot_kernel_desc &kernel, const tiaot_variant_d
 }
 
 std::string check_kernel(const tiaot_kernel_desc &kernel) {
-  if (kernel.signature == nullptr || kernel.doc == nullptr) return "no signature or description";
+  if (kernel.signature == nullptr || kernel.doc == nullptr || kernel.verification == nullptr) {
+    return "no signature or description";
+  }
   if (kernel.dim_count > TIAOT_MAX_DIMS) return "too many dimensions";
   if (kernel.batch_dim < -1 || kernel.batch_dim >= static_cast<int64_t>(kernel.dim_count))
     return "no such batch dimension";

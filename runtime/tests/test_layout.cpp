@@ -28,19 +28,20 @@ FIELD(tiaot_argument_desc, flags, 8);
 FIELD(tiaot_argument_desc, rank, 12);
 FIELD(tiaot_argument_desc, dims, 16);
 
-static_assert(sizeof(tiaot_kernel_desc) == 72);
+static_assert(sizeof(tiaot_kernel_desc) == 80);
 FIELD(tiaot_kernel_desc, name, 0);
 FIELD(tiaot_kernel_desc, signature, 8);
 FIELD(tiaot_kernel_desc, doc, 16);
-FIELD(tiaot_kernel_desc, batch_dim, 24);
-FIELD(tiaot_kernel_desc, dim_count, 28);
-FIELD(tiaot_kernel_desc, dim_names, 32);
-FIELD(tiaot_kernel_desc, input_count, 40);
-FIELD(tiaot_kernel_desc, output_count, 44);
-FIELD(tiaot_kernel_desc, arguments, 48);
-FIELD(tiaot_kernel_desc, variant_count, 56);
-FIELD(tiaot_kernel_desc, reserved, 60);
-FIELD(tiaot_kernel_desc, variants, 64);
+FIELD(tiaot_kernel_desc, verification, 24);
+FIELD(tiaot_kernel_desc, batch_dim, 32);
+FIELD(tiaot_kernel_desc, dim_count, 36);
+FIELD(tiaot_kernel_desc, dim_names, 40);
+FIELD(tiaot_kernel_desc, input_count, 48);
+FIELD(tiaot_kernel_desc, output_count, 52);
+FIELD(tiaot_kernel_desc, arguments, 56);
+FIELD(tiaot_kernel_desc, variant_count, 64);
+FIELD(tiaot_kernel_desc, reserved, 68);
+FIELD(tiaot_kernel_desc, variants, 72);
 
 static_assert(sizeof(tiaot_module_desc) == 72);
 FIELD(tiaot_module_desc, abi_version, 0);
@@ -78,4 +79,4 @@ FIELD(tiaot_options, num_threads, 4);
 FIELD(tiaot_options, variant, 8);
 FIELD(tiaot_options, executor, 16);
 
-static_assert(TIAOT_ABI_VERSION == 1, "a change above raises the version, and the numbers here follow it");
+static_assert(TIAOT_ABI_VERSION == 2, "a change above raises the version, and the numbers here follow it");

@@ -25,7 +25,7 @@ T *at(void *const *arrays, int index) {
 }
 
 template <typename T>
-void dense_forward(int64_t rows, const int64_t *dims, void *const *arrays, void *) {
+int32_t dense_forward(int64_t rows, const int64_t *dims, void *const *arrays, void *, const tiaot_host *) {
   const int64_t n = dims[1], m = dims[2];
   const T *x = at<T>(arrays, 0), *W = at<T>(arrays, 1), *b = at<T>(arrays, 2);
   T *y = at<T>(arrays, 3);
@@ -36,6 +36,7 @@ void dense_forward(int64_t rows, const int64_t *dims, void *const *arrays, void 
       y[r * m + j] = sum;
     }
   }
+  return 0;
 }
 
 template <typename T>
@@ -65,7 +66,7 @@ void vjp_W_b(int64_t rows, int64_t n, int64_t m, const T *x, const T *v, T *gW, 
 
 // Marks the whole workspace before and looks at the marks after: a result shows when somebody else wrote there.
 template <typename T>
-void dense_vjp_x(int64_t rows, const int64_t *dims, void *const *arrays, void *workspace) {
+int32_t dense_vjp_x(int64_t rows, const int64_t *dims, void *const *arrays, void *workspace, const tiaot_host *) {
   // Workers share the variable: an atomic store keeps thread sanitisers content.
   __atomic_store_n(&toy_last_workspace, workspace, __ATOMIC_RELAXED);
   const int64_t bytes = __atomic_load_n(&toy_workspace_bytes, __ATOMIC_RELAXED);
@@ -74,22 +75,25 @@ void dense_vjp_x(int64_t rows, const int64_t *dims, void *const *arrays, void *w
   for (int64_t i = 0; i < bytes; ++i) static_cast<char *>(workspace)[i] = mark;
   vjp_x(rows, dims[1], dims[2], at<T>(arrays, 1), at<T>(arrays, 3), gx);
   for (int64_t i = 0; rows > 0 && i < bytes; ++i) gx[0] += static_cast<char *>(workspace)[i] == mark ? 0 : 1;
+  return 0;
 }
 
 template <typename T>
-void dense_vjp_W_b(int64_t rows, const int64_t *dims, void *const *arrays, void *) {
+int32_t dense_vjp_W_b(int64_t rows, const int64_t *dims, void *const *arrays, void *, const tiaot_host *) {
   vjp_W_b(rows, dims[1], dims[2], at<T>(arrays, 0), at<T>(arrays, 3), at<T>(arrays, 4), at<T>(arrays, 5));
+  return 0;
 }
 
 template <typename T>
-void dense_vjp_x_W_b(int64_t rows, const int64_t *dims, void *const *arrays, void *) {
+int32_t dense_vjp_x_W_b(int64_t rows, const int64_t *dims, void *const *arrays, void *, const tiaot_host *) {
   vjp_x(rows, dims[1], dims[2], at<T>(arrays, 1), at<T>(arrays, 3), at<T>(arrays, 4));
   vjp_W_b(rows, dims[1], dims[2], at<T>(arrays, 0), at<T>(arrays, 3), at<T>(arrays, 5), at<T>(arrays, 6));
+  return 0;
 }
 
 int64_t dense_workspace(int64_t, const int64_t *) { return __atomic_load_n(&toy_workspace_bytes, __ATOMIC_RELAXED); }
 
-void pick_forward(int64_t rows, const int64_t *dims, void *const *arrays, void *) {
+int32_t pick_forward(int64_t rows, const int64_t *dims, void *const *arrays, void *, const tiaot_host *) {
   const int64_t n = dims[1];
   const float *x = at<float>(arrays, 0);
   const int32_t *k = at<int32_t>(arrays, 1);
@@ -97,9 +101,10 @@ void pick_forward(int64_t rows, const int64_t *dims, void *const *arrays, void *
     at<float>(arrays, 2)[r] = x[r * n + k[r]];
     for (int64_t i = 0; i < n; ++i) at<float>(arrays, 3)[r * n + i] = 2 * x[r * n + i];
   }
+  return 0;
 }
 
-void pick_vjp_x(int64_t rows, const int64_t *dims, void *const *arrays, void *) {
+int32_t pick_vjp_x(int64_t rows, const int64_t *dims, void *const *arrays, void *, const tiaot_host *) {
   const int64_t n = dims[1];
   const int32_t *k = at<int32_t>(arrays, 1);
   const float *vy = at<float>(arrays, 2), *vz = at<float>(arrays, 3);
@@ -108,46 +113,54 @@ void pick_vjp_x(int64_t rows, const int64_t *dims, void *const *arrays, void *) 
       at<float>(arrays, 4)[r * n + i] = 2 * vz[r * n + i] + (i == k[r] ? vy[r] : 0);
     }
   }
+  return 0;
 }
 
-void square_forward(int64_t, const int64_t *dims, void *const *arrays, void *) {
+int32_t square_forward(int64_t, const int64_t *dims, void *const *arrays, void *, const tiaot_host *) {
   for (int64_t i = 0; i < dims[0]; ++i) at<double>(arrays, 1)[i] = at<double>(arrays, 0)[i] * at<double>(arrays, 0)[i];
+  return 0;
 }
 
-void square_vjp(int64_t, const int64_t *dims, void *const *arrays, void *) {
+int32_t square_vjp(int64_t, const int64_t *dims, void *const *arrays, void *, const tiaot_host *) {
   for (int64_t i = 0; i < dims[0]; ++i) {
     at<double>(arrays, 2)[i] = 2 * at<double>(arrays, 0)[i] * at<double>(arrays, 1)[i];
   }
+  return 0;
 }
 
-void outer_forward(int64_t, const int64_t *dims, void *const *arrays, void *) {
+int32_t outer_forward(int64_t, const int64_t *dims, void *const *arrays, void *, const tiaot_host *) {
   const double *a = at<double>(arrays, 0), *c = at<double>(arrays, 1);
   for (int64_t i = 0; i < dims[0] * dims[1]; ++i) at<double>(arrays, 2)[i] = a[i / dims[1]] * c[i % dims[1]];
+  return 0;
 }
 
-void outer_vjp_a(int64_t, const int64_t *dims, void *const *arrays, void *) {
+int32_t outer_vjp_a(int64_t, const int64_t *dims, void *const *arrays, void *, const tiaot_host *) {
   const double *c = at<double>(arrays, 1), *v = at<double>(arrays, 2);
   for (int64_t i = 0; i < dims[0]; ++i) {
     double sum = 0;
     for (int64_t j = 0; j < dims[1]; ++j) sum += v[i * dims[1] + j] * c[j];
     at<double>(arrays, 3)[i] = sum;
   }
+  return 0;
 }
 
-void first_forward(int64_t rows, const int64_t *dims, void *const *arrays, void *) {
+int32_t first_forward(int64_t rows, const int64_t *dims, void *const *arrays, void *, const tiaot_host *) {
   for (int64_t r = 0; r < rows; ++r) at<float>(arrays, 1)[r] = at<float>(arrays, 0)[r * dims[1]];
+  return 0;
 }
 
-void count_forward(int64_t rows, const int64_t *dims, void *const *arrays, void *) {
+int32_t count_forward(int64_t rows, const int64_t *dims, void *const *arrays, void *, const tiaot_host *) {
   for (int64_t i = 0; i < rows * dims[1]; ++i) at<_Float16>(arrays, 1)[i] = at<_Float16>(arrays, 0)[i % dims[1]];
+  return 0;
 }
 
-void count_vjp(int64_t rows, const int64_t *dims, void *const *arrays, void *) {
+int32_t count_vjp(int64_t rows, const int64_t *dims, void *const *arrays, void *, const tiaot_host *) {
   for (int64_t i = 0; i < dims[1]; ++i) {
     float sum = 0;
     for (int64_t r = 0; r < rows; ++r) sum += static_cast<float>(at<_Float16>(arrays, 1)[r * dims[1] + i]);
     at<_Float16>(arrays, 2)[i] = static_cast<_Float16>(sum);
   }
+  return 0;
 }
 
 #define EVERY_LEVEL(code) {code, code, code}, {0, 0, 0}
@@ -220,12 +233,13 @@ constexpr tiaot_variant_desc kCountVariants[] = {{"float16", kFloat16, kAnySize,
 constexpr tiaot_argument_desc kCountArguments[] = {{"w", kDifferentiable, 1, kn}, {"c", kBatched, 2, kBn}};
 
 constexpr tiaot_kernel_desc kKernels[] = {
-    {"dense", "x[B, n], W[m, n], b[m] -> y[B, m]", "", 0, 3, kDimNames, 3, 1, kDenseArguments, 4, 0, kDenseVariants},
-    {"pick", "x[B, n], k[B] -> y[B], z[B, n]", "", 0, 2, kDimNames, 2, 2, kPickArguments, 2, 0, kPickVariants},
-    {"square", "a[n] -> s[n]", "", -1, 1, kSquareDims, 1, 1, kSquareArguments, 1, 0, kSquareVariants},
-    {"outer", "a[n], c[m] -> o[n, m]", "", -1, 2, kOuterDims, 2, 1, kOuterArguments, 1, 0, kOuterVariants},
-    {"first", "x[B, n] -> y[B]", "", 0, 2, kDimNames, 1, 1, kFirstArguments, 1, 0, kFirstVariants},
-    {"count", "w[n] -> c[B, n]", "", 0, 2, kDimNames, 1, 1, kCountArguments, 1, 0, kCountVariants},
+    {"dense", "x[B, n], W[m, n], b[m] -> y[B, m]", "", "", 0, 3, kDimNames, 3, 1, kDenseArguments, 4, 0,
+     kDenseVariants},
+    {"pick", "x[B, n], k[B] -> y[B], z[B, n]", "", "", 0, 2, kDimNames, 2, 2, kPickArguments, 2, 0, kPickVariants},
+    {"square", "a[n] -> s[n]", "", "", -1, 1, kSquareDims, 1, 1, kSquareArguments, 1, 0, kSquareVariants},
+    {"outer", "a[n], c[m] -> o[n, m]", "", "", -1, 2, kOuterDims, 2, 1, kOuterArguments, 1, 0, kOuterVariants},
+    {"first", "x[B, n] -> y[B]", "", "", 0, 2, kDimNames, 1, 1, kFirstArguments, 1, 0, kFirstVariants},
+    {"count", "w[n] -> c[B, n]", "", "", 0, 2, kDimNames, 1, 1, kCountArguments, 1, 0, kCountVariants},
 };
 
 }  // namespace

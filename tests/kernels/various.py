@@ -79,3 +79,23 @@ def wrapped(variant):
             o[row, 0] = ti.cast((seed * seed) >> 8, ti.f32) + i[row, 0]
 
     return autodiff(forward)
+
+
+@family(
+    "x[B, n] -> y[B]",
+    batch="B",
+    fixed=[{"n": 40}, {}],
+    draw={"x": lambda rng, shape, sizes: rng.uniform(-0.5, 0.5, shape)},
+)
+def product(variant):
+    """A batch without ti.loop_config, and a variable that changes in a loop of unknown length: the adjoint's stack."""
+
+    @ti.kernel
+    def forward(x: variant.array(2), y: variant.array(1)):
+        for i in y:
+            p = ti.cast(1, variant.type)
+            for j in range(x.shape[1]):
+                p = ti.sin(p) * x[i, j] + p
+            y[i] = p
+
+    return autodiff(forward)

@@ -6,69 +6,128 @@ import hashlib
 import importlib.metadata
 import multiprocessing
 import os
-from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+import tempfile
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import llvmlite.binding as llvm
 
 from .declare import LEVELS, Family
+from .ir import LoweringError
 from .link import link
 from .lower import LoweredEntry, compile_text, lower
 from .plain import header, plain_functions
 from .signature import Signature
 from .tables import VariantEntries, Versions, descriptor
 from .trace import Trace, trace_file
+from .verify import VerificationError, verify
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a kernel file declares, compiled: all that a module is linked from."""
+
+    families: list[Family]
+    kernels: list[tuple[Family, list[VariantEntries]]]
+    objects: list[bytes]
 
 
 def export(
-    source: str | os.PathLike[str], target: str | os.PathLike[str], *, version: str, jobs: int | None = None
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    *,
+    version: str,
+    jobs: int | None = None,
+    gate: bool = True,
+    say: Say = lambda _: None,
 ) -> None:
-    """Compile every kernel of a file into one module.
+    """Compile every kernel of a file into one module, and write it when its results are right.
 
     Args:
-        source: a Python file with families of Taichi kernels (`tiaot.export.family`).
+        source: a Python file with Taichi kernels (`tiaot.export.kernel`, `tiaot.export.family`).
         target: the module to write, `NAME.so`; its header `NAME.h` is written beside it.
         version: the version of tiaot to record.
         jobs: processes to use; by default one for each CPU that this process may run on.
+        gate: whether the module is held against Taichi's JIT and finite differences first; what was found, or that it
+            was not, is recorded in it.
+        say: is told, in a line, what is being done.
 
     Raises:
         TraceError, LoweringError, LinkError: when the kernels or the machine do not allow it; the message says why.
+        VerificationError: when results disagree.
         ValueError: when the file declares no kernel, or a declaration cannot be right.
     """
+    built = build(source, jobs=jobs, say=say)
+    say("linking")
+    verification = {family.name: "not verified" for family in built.families}
+    if gate:
+        with tempfile.TemporaryDirectory(prefix="tiaot-export-") as directory:
+            candidate = Path(directory, Path(target).name)
+            write(built, candidate, version=version, verification={})
+            try:
+                verification = verify(candidate, source, say=say)
+            except VerificationError as error:
+                raise VerificationError(f"no module was written: {error}") from None
+    write(built, target, version=version, verification=verification)
+
+
+def build(source: str | os.PathLike[str], *, jobs: int | None = None, say: Say = lambda _: None) -> Built:
+    """Trace and lower every kernel of a file; `export` says what is raised."""
     jobs = jobs or len(os.sched_getaffinity(0))
-    with ThreadPoolExecutor(jobs) as threads:
-        levels = list(threads.map(lambda level: trace_file(source, level), LEVELS))
-    families = levels[0][0]
-    traces = [trace for _, level in levels for trace in level]
+    say("tracing")
+    families, traces = trace_file(source)
+    signatures = {family.name: family.signature for family in families}
+    primals = {(trace.kernel, trace.variant.name): trace for trace in traces if not trace.wrt}
+    requests = [
+        (signatures[trace.kernel], trace, primals[trace.kernel, trace.variant.name], level)
+        for level in LEVELS
+        for trace in traces
+    ]
+    lowered = []
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context) as processes:
-        lowered = list(processes.map(_lower, _requests(families, traces)))
-    kernels = [(family, _variants(family, traces, lowered)) for family in families]
+    with ProcessPoolExecutor(min(jobs, len(requests)), mp_context=context) as processes:
+        for entry in processes.map(_lower, requests):
+            lowered.append(entry)
+            say(f"compiling {len(lowered)} of {len(requests)}: {entry.function}")
+    kernels = [(family, _variants(family, [trace for _, trace, _, _ in requests], lowered)) for family in families]
+    return Built(families, kernels, [entry.object for entry in lowered])
+
+
+def write(built: Built, target: str | os.PathLike[str], *, version: str, verification: Mapping[str, str]) -> None:
+    """Link what was built into the module `target`, and write its header beside it.
+
+    Args:
+        verification: for each kernel how it was checked, for people; no part of the module's hash.
+
+    Raises:
+        LinkError: when there is no linker, or it fails.
+    """
     name = Path(target).stem
     taichi = importlib.metadata.version("taichi")
     versions = Versions(version, taichi, ".".join(str(part) for part in llvm.llvm_version_info))
-    objects = [entry.object for entry in lowered]
-    objects.append(compile_text(plain_functions(kernels)))
+    objects = [*built.objects, compile_text(plain_functions(built.kernels))]
     # The hash covers all that is linked: the tables too, as they are without it.
     digest = hashlib.sha256()
-    for data in (*objects, descriptor(name, "", versions, kernels).encode()):
+    for data in (*objects, descriptor(name, "", versions, built.kernels, {}).encode()):
         digest.update(len(data).to_bytes(8, "little"))
         digest.update(data)
-    objects.append(compile_text(descriptor(name, digest.hexdigest(), versions, kernels)))
-    link(objects, digest.hexdigest(), target)
-    Path(target).with_suffix(".h").write_text(header(name, kernels))
+    hexadecimal = digest.hexdigest()
+    objects.append(compile_text(descriptor(name, hexadecimal, versions, built.kernels, verification)))
+    link(objects, hexadecimal, target)
+    Path(target).with_suffix(".h").write_text(header(name, built.kernels))
 
 
-def _requests(families: list[Family], traces: list[Trace]) -> Iterable[tuple[Signature, Trace, Trace]]:
-    signatures = {family.name: family.signature for family in families}
-    primals = {(trace.kernel, trace.variant.name, trace.variant.level): trace for trace in traces if not trace.wrt}
-    for trace in traces:
-        yield signatures[trace.kernel], trace, primals[trace.kernel, trace.variant.name, trace.variant.level]
-
-
-def _lower(request: tuple[Signature, Trace, Trace]) -> LoweredEntry:
-    return lower(*request)
+def _lower(request: tuple[Signature, Trace, Trace, str]) -> LoweredEntry:
+    signature, trace, primal, level = request
+    try:
+        return lower(signature, trace, primal, level)
+    except LoweringError as error:
+        text = str(error)
+        raise LoweringError(text if text.startswith(trace.kernel) else f"{trace.kernel}: {text}") from None
 
 
 def _variants(family: Family, traces: list[Trace], lowered: list[LoweredEntry]) -> list[VariantEntries]:
@@ -79,9 +138,10 @@ def _variants(family: Family, traces: list[Trace], lowered: list[LoweredEntry]) 
             by_entry.setdefault((trace.variant.name, trace.wrt), []).append(entry)
             autodiff[trace.variant.name] = trace.autodiff
     variants = []
-    for variant in family.variants(LEVELS[0]):
+    for variant in family.variants():
         entries = [(wrt, by_entry[variant.name, wrt]) for wrt in ((), *family.wrt)]
+        dtypes = {argument.name: family.dtype(argument.name, variant) for argument in family.signature.arguments}
         variants.append(
-            VariantEntries(variant.name, variant.dtype, dict(variant.sizes), autodiff[variant.name], entries)
+            VariantEntries(variant.name, variant.dtype, dtypes, dict(variant.sizes), autodiff[variant.name], entries)
         )
     return variants

@@ -1,7 +1,13 @@
-"""What the author of a kernel writes: a family of Taichi kernels behind one signature. Knows nothing of LLVM or files.
+"""What the author of a kernel writes. Knows nothing of LLVM or files.
 
-A family is a function that is given a `Variant` (an element type, the sizes that are fixed, the CPU level) and returns
-the Taichi kernels for it:
+A working Taichi kernel needs a decorator with its signature, and nothing else:
+
+    @kernel("x[n, 3], v[n, 3], dt -> x[n, 3]")
+    @ti.kernel
+    def step(x: ti.types.ndarray(ti.math.vec3, ndim=1), v: ti.types.ndarray(ti.math.vec3, ndim=1), dt: ti.f32): ...
+
+A family makes several kernels of one: for other element types, or unrolled for sizes that are fixed. It is a function
+that is given a `Variant` and returns the Taichi kernels for it:
 
     @family("x[B, n], W[m, n], b[m] -> y[B, m]", batch="B", fixed=[{"n": 8, "m": 4}])
     def dense_tanh(variant):
@@ -17,13 +23,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from .signature import DTYPES, ITEM_SIZES, Signature, parse_signature
+from .signature import REAL_DTYPES, Signature, parse_signature
 
 LEVELS = ("x86-64-v2", "x86-64-v3", "x86-64-v4")
-_VECTOR_BYTES = {"x86-64-v2": 16, "x86-64-v3": 32, "x86-64-v4": 32}  # v4 is planned as v3, see lower.py
 
 
 @dataclass(frozen=True)
@@ -32,17 +37,11 @@ class Variant:
 
     dtype: str
     sizes: Mapping[str, int]  # the dimensions that are fixed; empty for the dynamic variant
-    level: str
 
     @property
     def name(self) -> str:
-        fixed = "".join(f"_{dim}{size}" for dim, size in self.sizes.items())
+        fixed = "".join(f"_{dim}{size}" for dim, size in self.sizes.items() if not dim.isdigit())
         return self.dtype + (fixed or "_dynamic")
-
-    @property
-    def vector_length(self) -> int:
-        """Number of elements in one vector register of this CPU level."""
-        return _VECTOR_BYTES[self.level] // ITEM_SIZES[self.dtype]
 
     @property
     def type(self) -> Any:
@@ -66,6 +65,7 @@ class Implementation:
     vjp: Mapping[tuple[str, ...], Any]
     scratch: Mapping[str, tuple[str, ...]]
     block_rows: int | None
+    constants: Mapping[str, Any] = field(default_factory=dict)  # template parameters
 
     @property
     def autodiff(self) -> bool:
@@ -102,23 +102,83 @@ def written(
 
 @dataclass(frozen=True)
 class Family:
-    """A kernel as declared. `make` is not part of it, so that it can be read where there is no Taichi."""
+    """A kernel as declared. How it is made is not part of it, so that it can be read where there is no Taichi."""
 
     name: str
     signature: Signature
     dtypes: tuple[str, ...]
+    argument_dtypes: Mapping[str, str]  # of arguments whose element type is not the variant's
     fixed: tuple[Mapping[str, int], ...]
     wrt: tuple[tuple[str, ...], ...]
     doc: str
 
-    def variants(self, level: str) -> list[Variant]:
+    def variants(self) -> list[Variant]:
         """Every variant, for each element type the most specific first, as the descriptor wants them."""
         ordered = sorted(self.fixed, key=lambda sizes: -len(sizes))
-        return [Variant(dtype, sizes, level) for dtype in self.dtypes for sizes in ordered]
+        literal = self.signature.literal_sizes
+        return [Variant(dtype, {**sizes, **literal}) for dtype in self.dtypes for sizes in ordered]
+
+    def dtype(self, argument: str, variant: Variant) -> str:
+        """The element type of an argument in a variant."""
+        return self.argument_dtypes.get(argument, variant.dtype)
 
 
 Make = Callable[[Variant], Implementation]
-_registered: list[tuple[Family, Make]] = []
+Draw = Callable[[Any, tuple[int, ...], Mapping[str, int]], Any]
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """A family, what makes its kernels, and what it is tried on before a module is written."""
+
+    family: Family
+    make: Make
+    sizes: tuple[Mapping[str, int], ...] | None  # None: sizes that find mistakes
+    draw: Mapping[str, Draw]
+    finite_differences: bool
+    kernel: Any = None  # the Taichi kernel, where the declaration is of one
+
+    @property
+    def random(self) -> bool:
+        """Whether the kernel draws random numbers: its signature then has a seed, which Taichi knows nothing of."""
+        inputs = {argument.name for argument in self.family.signature.inputs}
+        return self.kernel is not None and bool(inputs - {each.name for each in self.kernel._primal.arguments})
+
+
+_registered: list[Declaration] = []
+
+
+def _sets_of_inputs(
+    signature: Signature, wrt: Sequence[str] | None, able: Sequence[str]
+) -> tuple[tuple[str, ...], ...]:
+    """The sets of inputs to compile a vjp for; `able` are the inputs that can have a gradient."""
+    if wrt is None:
+        return tuple(dict.fromkeys([*((name,) for name in able), tuple(able)])) if able else ()
+    sets = tuple(tuple(names.split()) for names in wrt)
+    for names in sets:
+        if not names or any(name not in able for name in names):
+            raise ValueError(
+                f"wrt: expected names of inputs that can have a gradient ({', '.join(able)}), got {' '.join(names)!r}"
+            )
+        if list(names) != [argument.name for argument in signature.inputs if argument.name in names]:
+            raise ValueError(f"wrt: expected each name once, in the order of the signature, got {' '.join(names)!r}")
+    return sets
+
+
+def _check_fixed(signature: Signature, fixed: Sequence[Mapping[str, int]]) -> None:
+    for sizes in fixed:
+        for dim, size in sizes.items():
+            if dim not in signature.dims or dim == signature.batch or dim.isdigit():
+                raise ValueError(f"fixed: {dim!r} is not a dimension of {signature.text!r} that can be fixed")
+            if not isinstance(size, int) or size < 1:
+                raise ValueError(f"fixed: {dim!r}: expected a whole number of at least 1, got {size!r}")
+
+
+def _check_names(option: str, names: Sequence[str], signature: Signature) -> None:
+    known = [argument.name for argument in signature.inputs]
+    for name in names:
+        if name not in known:
+            raise ValueError(f"{option}: expected names of inputs {', '.join(known)}, got {name!r}")
 
 
 def family(
@@ -128,6 +188,9 @@ def family(
     dtypes: Sequence[str] = ("float32", "float64"),
     fixed: Sequence[Mapping[str, int]] = ({},),
     wrt: Sequence[str] | None = None,
+    sizes: Sequence[Mapping[str, int]] | None = None,
+    draw: Mapping[str, Draw] | None = None,
+    finite_differences: bool = True,
 ) -> Callable[[Make], Make]:
     """Declare a family of kernels; its name is the function's.
 
@@ -138,53 +201,150 @@ def family(
         fixed: the variants of each element type, as the sizes that are fixed: `{}` is the one for any size.
         wrt: the sets of inputs that a vjp is compiled for, each as names with spaces between; another set is run by the
             smallest of these that contains it. By default each input alone, and all together.
+        sizes: the dimensions that the kernel is verified at, `[{"B": 3, "n": 8}]`.
+        draw: for an input, what draws it for verification: `draw(rng, shape, sizes)` with a `numpy.random.Generator`.
+        finite_differences: whether the gradients must be the kernel's slopes; False for one that is meant to differ.
 
     Raises:
         ValueError: when the signature or an option cannot be right; it names which.
     """
     parsed = parse_signature(signature, batch)
-    inputs = tuple(argument.name for argument in parsed.inputs)
-    if wrt is None:
-        sets = tuple(dict.fromkeys([*((name,) for name in inputs), inputs]))
-    else:
-        sets = tuple(tuple(names.split()) for names in wrt)
-    for names in sets:
-        if not names or any(name not in inputs for name in names):
-            raise ValueError(f"wrt: expected names of inputs {', '.join(inputs)}, got {' '.join(names)!r}")
+    sets = _sets_of_inputs(parsed, wrt, [argument.name for argument in parsed.inputs])
     for dtype in dtypes:
-        if dtype not in DTYPES:
-            raise ValueError(f"dtypes: expected some of {', '.join(DTYPES)}, got {dtype!r}")
-    for sizes in fixed:
-        for dim, size in sizes.items():
-            if dim not in parsed.dims or dim == batch:
-                raise ValueError(f"fixed: {dim!r} is not a dimension of {signature!r} that can be fixed")
-            if not isinstance(size, int) or size < 1:
-                raise ValueError(f"fixed: {dim!r}: expected a whole number of at least 1, got {size!r}")
+        if dtype not in ("float32", "float64"):
+            raise ValueError(f"dtypes: expected some of float32, float64, got {dtype!r}")
+    _check_fixed(parsed, fixed)
+    _check_names("draw", tuple(draw or ()), parsed)
 
     def declare(make: Make) -> Make:
-        declared = Family(make.__name__, parsed, tuple(dtypes), tuple(fixed), sets, inspect.getdoc(make) or "")
-        _registered.append((declared, make))
+        declared = Family(make.__name__, parsed, tuple(dtypes), {}, tuple(fixed), sets, inspect.getdoc(make) or "")
+        chosen = None if sizes is None else tuple(sizes)
+        _registered.append(Declaration(declared, make, chosen, dict(draw or {}), finite_differences))
         return make
 
     return declare
 
 
-def load_families(path: str) -> list[tuple[Family, Make]]:
-    """Run a kernel file and return the families that it declares, in order, each with what makes its kernels.
+def kernel(
+    signature: str,
+    *,
+    batch: str | None = None,
+    wrt: Sequence[str] | None = None,
+    fixed: Sequence[Mapping[str, int]] = ({},),
+    constants: Mapping[str, Any] | None = None,
+    dtypes: Mapping[str, str] | None = None,
+    vjp: Mapping[str, Any] | None = None,
+    scratch: Mapping[str, Sequence[str | int]] | None = None,
+    sizes: Sequence[Mapping[str, int]] | None = None,
+    draw: Mapping[str, Draw] | None = None,
+    finite_differences: bool = True,
+) -> Callable[[Any], Any]:
+    """Declare one Taichi kernel as it is; its name is the function's.
+
+    Args:
+        signature: the arguments and their shapes as NumPy sees them, `"x[n, 3], dt -> y[n]"`: the axes of a vector or
+            matrix element come last, as numbers. A scalar parameter has no brackets. An argument on both sides is
+            updated in place by the kernel; a result that is no parameter is what the kernel returns. Outputs start as
+            zeros.
+        batch: a dimension along which samples do not depend on each other, first wherever it occurs; None for a kernel
+            that runs whole, whose own parallel loops are then spread over threads.
+        wrt: the sets of inputs that a vjp is compiled for, each as names with spaces between; `[]` for a kernel without
+            gradient. By default each array of real numbers alone, and all of them together.
+        fixed: variants with sizes that are fixed, faster for those: `[{"n": 8}, {}]`, `{}` for the one of any size.
+        constants: values of the kernel's `ti.template()` parameters.
+        dtypes: element types, by name, of arrays whose annotation has none. By default float32.
+        vjp: backward kernels written by hand, by the inputs that they differentiate, as for `written`.
+        scratch: arrays that the kernel works in, by parameter name: their sizes, each a number or an expression of
+            dimensions in +, -, *, // and parentheses.
+        sizes: the dimensions that the kernel is verified at, `[{"n": 3}, {"n": 33}]`.
+        draw: for an input, what draws it for verification: `draw(rng, shape, sizes)` with a `numpy.random.Generator`.
+        finite_differences: whether the gradients must be the kernel's slopes; False for one that is meant to differ.
 
     Raises:
-        ValueError: when it declares none, or two of one name.
+        ValueError: when the signature or an option cannot be right, or does not fit the kernel; it names which.
+        TypeError: when what is decorated is no Taichi kernel.
+    """
+    parsed = parse_signature(signature, batch)
+    _check_fixed(parsed, fixed)
+    _check_names("draw", tuple(draw or ()), parsed)
+    shapes = {name: tuple(str(size) for size in axes) for name, axes in (scratch or {}).items()}
+
+    def declare(decorated: Any) -> Any:
+        from .parameters import argument_dtypes
+
+        if not hasattr(decorated, "_primal"):
+            raise TypeError(f"expected a function decorated with ti.kernel, got {decorated!r}")
+        types = argument_dtypes(decorated, parsed, dtypes or {})
+        able = [
+            each.name
+            for each in parsed.inputs
+            if types[each.name] in REAL_DTYPES and not _is_scalar(decorated, each.name, vjp)
+        ]
+        real = [types[each.name] for each in parsed.arguments if types[each.name] in REAL_DTYPES]
+        written_sets = list(vjp) if vjp and wrt is None else wrt
+        sets = _sets_of_inputs(parsed, written_sets, able)
+        if sets:
+            parameters = {each.name for each in decorated._primal.arguments}
+            if any(each.name not in parameters for each in parsed.outputs):
+                raise ValueError(
+                    f"{decorated.__name__}: returns a value, which has no gradient: write it to an output array, or "
+                    "give wrt=[]"
+                )
+            for each in parsed.outputs:
+                if types[each.name] not in REAL_DTYPES:
+                    raise ValueError(
+                        f"{decorated.__name__}: output {each.name!r} has whole numbers and so no cotangent: a kernel "
+                        "with such an output has no vjp; give wrt=[], or compute it in a kernel of its own"
+                    )
+        family = Family(
+            decorated.__name__,
+            parsed,
+            (real[0] if real else "float32",),
+            types,
+            tuple(fixed),
+            sets,
+            inspect.getdoc(decorated) or "",
+        )
+        backward = {tuple(names.split()): each for names, each in (vjp or {}).items()}
+        implementation = Implementation(decorated, backward, shapes, None, dict(constants or {}))
+        _registered.append(
+            Declaration(
+                family,
+                lambda variant: implementation,
+                None if sizes is None else tuple(sizes),
+                dict(draw or {}),
+                finite_differences,
+                decorated,
+            )
+        )
+        return decorated
+
+    return declare
+
+
+def _is_scalar(decorated: Any, name: str, vjp: Mapping[str, Any] | None) -> bool:
+    """Whether an argument is passed by value, which Taichi does not differentiate; a hand-written kernel may."""
+    from .parameters import is_array
+
+    return not vjp and any(each.name == name and not is_array(each) for each in decorated._primal.arguments)
+
+
+def load_declarations(path: str) -> list[Declaration]:
+    """Run a kernel file and return what it declares, in order.
+
+    Raises:
+        ValueError: when it declares no kernel, or two of one name.
     """
     import runpy
 
     start = len(_registered)
     runpy.run_path(path)
-    families = _registered[start:]
+    declarations = _registered[start:]
     del _registered[start:]
-    names = [declared.name for declared, _ in families]
-    if not families:
-        raise ValueError(f"{path}: declares no kernel: decorate one with tiaot.export.family")
+    names = [each.family.name for each in declarations]
+    if not declarations:
+        raise ValueError(f"{path}: declares no kernel: decorate one with tiaot.export.kernel or tiaot.export.family")
     for name in names:
         if names.count(name) > 1:
             raise ValueError(f"{path}: declares two kernels of the name {name!r}")
-    return families
+    return declarations

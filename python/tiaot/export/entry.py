@@ -1,109 +1,77 @@
-"""Entries: wraps a kernel's traced tasks into one C function of module.h's `tiaot_code`, as LLVM IR text.
+"""Entries of kernels with a batch: wraps the traced tasks into one C function of module.h's `tiaot_code`, as IR text.
 
 The entry walks over the samples in blocks. For each block it builds Taichi's context and argument struct on the stack,
 which inlining and SROA then dissolve. Kernels written to work on a whole block get the caller's arrays. Kernels that
 treat sample after sample, and whose adjoint is Taichi's, get copies that stay in the first-level cache, with the batch
 along the vector lanes (lanes.py). The copies also hide what Taichi's adjoint does to its arguments: it zeroes the
-cotangents as it reads them, and it adds into the gradients. Without a batch the copies are plain.
+cotangents as it reads them, and it adds into the gradients.
 """
 
 from __future__ import annotations
 
-import ast
-import math as arithmetic
-from collections.abc import Mapping
-
-from . import ir, lanes
+from . import ir, lanes, support
+from .code import IR_TYPES, Code
 from .declare import Variant
 from .ir import LoweringError
+from .parameters import Parameter
 from .signature import ITEM_SIZES, Argument, Signature
-from .trace import Parameter, Trace
+from .trace import Trace
 
 _LANES_BYTES = 12288  # of a block in lanes: it fits a 32 KiB first-level cache beside the caller's rows
 _LANES_ROWS = 64  # of a block in lanes whose size is not known at export
 _STACK_BYTES = 16384  # scratch up to this size lies on the stack, larger or dynamic in the caller's workspace
-_TYPES = {"float32": "float", "float64": "double"}
-
-
-class Code:
-    """The instructions of a function being written."""
-
-    def __init__(self, sizes: Mapping[str, str]) -> None:
-        self.lines: list[str] = []
-        self.sizes = dict(sizes)  # a dimension: its value, a constant or a register
-        self._count = 0
-
-    def add(self, instruction: str) -> str:
-        """Append `instruction` and give the name of its result."""
-        name = f"%v{self._count}"
-        self._count += 1
-        self.lines.append(f"  {name} = {instruction}")
-        return name
-
-    def do(self, instruction: str) -> None:
-        self.lines.append("  " + instruction)
-
-    def label(self, name: str) -> None:
-        self.lines.append(f"{name}:")
-
-    def multiply(self, *factors: str) -> str:
-        """The product of i64 values, folded where they are constants."""
-        constant = arithmetic.prod(int(factor) for factor in factors if not factor.startswith("%"))
-        result = None
-        for factor in factors:
-            if factor.startswith("%"):
-                result = factor if result is None else self.add(f"mul nsw i64 {result}, {factor}")
-        if result is None:
-            return str(constant)
-        return result if constant == 1 else self.add(f"mul nsw i64 {result}, {constant}")
-
-    def round_up(self, value: str, step: int) -> str:
-        if not value.startswith("%"):
-            return str(-(-int(value) // step) * step)
-        return self.add(f"and i64 {self.add(f'add nsw i64 {value}, {step - 1}')}, {-step}")
-
-    def expression(self, text: str) -> str:
-        """The value of a size expression over dimensions and `rows`."""
-        try:
-            return self._evaluate(ast.parse(text, mode="eval").body)
-        except (SyntaxError, KeyError) as error:
-            raise LoweringError(f"scratch size {text!r}: expected dimensions, `rows`, numbers, + - * // ()") from error
-
-    def _evaluate(self, node: ast.expr) -> str:
-        if isinstance(node, ast.Constant) and type(node.value) is int:
-            return str(node.value)
-        if isinstance(node, ast.Name):
-            return self.sizes[node.id]
-        operations = {ast.Add: "add nsw", ast.Sub: "sub nsw", ast.Mult: "mul nsw", ast.FloorDiv: "sdiv"}
-        if isinstance(node, ast.BinOp) and type(node.op) in operations:
-            left, right = self._evaluate(node.left), self._evaluate(node.right)
-            if not left.startswith("%") and not right.startswith("%"):
-                a, b = int(left), int(right)
-                return str({ast.Add: a + b, ast.Sub: a - b, ast.Mult: a * b}.get(type(node.op), b and a // b))
-            return self.add(f"{operations[type(node.op)]} i64 {left}, {right}")
-        raise KeyError(type(node).__name__)
+_VECTOR_BYTES = {"x86-64-v2": 16, "x86-64-v3": 32, "x86-64-v4": 32}  # v4 is planned as v3, see lower.py
 
 
 class Entry:
     """One entry's function, written by `text`."""
 
-    def __init__(self, signature: Signature, trace: Trace, primal: Trace) -> None:
+    def __init__(self, signature: Signature, trace: Trace, primal: Trace, level: str) -> None:
         """`primal` is the forward trace of the same variant: run first where the adjoint reads the primal outputs."""
         self.signature = signature
         self.trace = trace
         self.variant: Variant = trace.variant
+        for parameter in (*trace.parameters, *primal.parameters):
+            self._check(parameter)
         self.item = ITEM_SIZES[self.variant.dtype]
-        self.type = _TYPES[self.variant.dtype]
+        self.type = IR_TYPES[self.variant.dtype]
+        self.vector_length = _VECTOR_BYTES[level] // self.item
         self.differentiate = trace.autodiff and bool(trace.wrt)
         self.module = ir.parse(trace.tasks)
         self.primal: ir.TracedModule | None = None
         self.primal_trace = primal
         if self.differentiate and self._reads_primal_outputs():
             self.primal = ir.parse(primal.tasks)
-        self.in_lanes = trace.autodiff and signature.batch is not None
+        self.in_lanes = trace.autodiff
         self.block_rows = self._block_rows()
         scratch_bytes = self._workspace(Code(self._fixed_sizes()))
         self.on_stack = not scratch_bytes.startswith("%") and int(scratch_bytes) <= _STACK_BYTES
+        if support.uses_random(self._modules()):
+            raise LoweringError(
+                f"{trace.kernel}: draws random numbers, which a kernel with a batch cannot: leave batch out"
+            )
+
+    def _modules(self) -> list[ir.TracedModule]:
+        return [self.module] if self.primal is None else [self.module, self.primal]
+
+    def _check(self, parameter: Parameter) -> None:
+        """A kernel with a batch works on arrays of one element type, each sample by itself."""
+        what = ""
+        if parameter.dtype != self.variant.dtype or parameter.dtype not in ("float32", "float64"):
+            what = f"has the element type {parameter.dtype} beside {self.variant.dtype}"
+        elif parameter.element:
+            what = "has vectors or matrices for elements"
+        elif parameter.by_value:
+            what = "is passed by value"
+        elif parameter.role == "updated":
+            what = "is updated in place"
+        elif parameter.role == "scratch" and self.trace.autodiff:
+            what = "is scratch of a kernel that Taichi differentiates"
+        if what:
+            raise LoweringError(
+                f"{self.trace.kernel}: parameter {parameter.name!r} {what}, which a kernel with a batch cannot take "
+                "yet: leave batch out, and the kernel runs whole"
+            )
 
     @property
     def needs_workspace(self) -> bool:
@@ -114,7 +82,7 @@ class Entry:
     def _fixed_sizes(self) -> dict[str, str]:
         """Sizes as constants where this variant fixes them, stand-in registers elsewhere."""
         sizes = {dim: str(self.variant.sizes.get(dim, f"%{dim}")) for dim in self.signature.dims}
-        return {**sizes, "rows": "%rows"} if self.signature.batch else {**sizes, "rows": "1"}
+        return {**sizes, "rows": "%rows"}
 
     def _sample(self, code: Code, argument: Argument) -> str:
         """Number of elements of one sample of an argument, of all of a shared one."""
@@ -136,19 +104,16 @@ class Entry:
             return []
         keys = [f"output {argument.name}" for argument in self.signature.outputs] if self.primal else []
         for key, _ in self._array_keys():
-            if self.signature.batch is None:
-                copied = key.startswith("cotangent ")
-            else:
-                copied = self.signature.argument(key.split()[1]).batched
-            keys += [key] * copied
+            keys += [key] * self.signature.argument(key.split()[1]).batched
         return keys
 
     def _scratch(self, code: Code) -> list[tuple[str, str]]:
         """(key, number of elements) of every scratch array that one block needs."""
         arrays = []
-        rows = str(self.block_rows) if self.signature.batch else "1"
         for key in self._copied():
-            arrays.append((key, code.multiply(rows, self._sample(code, self.signature.argument(key.split()[1])))))
+            arrays.append(
+                (key, code.multiply(str(self.block_rows), self._sample(code, self.signature.argument(key.split()[1]))))
+            )
         for parameter in self.trace.parameters:
             if parameter.role == "scratch":
                 elements = code.multiply(*(code.expression(size) for size in parameter.shape))
@@ -171,7 +136,10 @@ class Entry:
     def _reads_primal_outputs(self) -> bool:
         outputs = {index for index, parameter in enumerate(self.trace.parameters) if parameter.role == "output"}
         return any(
-            index in outputs and field == 1 for _, body in self.module.tasks for index, field in ir.touched_slots(body)
+            index in outputs and field == 1
+            for task in self.module.tasks
+            for function in task.functions
+            for index, field in ir.touched_slots(function.body)
         )
 
     # ---- text ----
@@ -179,17 +147,18 @@ class Entry:
     def text(self, symbol: str) -> str:
         """Everything but the mathematical functions: types, tasks, the entry, its workspace function where needed."""
         tasks = self._prepared(self.module, self.trace, "task")
-        calls = set(self.module.calls)
         if self.primal:
             tasks += "\n" + self._prepared(self.primal, self.primal_trace, "primal")
-            calls |= set(self.primal.calls)
+        own, declarations = support.own_definitions(self._modules())
         return "\n".join(
             [
                 *self.module.types,
+                support.TYPES,
                 ir.contract(tasks),
-                lanes.definitions(self.type, self.variant.vector_length, self.block_rows) if self.in_lanes else "",
+                lanes.definitions(self.type, self.vector_length, self.block_rows) if self.in_lanes else "",
                 self._function(symbol),
-                ir.support(calls),
+                own,
+                *declarations,
                 "declare void @llvm.memcpy.p0i8.p0i8.i64(i8* noalias, i8* noalias, i64, i1)",
                 "declare void @llvm.memset.p0i8.i64(i8*, i8, i64, i1)",
             ]
@@ -215,9 +184,11 @@ class Entry:
             parameter = parameters[index]
             return parameter.rank, None if parameter.name in shared or not self.in_lanes else self.block_rows
 
-        for _, body in module.tasks:
-            rewritten = ir.widen_offsets(body, layout)
-            body[:] = ir.reassociate_sums(rewritten, is_shared_gradient)
+        for task in module.tasks:
+            for function in task.functions:
+                support.grow_stacks(function)
+                rewritten = ir.widen_offsets(ir.plain_additions(function.body), layout)
+                function.body[:] = ir.reassociate_sums(rewritten, is_shared_gradient)
         return module.text(prefix)
 
     def _load_sizes(self, code: Code) -> None:
@@ -227,7 +198,7 @@ class Entry:
             elif dim != self.signature.batch:
                 pointer = code.add(f"getelementptr i64, i64* %dims, i64 {index}")
                 code.sizes[dim] = code.add(f"load i64, i64* {pointer}")
-        code.sizes["rows"] = "%rows" if self.signature.batch else "1"
+        code.sizes["rows"] = "%rows"
         if self.signature.batch:
             code.sizes[self.signature.batch] = "%rows"
 
@@ -247,10 +218,12 @@ class Entry:
             loaded = code.add(f"load i8*, i8** {slot}")
             arguments.append(f"{self.type}* {code.add(f'bitcast i8* {loaded} to {self.type}*')}")
             formals.append(f"{self.type}* noalias {'' if writes else 'readonly '}%{_register(key)}")
-        head = f"define hidden void @{symbol}(i64 %rows, i64* %dims, i8** %arrays, i8* %workspace) {{"
-        call = f"  call void @{symbol}.body({', '.join(arguments)})"
-        wrapper = [head, *code.lines, call, "  ret void", "}"]
-        body = [f"define internal void @{symbol}.body({', '.join(formals)}) noinline {{", *self._body(), "}"]
+        head = (
+            f"define hidden i32 @{symbol}(i64 %rows, i64* %dims, i8** %arrays, i8* %workspace, %tiaot.host* %host) {{"
+        )
+        call = f"  %outcome = call i32 @{symbol}.body({', '.join(arguments)})"
+        wrapper = [head, *code.lines, call, "  ret i32 %outcome", "}"]
+        body = [f"define internal i32 @{symbol}.body({', '.join(formals)}) noinline {{", *self._body(), "}"]
         return "\n".join([*body, *wrapper])
 
     def _array_keys(self) -> list[tuple[str, bool]]:
@@ -266,16 +239,19 @@ class Entry:
         code = Code(self._fixed_sizes())
         code.label("first")
         scratch = self._allocate(code)
-        structs = {"task": self._struct(code, self.trace.parameters)}
+        frame = self._frame(code)
+        structs = {"task": self._struct(code, self.trace.parameters, frame)}
         if self.primal:
-            structs["primal"] = self._struct(code, self.primal_trace.parameters)
+            structs["primal"] = self._struct(code, self.primal_trace.parameters, frame)
+        self._locals = {
+            (prefix, index): code.add(f"alloca [{task.local_bytes} x i8], align 16")
+            for prefix, module in (("task", self.module), ("primal", self.primal))
+            for index, task in enumerate(module.tasks if module else [])
+            if task.pieces
+        }
         for argument in self.signature.inputs:
-            if self.signature.batch and argument.name in self.trace.wrt and not argument.batched:
+            if argument.name in self.trace.wrt and not argument.batched:
                 self._zero(code, f"%{_register(f'gradient {argument.name}')}", self._sample(code, argument))
-        if not self.signature.batch:
-            self._block(code, structs, scratch, "0", "1")
-            code.do("ret void")
-            return code.lines
         code.do("%any = icmp sgt i64 %rows, 0")
         code.do("br i1 %any, label %block, label %done")
         code.label("block")
@@ -290,8 +266,25 @@ class Entry:
         code.do("%more = icmp slt i64 %next, %rows")
         code.do("br i1 %more, label %block, label %done")
         code.label("done")
-        code.do("ret void")
+        code.do(f"ret i32 {code.add(f'load i32, i32* {self._failed}')}")
         return code.lines
+
+    def _frame(self, code: Code) -> str:
+        """What Taichi's runtime would be: a pointer to a frame, see support.py."""
+        self._failed = code.add("alloca i32")
+        code.do(f"store i32 0, i32* {self._failed}")
+        frame = code.add(f"alloca {support.FRAME}")
+        bytes_ = support.temporaries_bytes(self._modules())
+        temporaries = code.add(f"alloca [{max(bytes_, 1)} x i8], align 64")
+        fields = (
+            ("i8*", code.add(f"bitcast [{max(bytes_, 1)} x i8]* {temporaries} to i8*")),
+            ("i64", "0"),
+            ("i32*", self._failed),
+        )
+        for place, (kind, value) in enumerate(fields):
+            slot = code.add(f"getelementptr {support.FRAME}, {support.FRAME}* {frame}, i32 0, i32 {place}")
+            code.do(f"store {kind} {value}, {kind}* {slot}")
+        return code.add(f"bitcast {support.FRAME}* {frame} to %struct.LLVMRuntime*")
 
     def _allocate(self, code: Code) -> dict[str, str]:
         """A pointer for every scratch array: on the stack, or one after another in the workspace."""
@@ -308,7 +301,7 @@ class Entry:
             offset = code.add(f"add nsw i64 {offset}, {size}")
         return pointers
 
-    def _struct(self, code: Code, parameters: tuple[Parameter, ...]) -> tuple[str, str, str]:
+    def _struct(self, code: Code, parameters: tuple[Parameter, ...], frame: str) -> tuple[str, str, str]:
         """Room for one task's arguments and context: (struct type, struct pointer, context pointer)."""
         fields = []
         for parameter in parameters:
@@ -320,6 +313,8 @@ class Entry:
         raw = code.add(f"bitcast {struct}* {pointer} to i8*")
         slot = code.add(f"getelementptr %struct.RuntimeContext, %struct.RuntimeContext* {context}, i32 0, i32 0")
         code.do(f"store i8* {raw}, i8** {slot}")
+        slot = code.add(f"getelementptr %struct.RuntimeContext, %struct.RuntimeContext* {context}, i32 0, i32 1")
+        code.do(f"store %struct.LLVMRuntime* {frame}, %struct.LLVMRuntime** {slot}")
         return struct, pointer, context
 
     def _zero(self, code: Code, pointer: str, elements: str) -> None:
@@ -342,14 +337,7 @@ class Entry:
                 offset = code.multiply(start, size)
                 pointer = code.add(f"getelementptr {self.type}, {self.type}* {pointer}, i64 {offset}")
             if key not in scratch:
-                if role == "gradient" and self.differentiate and not self.signature.batch:
-                    self._zero(code, pointer, size)
                 pointers[key] = pointer
-            elif not self.in_lanes:
-                target = code.add(f"bitcast {self.type}* {scratch[key]} to i8*")
-                source = code.add(f"bitcast {self.type}* {pointer} to i8*")
-                total = code.multiply(size, str(self.item))
-                code.do(f"call void @llvm.memcpy.p0i8.p0i8.i64(i8* {target}, i8* {source}, i64 {total}, i1 false)")
             elif role in ("input", "cotangent"):
                 code.do(self._turn("to_lanes", pointer, scratch[key], size, count))
             else:
@@ -358,7 +346,7 @@ class Entry:
                     code.do(f"call void @zero_lanes({self.type}* {scratch[key]}, i64 {size}, i64 {count})")
         if self.in_lanes and not self._sums_over_batch():
             # Whole vectors only: the rows behind the last repeat it. A sum over the batch must not count them.
-            count = code.round_up(count, self.variant.vector_length)
+            count = code.round_up(count, self.vector_length)
         if self.primal:
             self._run(code, structs["primal"], self.primal_trace.parameters, self.primal, "primal", pointers, count)
         self._run(code, structs["task"], self.trace.parameters, self.module, "task", pointers, count)
@@ -400,8 +388,20 @@ class Entry:
                 slot = code.add(f"getelementptr {kind}, {kind}* {base}, i32 0, i32 {index}, i32 {place}")
                 # An adjoint that never reads the primal outputs still has a place for them.
                 code.do(f"store {self.type}* {pointers.get(key, 'null')}, {self.type}** {slot}")
-        for index in range(len(module.tasks)):
-            code.do(f"call void @{prefix}_{index}(%struct.RuntimeContext* {context})")
+        for index, task in enumerate(module.tasks):
+            name = f"@{prefix}_{index}"
+            given = f"%struct.RuntimeContext* {context}"
+            if not task.pieces:
+                code.do(f"call void {name}_body({given})")
+                continue
+            buffer = self._locals[prefix, index]
+            given += f", i8* {code.add(f'bitcast [{task.local_bytes} x i8]* {buffer} to i8*')}"
+            if task.prologue:
+                code.do(f"call void {name}_prologue({given})")
+            for piece in range(task.pieces):
+                code.do(f"call void {name}_body({given}, i32 {piece})")
+            if task.epilogue:
+                code.do(f"call void {name}_epilogue({given})")
 
 
 def _register(key: str) -> str:

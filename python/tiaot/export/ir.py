@@ -9,41 +9,75 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from . import math
-
 
 class LoweringError(Exception):
     """A kernel uses something that cannot be lowered; the message names it and what to write instead."""
 
 
-# Functions of Taichi's runtime that kernels call, which its IR only declares.
-_RUNTIME = {
-    "min_i32": "i32 @min_i32(i32 %a, i32 %b) alwaysinline {\n %c = icmp slt i32 %a, %b\n"
-    " %r = select i1 %c, i32 %a, i32 %b\n ret i32 %r\n}",
-    "max_i32": "i32 @max_i32(i32 %a, i32 %b) alwaysinline {\n %c = icmp sgt i32 %a, %b\n"
-    " %r = select i1 %c, i32 %a, i32 %b\n ret i32 %r\n}",
-}
-
-_FUNCTION = re.compile(r"^define (?:\w+ )*?void @(?P<name>[\w.]+)\((?P<parameters>[^)]*)\).*\{$")
+_FUNCTION = re.compile(r"^define (?P<linkage>internal )?void @(?P<name>[\w.]+)\((?P<parameters>[^)]*)\).*\{$")
 _DECLARATION = re.compile(r"^declare .*?@(?P<name>[\w.]+)\(")
 _ASSIGNMENT = re.compile(r"^\s*(%[\w.]+) = (\w+) (.*)$")
 _FLOAT_ARITHMETIC = re.compile(r"= (fadd|fsub|fmul|fdiv|fneg) ")
+_PARALLEL = re.compile(
+    r"^\s*call void @cpu_parallel_range_for\(%struct\.RuntimeContext\* %context, i32 \d+, i32 0, i32 (?P<pieces>\d+), "
+    r"i32 1, i32 1, void \(%struct\.RuntimeContext\*, i8\*\)\* (?P<prologue>[@\w.]+), "
+    r"void \(%struct\.RuntimeContext\*, i8\*, i32\)\* (?P<body>[@\w.]+), "
+    r"void \(%struct\.RuntimeContext\*, i8\*\)\* (?P<epilogue>[@\w.]+), i64 (?P<bytes>\d+)\)$"
+)
+_SPARSE = ("_struct_for", "_listgen", "_gc", "_mesh_for")
+
+
+@dataclass
+class Function:
+    """One function of a task: its parameters as Taichi writes them, the lines of its body, the closing brace last."""
+
+    parameters: str
+    body: list[str]
+
+    def text(self, name: str) -> str:
+        return "\n".join([f"define internal void @{name}({self.parameters}) alwaysinline {{", *self.body])
+
+
+@dataclass
+class Task:
+    """A top-level loop or stretch of statements of a kernel.
+
+    A serial task is `body(context)` alone. A parallel one is cut into `pieces`: `prologue(context, local)`,
+    `body(context, local, piece)` and `epilogue(context, local)`, where `local` are `local_bytes` of the piece's own.
+    """
+
+    name: str
+    body: Function
+    pieces: int = 0
+    prologue: Function | None = None
+    epilogue: Function | None = None
+    local_bytes: int = 0
+
+    @property
+    def functions(self) -> list[Function]:
+        return [each for each in (self.prologue, self.body, self.epilogue) if each is not None]
 
 
 @dataclass
 class TracedModule:
-    """The parts of one traced module: its type definitions, its tasks in the order that they run, what it calls."""
+    """One traced kernel: its type definitions, its tasks in the order that they run, the functions that it declares."""
 
     types: list[str]
-    tasks: list[tuple[str, list[str]]]  # name, lines of the body without the define line
-    calls: list[str]
+    tasks: list[Task]
+    declarations: dict[str, str]  # name: the declaration
+
+    @property
+    def lines(self) -> Iterable[str]:
+        """Every line of every function."""
+        return (line for task in self.tasks for function in task.functions for line in function.body)
 
     def text(self, prefix: str) -> str:
-        """The tasks as functions `PREFIX_0(context)`, `PREFIX_1(context)`..., to be inlined into an entry."""
+        """The functions, named `PREFIX_0_body` and so on, to be inlined."""
         parts = []
-        for index, (_, body) in enumerate(self.tasks):
-            head = f"define internal void @{prefix}_{index}(%struct.RuntimeContext* %context) alwaysinline {{"
-            parts.append("\n".join([head, *body]))
+        for index, task in enumerate(self.tasks):
+            for part in ("prologue", "body", "epilogue"):
+                if (function := getattr(task, part)) is not None:
+                    parts.append(function.text(f"{prefix}_{index}_{part}"))
         return "\n".join(parts)
 
 
@@ -51,50 +85,61 @@ def parse(texts: Iterable[str]) -> TracedModule:
     """Take traced tasks apart, each a text of its own, and put them together into one module.
 
     Raises:
-        LoweringError: when it has a task that is not serial.
+        LoweringError: when it holds something that cannot be lowered.
     """
     types: dict[str, None] = {}
-    tasks: list[tuple[str, list[str]]] = []
-    calls: list[str] = []
-    body: list[str] | None = None
-    for line in (line for text in texts for line in text.splitlines()):
-        if body is not None:
-            body.append(re.sub(r"\s+#\d+$", "", line))
-            if line == "}":
-                body = None
-        elif match := _FUNCTION.match(line):
-            body = []
-            tasks.append((match["name"], body))
-        elif match := _DECLARATION.match(line):
-            calls.append(match["name"])
-        elif re.match(r"^%[\w.]+ = type ", line):
-            types[line] = None
-        elif line.strip() and not line.startswith((";", "target ", "source_filename", "attributes ")):
-            raise LoweringError(f"Taichi's IR holds {line.strip()[:120]!r}, which this version cannot lower")
-    for name, _ in tasks:
-        if not name.endswith("_serial"):
-            raise LoweringError(
-                f"task {name!r} is a parallel loop; write ti.loop_config(serialize=True) before each outermost loop: "
-                "the runtime splits the batch between threads"
+    tasks: list[Task] = []
+    declarations: dict[str, str] = {}
+    for text in texts:
+        functions: dict[str, Function] = {}
+        main = ""
+        body: list[str] | None = None
+        for line in text.splitlines():
+            line = (
+                re.sub(r"(\s+#\d+| nonnull| noundef)+(?=$|[,) ])", "", line)
+                if "noundef" in line or "#" in line
+                else line
             )
-    return TracedModule(list(types), tasks, calls)
+            if body is not None:
+                body.append(line)
+                if line == "}":
+                    body = None
+            elif match := _FUNCTION.match(line):
+                body = []
+                functions[match["name"]] = Function(match["parameters"], body)
+                if not match["linkage"]:
+                    main = match["name"]
+            elif match := _DECLARATION.match(line):
+                declarations[match["name"]] = line
+            elif re.match(r"^%[\w.]+ = type ", line):
+                types[line] = None
+            elif line.strip() and not line.startswith((";", "@", "target ", "source_filename", "attributes ")):
+                raise LoweringError(f"Taichi's IR holds {line.strip()[:120]!r}, which this version cannot lower")
+        tasks.append(_task(main, functions))
+    return TracedModule(list(types), tasks, declarations)
 
 
-def support(calls: Iterable[str]) -> str:
-    """Definitions of everything that the tasks call: Taichi's runtime functions and the mathematical ones.
+def _task(main: str, functions: dict[str, Function]) -> Task:
+    if main.endswith(_SPARSE):
+        raise LoweringError(
+            f"task {main!r} loops over a sparse or mesh structure; only dense loops can be exported: pass the data as "
+            "ndarrays and loop over their indices"
+        )
+    calls = [line for line in functions[main].body if " call " in line]
+    match = _PARALLEL.match(calls[0]) if len(calls) == 1 else None
+    if match is None:
+        if len(functions) > 1:
+            raise LoweringError(
+                f"task {main!r} calls functions of its own, such as ti.real_func, which is not supported"
+            )
+        return Task(main, functions[main])
 
-    Raises:
-        LoweringError: for a function that there is no definition of.
-    """
-    runtime, mathematical = [], []
-    for name in sorted(set(calls)):
-        if name in math.FUNCTIONS:
-            mathematical.append(name)
-        elif name in _RUNTIME:
-            runtime.append("define internal " + _RUNTIME[name])
-        else:
-            raise LoweringError(f"the kernel needs {name!r} of Taichi's runtime, which this version cannot lower")
-    return "\n".join([*runtime, math.definitions(mathematical)])
+    def part(name: str) -> Function | None:
+        return None if match[name] == "null" else functions[match[name][1:]]
+
+    task_body = part("body")
+    assert task_body is not None
+    return Task(main, task_body, int(match["pieces"]), part("prologue"), part("epilogue"), int(match["bytes"]))
 
 
 def contract(ir: str) -> str:
@@ -246,6 +291,47 @@ def reassociate_sums(body: list[str], is_sum: Callable[[int, int], bool]) -> lis
     return [
         line.replace("= fadd ", "= fadd reassoc ", 1) if line.split("=")[0].strip() in sums else line for line in body
     ]
+
+
+_ATOMIC = re.compile(r"^\s*(%[\w.]+) = atomicrmw (fadd|add) ([\w]+)\* (%[\w.]+), \w+ (\S+) seq_cst, align (\d+)$")
+
+
+def plain_additions(body: list[str]) -> list[str]:
+    """The atomic additions of a function that runs on one thread at a time, as plain ones."""
+    lines = []
+    for line in body:
+        match = _ATOMIC.match(line)
+        if match is None:
+            lines.append(line)
+            continue
+        name, operation, kind, pointer, value, align = match.groups()
+        lines += [
+            f"  {name} = load {kind}, {kind}* {pointer}, align {align}",
+            f"  %sum{name[1:]} = {operation} {kind} {name}, {value}",
+            f"  store {kind} %sum{name[1:]}, {kind}* {pointer}, align {align}",
+        ]
+    return lines
+
+
+_USED_ATOMIC = re.compile(
+    r"^\s*(?:(%[\w.]+) = )?(?:atomicrmw (\w+) (\w+)\*|call \S+ @(atomic_\w+|mutex_\w+|lock_\w+)\()"
+)
+
+
+def depends_on_order(functions: Iterable[Function]) -> bool:
+    """Whether the result of a parallel loop can depend on which thread comes first: atomic sums of floating-point
+    numbers, which round, and atomics whose old value is used."""
+    for function in functions:
+        uses = set(re.findall(r"%[\w.]+", "\n".join(line.partition(" = ")[2] or line for line in function.body)))
+        for line in function.body:
+            if not (match := _USED_ATOMIC.match(line)):
+                continue
+            name, operation, _, called = match.groups()
+            if (name is not None and name in uses) or operation in ("fadd", "fsub", "xchg"):
+                return True
+            if called and not re.fullmatch(r"atomic_(min|max|and|or|xor)_\w+|atomic_add_[iu]\d+", called):
+                return True
+    return False
 
 
 def touched_slots(body: list[str]) -> set[tuple[int, int]]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -14,6 +16,7 @@ from .entry import Entry
 from .ir import LoweringError
 from .signature import Signature
 from .trace import Trace
+from .whole import WholeEntry
 
 TRIPLE = "x86_64-unknown-linux-gnu"
 DATA_LAYOUT = "e-m:e-p270:32:32-p271:32:32-p272:64:64-i64:64-f80:128-n8:16:32:64-S128"
@@ -36,15 +39,14 @@ class LoweredEntry:
     object: bytes
 
 
-def lower(signature: Signature, trace: Trace, primal: Trace) -> LoweredEntry:
-    """Lower one traced entry; `primal` is the forward trace of the same variant.
+def lower(signature: Signature, trace: Trace, primal: Trace, level: str) -> LoweredEntry:
+    """Lower one traced entry for a CPU level; `primal` is the forward trace of the same variant.
 
     Raises:
         LoweringError: when the kernel uses something that cannot be lowered.
     """
-    level = trace.variant.level
     function = f"{trace.symbol}_{level.rpartition('-')[2]}"
-    entry = Entry(signature, trace, primal)
+    entry = Entry(signature, trace, primal, level) if signature.batch else WholeEntry(signature, trace, primal)
     text = entry.text(function)
     workspace = None
     if entry.needs_workspace:
@@ -85,11 +87,112 @@ def compile_text(text: str, level: str = LEVELS[0]) -> bytes:
         module.verify()
     except RuntimeError as error:
         raise LoweringError(f"LLVM refused the lowered code: {error}") from error
+    _link_runtime(module)
     options = llvm.create_pipeline_tuning_options(3)
     options.loop_vectorization = options.slp_vectorization = options.loop_interleaving = options.loop_unrolling = True
     builder = llvm.create_pass_builder(planner, options)
     builder.getModulePassManager().run(module, builder)
+    for name in _undefined(module):
+        if name not in _LIBRARY | _hidden(module):
+            raise LoweringError(f"the kernel needs {name!r} of Taichi's runtime, which a module does not have")
     return machine.emit_object(module)
+
+
+# What the C and the mathematical library have, of all that Taichi's runtime and LLVM call.
+_LIBRARY = {"malloc", "free", "memcpy", "memset", "memmove", "aligned_alloc"} | {
+    name + suffix
+    for name in [
+        "acos",
+        "acosh",
+        "asin",
+        "asinh",
+        "atan",
+        "atan2",
+        "cbrt",
+        "ceil",
+        "copysign",
+        "cos",
+        "cosh",
+        "erf",
+        "exp",
+        "exp2",
+        "expm1",
+        "fabs",
+        "floor",
+        "fma",
+        "fmax",
+        "fmin",
+        "fmod",
+        "hypot",
+        "ldexp",
+        "log",
+        "log10",
+        "log1p",
+        "log2",
+        "nearbyint",
+        "pow",
+        "rint",
+        "round",
+        "roundeven",
+        "sin",
+        "sinh",
+        "sqrt",
+        "tan",
+        "tanh",
+        "trunc",
+    ]
+    for suffix in ("", "f")
+}
+
+
+def _undefined(module: Any) -> list[str]:
+    """Names of the functions that a module calls and does not have, without LLVM's own."""
+    return [each.name for each in module.functions if each.is_declaration and not each.name.startswith("llvm.")]
+
+
+def _link_runtime(module: Any) -> None:
+    """Adds those functions of Taichi's runtime that a module calls and we do not define ourselves."""
+    wanted = set(_undefined(module)) - _LIBRARY - _hidden(module)
+    if not wanted:
+        return
+    module.link_in(llvm.parse_assembly(_runtime_text(frozenset(wanted))))
+    for each in module.functions:
+        if each.name in wanted and not each.is_declaration:
+            each.linkage = "internal"
+
+
+def _hidden(module: Any) -> set[str]:
+    """Functions that are declared as hidden: another object of the same module has them."""
+    return {each.name for each in module.functions if each.is_declaration and "hidden" in str(each).split("@")[0]}
+
+
+@functools.cache
+def _runtime_text(wanted: frozenset[str]) -> str:
+    """Taichi's runtime for x86-64, as its package has it, with all but the wanted functions internal.
+
+    Without the marks of the machine that it was compiled for, and without the groups that tie it to other objects.
+    """
+    package = importlib.util.find_spec("taichi")
+    assert package is not None and package.origin is not None
+    bitcode = Path(package.origin).parent.joinpath("_lib", "runtime", "runtime_x64.bc").read_bytes()
+    lines = []
+    for line in str(llvm.parse_bitcode(bitcode)).splitlines():
+        if line.startswith("$"):
+            continue
+        if line.startswith("attributes #"):
+            line = re.sub(r' "[^"]*"(="[^"]*")?', "", line)
+        elif line.startswith("define "):
+            name = re.search(r"@([\w.$]+)\(", line)
+            kind = "define" if name and name[1] in wanted else "define internal"
+            line = re.sub(r"^define (linkonce_odr |weak_odr |internal |weak |dso_local |hidden )*", f"{kind} ", line)
+            line = re.sub(r" comdat(\(\$[\w.]+\))?", "", line)
+        elif line.startswith("@"):
+            line = re.sub(
+                r" = (linkonce_odr |weak_odr |internal |weak |private |dso_local |hidden )*", " = internal ", line
+            )
+            line = re.sub(r", comdat(\(\$[\w.]+\))?", "", line)
+        lines.append(line)
+    return "\n".join(lines)
 
 
 def code_size(image: bytes) -> int:

@@ -5,12 +5,20 @@ Such a function picks the variant by its sizes and the code by this CPU's level,
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from .code import IR_TYPES
 from .declare import LEVELS, Family
 from .signature import Argument
 from .tables import CODE_TYPE, WORKSPACE_TYPE, VariantEntries, function_pointer
 
-_C_TYPES = {"float32": "float", "float64": "double"}
-_IR_TYPES = {"float32": "float", "float64": "double"}
+_C_TYPES = {
+    "int32": "int32_t",
+    "int64": "int64_t",
+    "uint8": "uint8_t",
+    "float32": "float",
+    "float64": "double",
+}
 
 # EAX, EBX, ECX, EDX of CPUID: what the x86-64 psABI lists for each level, as (leaf, register, bits). Each level has all
 # of those before it too. Register state that the OS does not save (XGETBV) rules a level out.
@@ -70,7 +78,7 @@ def plain_functions(kernels: list[tuple[Family, list[VariantEntries]]]) -> str:
             for _, lowered in variant.entries:
                 codes |= {entry.function for entry in lowered}
                 workspaces |= {lowered[0].workspace} - {None}
-    lines += [f"declare hidden void @{name}(i64, i64*, i8**, i8*)" for name in sorted(codes)]
+    lines += [f"declare hidden i32 @{name}(i64, i64*, i8**, i8*, i8*)" for name in sorted(codes)]
     lines += [f"declare hidden i64 @{name}(i64, i64*)" for name in sorted(workspaces)]
     return "\n".join([*lines, *functions])
 
@@ -105,23 +113,34 @@ def _arrays(family: Family, wrt: tuple[str, ...]) -> list[tuple[str, bool, Argum
     signature = family.signature
     arrays = [(argument.name, False, argument) for argument in signature.inputs]
     if not wrt:
-        return arrays + [(argument.name, True, argument) for argument in signature.outputs]
+        updated = signature.updated
+        return arrays + [(f"new_{a.name}" if a.name in updated else a.name, True, a) for a in signature.outputs]
     arrays += [(f"cotangent_{argument.name}", False, argument) for argument in signature.outputs]
     return arrays + [(f"grad_{argument.name}", True, argument) for argument in signature.inputs if argument.name in wrt]
+
+
+def _by_value(written: bool, argument: Argument) -> bool:
+    """Whether a plain function takes an argument itself, not a pointer to it: an input without dimensions."""
+    return not written and not argument.dims
 
 
 def _function(family: Family, dtype: str, wrt: tuple[str, ...], variants: list[VariantEntries], place: int) -> str:
     signature = family.signature
     name = plain_name(family, wrt, dtype)
-    kind = _IR_TYPES[dtype]
     arrays = _arrays(family, wrt)
+    kinds = [IR_TYPES[variants[0].dtypes[argument.name]] for _, _, argument in arrays]
+    values = [_by_value(written, argument) for _, written, argument in arrays]
+    open_dims = [i for i, dim in enumerate(signature.dims) if not dim.isdigit()]
     entries = [variant.entries[place][1] for variant in variants]
     table = [function_pointer(CODE_TYPE, entry.function) for lowered in entries for entry in lowered]
     sizes = [
         function_pointer(WORKSPACE_TYPE, lowered[0].workspace) if lowered[0].workspace else "i8* null"
         for lowered in entries
     ]
-    formals = [f"i64 %d{i}" for i in range(len(signature.dims))] + [f"{kind}* %a{i}" for i in range(len(arrays))]
+    formals = [f"i64 %d{i}" for i in open_dims]
+    formals += [
+        f"{kind}{'' if value else '*'} %a{i}" for i, (kind, value) in enumerate(zip(kinds, values, strict=True))
+    ]
     count, rank = len(arrays), len(signature.dims)
     lines = [
         f"@{name}.code = internal constant [{len(table)} x i8*] [{', '.join(table)}]",
@@ -132,16 +151,18 @@ def _function(family: Family, dtype: str, wrt: tuple[str, ...], variants: list[V
     ]
     for i in range(rank):
         lines.append(f"  %pd{i} = getelementptr [{rank} x i64], [{rank} x i64]* %dims, i64 0, i64 {i}")
-        lines.append(f"  store i64 %d{i}, i64* %pd{i}")
-    for i in range(count):
+        lines.append(f"  store i64 {f'%d{i}' if i in open_dims else signature.dims[i]}, i64* %pd{i}")
+    for i, kind in enumerate(kinds):
+        if values[i]:
+            lines += [f"  %va{i} = alloca {kind}", f"  store {kind} %a{i}, {kind}* %va{i}"]
         lines.append(f"  %pa{i} = getelementptr [{count} x i8*], [{count} x i8*]* %arrays, i64 0, i64 {i}")
-        lines.append(f"  %ra{i} = bitcast {kind}* %a{i} to i8*")
+        lines.append(f"  %ra{i} = bitcast {kind}* %{'v' if values[i] else ''}a{i} to i8*")
         lines.append(f"  store i8* %ra{i}, i8** %pa{i}")
     choice = "-1"
     for index in reversed(range(len(variants))):
         fits = "true"
         for axis, dim in enumerate(signature.dims):
-            if dim in variants[index].sizes:
+            if dim in variants[index].sizes and axis in open_dims:
                 lines.append(f"  %f{index}.{axis} = icmp eq i64 %d{axis}, {variants[index].sizes[dim]}")
                 lines.append(f"  %g{index}.{axis} = and i1 {fits}, %f{index}.{axis}")
                 fits = f"%g{index}.{axis}"
@@ -181,20 +202,22 @@ run:
   %none = icmp eq i8* %rs, null
   br i1 %none, label %bare, label %measure
 bare:
-  call void %code(i64 {rows}, i64* %pdims, i8** %parrays, i8* null)
-  ret i32 0
+  %bare.outcome = call i32 %code(i64 {rows}, i64* %pdims, i8** %parrays, i8* null, i8* null)
+  ret i32 %bare.outcome
 measure:
   %measurer = bitcast i8* %rs to {WORKSPACE_TYPE}*
-  %bytes = call i64 %measurer(i64 {rows}, i64* %pdims)
+  %needed = call i64 %measurer(i64 {rows}, i64* %pdims)
+  %empty = icmp eq i64 %needed, 0
+  %bytes = select i1 %empty, i64 64, i64 %needed
   %workspace = call i8* @aligned_alloc(i64 64, i64 %bytes)
   %lacking = icmp eq i8* %workspace, null
   br i1 %lacking, label %fail, label %work
 fail:
   ret i32 1
 work:
-  call void %code(i64 {rows}, i64* %pdims, i8** %parrays, i8* %workspace)
+  %outcome = call i32 %code(i64 {rows}, i64* %pdims, i8** %parrays, i8* %workspace, i8* null)
   call void @free(i8* %workspace)
-  ret i32 0
+  ret i32 %outcome
 }}""".splitlines()
     return "\n".join(lines)
 
@@ -209,8 +232,8 @@ def header(module: str, kernels: list[tuple[Family, list[VariantEntries]]]) -> s
         " * Arrays are dense, row-major and aligned to their element; no size is negative. A function overwrites every",
         " * element of its last, non-const arrays, which overlap no other array, and writes to nothing else. It runs",
         " * on the calling thread and is thread-safe. The gradient of an array without the batch dimension is the sum",
-        " * over the batch. Returns 0, or what kept it from writing anything: 1 no memory for workspace, 2 this CPU",
-        " * is below x86-64-v2, 3 no variant was compiled for these sizes. */",
+        " * over the batch. Returns 0, or why the results are not valid: 1 no memory for workspace, 2 this CPU is",
+        " * below x86-64-v2, 3 no variant was compiled for these sizes. */",
         f"#ifndef {guard}",
         f"#define {guard}",
         "",
@@ -225,18 +248,23 @@ def header(module: str, kernels: list[tuple[Family, list[VariantEntries]]]) -> s
         batch = f"; batch dimension {family.signature.batch}" if family.signature.batch else ""
         parts += ["", f"/* {family.name}:{doc}", f" * {family.signature.text}{batch} */"]
         for dtype in family.dtypes:
-            for wrt, _ in next(variant for variant in variants if variant.dtype == dtype).entries:
-                parts += ["", _prototype(family, wrt, dtype)]
+            first = next(variant for variant in variants if variant.dtype == dtype)
+            for wrt, _ in first.entries:
+                parts += ["", _prototype(family, wrt, dtype, first.dtypes)]
     parts += ["", "#ifdef __cplusplus", "}", "#endif", "", f"#endif /* {guard} */", ""]
     return "\n".join(parts)
 
 
-def _prototype(family: Family, wrt: tuple[str, ...], dtype: str) -> str:
-    sizes = [f"int64_t {dim}" for dim in family.signature.dims]
+def _prototype(family: Family, wrt: tuple[str, ...], dtype: str, dtypes: Mapping[str, str]) -> str:
+    sizes = [f"int64_t {dim}" for dim in family.signature.dims if not dim.isdigit()]
     arrays = []
     shapes = []
     for name, written, argument in _arrays(family, wrt):
-        arrays.append(f"{'' if written else 'const '}{_C_TYPES[dtype]} *{name}")
+        kind = _C_TYPES[dtypes[argument.name]]
+        if _by_value(written, argument):
+            arrays.append(f"{kind} {name}")
+            continue
+        arrays.append(f"{'' if written else 'const '}{kind} *{name}")
         shapes.append(f"{name} ({', '.join(argument.dims)})")
     lines = [f"/* {', '.join(shapes)} */"]
     line = f"int {plain_name(family, wrt, dtype)}("

@@ -1,15 +1,31 @@
-"""The signature of a kernel: its arguments, their symbolic shapes, the batch dimension. Knows no Taichi."""
+"""The signature of a kernel: its arguments, their symbolic shapes, the batch dimension. Knows no Taichi.
+
+    x[n, 3], v[n, 3], dt -> x[n, 3], energy
+
+`n` is a dimension of any size and `3` one of that size; `dt` is a scalar, a result `energy` too. An argument on both
+sides, as `x`, is updated: it goes in as it was and comes out, in memory of its own, as the kernel leaves it.
+"""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 
-DTYPES = {"float32": 0x0220, "float64": 0x0240}  # name: its code in module.h
-ITEM_SIZES = {"float32": 4, "float64": 8}
+# name: its code in module.h
+DTYPES = {
+    "int32": 0x0020,
+    "int64": 0x0040,
+    "uint8": 0x0108,
+    "float16": 0x0210,
+    "float32": 0x0220,
+    "float64": 0x0240,
+}
+REAL_DTYPES = ("float16", "float32", "float64")
+ITEM_SIZES = {name: (code & 0xFF) // 8 for name, code in DTYPES.items()}
 
 _NAME = r"[A-Za-z_][A-Za-z0-9_]*"
-_ARGUMENT = re.compile(rf"\s*({_NAME})\s*\[([^\[\]]*)\]\s*")
+_ARGUMENT = re.compile(rf"\s*({_NAME})\s*(?:\[([^\[\]]*)\])?\s*")
+_DIMENSION = re.compile(rf"{_NAME}|[1-9][0-9]*")
 
 
 @dataclass(frozen=True)
@@ -40,6 +56,16 @@ class Signature:
     def arguments(self) -> tuple[Argument, ...]:
         return self.inputs + self.outputs
 
+    @property
+    def updated(self) -> frozenset[str]:
+        """Names of the arguments that stand on both sides."""
+        return frozenset(each.name for each in self.inputs) & frozenset(each.name for each in self.outputs)
+
+    @property
+    def literal_sizes(self) -> dict[str, int]:
+        """The dimensions that are written as numbers, each by its name, which is that number."""
+        return {dim: int(dim) for dim in self.dims if dim.isdigit()}
+
     def argument(self, name: str) -> Argument:
         """The argument of that name; KeyError when there is none."""
         for argument in self.arguments:
@@ -56,30 +82,41 @@ def parse_signature(text: str, batch: str | None = None) -> Signature:
     """Parse `"x[B, n], W[m, n], b[m] -> y[B, m]"`.
 
     Args:
-        text: arguments as `name[dim, ...]`, inputs before the arrow, outputs behind it.
+        text: arguments as `name[dim, ...]`, or `name` for a scalar, inputs before the arrow, outputs behind it. A
+            dimension is a name or a number.
         batch: the name of the batch dimension. Arguments that have it first are batched, the others are shared. None
             for a kernel that runs whole.
 
     Raises:
-        ValueError: when the text is not of this form, a name appears twice, an output's dimension is in no input, the
-            batch dimension stands anywhere but first, or a kernel with a batch has an output without it.
+        ValueError: when the text is not of this form, a name appears twice on one side, or on both sides with other
+            dimensions, an output's dimension is in no input, the batch dimension stands anywhere but first, or a kernel
+            with a batch has an output without it.
     """
     if text.count("->") != 1:
         raise ValueError(f"signature {text!r}: expected 'inputs -> outputs' with one '->'")
     sides = [_parse_side(side, text, batch) for side in text.split("->")]
     inputs, outputs = sides
-    names = [argument.name for argument in (*inputs, *outputs)]
-    for name in names:
-        if names.count(name) > 1:
-            raise ValueError(f"signature {text!r}: argument {name!r} appears twice")
-    dims = tuple(dict.fromkeys(dim for argument in inputs for dim in argument.dims))
+    for side in sides:
+        names = [argument.name for argument in side]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"signature {text!r}: argument {name!r} appears twice")
+    known = {argument.name: argument for argument in inputs}
+    for argument in outputs:
+        if known.get(argument.name, argument) != argument:
+            raise ValueError(
+                f"signature {text!r}: argument {argument.name!r} is updated, so it must have the same dimensions on "
+                "both sides"
+            )
+    dims = tuple(dict.fromkeys(dim for argument in (*inputs, *outputs) for dim in argument.dims))
+    settled = {dim for argument in inputs for dim in argument.dims}
     for argument in outputs:
         for dim in argument.dims:
-            if dim not in dims:
+            if dim not in settled and not dim.isdigit():
                 raise ValueError(f"signature {text!r}: dimension {dim!r} of output {argument.name!r} is in no input")
         if batch is not None and not argument.batched:
             raise ValueError(f"signature {text!r}: output {argument.name!r} lacks the batch dimension {batch!r}")
-    if batch is not None and batch not in dims:
+    if batch is not None and batch not in settled:
         raise ValueError(f"signature {text!r}: no input has the batch dimension {batch!r}")
     return Signature(text, inputs, outputs, dims, batch)
 
@@ -91,10 +128,10 @@ def _parse_side(side: str, text: str, batch: str | None) -> tuple[Argument, ...]
         match = _ARGUMENT.match(side, position)
         if not match:
             raise ValueError(f"signature {text!r}: expected name[dim, ...] at {side[position:].strip()!r}")
-        name, inside = match.groups()
-        dims = tuple(dim.strip() for dim in inside.split(",")) if inside.strip() else ()
+        name, inside = match[1], (match[2] or "").strip()
+        dims = tuple(dim.strip() for dim in inside.split(",")) if inside else ()
         for dim in dims:
-            if not re.fullmatch(_NAME, dim):
+            if not _DIMENSION.fullmatch(dim):
                 raise ValueError(f"signature {text!r}: argument {name!r}: {dim!r} is not the name of a dimension")
         if batch in dims[1:]:
             raise ValueError(f"signature {text!r}: argument {name!r}: the batch dimension {batch!r} must come first")

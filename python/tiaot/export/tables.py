@@ -6,17 +6,17 @@ The order and the width of every field here is that of runtime/include/tiaot/mod
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from .declare import LEVELS, Family
 from .lower import LoweredEntry
 from .signature import DTYPES, Argument
 
-ABI_VERSION = 1
+ABI_VERSION = 2
 DESCRIPTOR_SYMBOL = "tiaot_module_descriptor"
 TARGET = "x86_64-linux"
-CODE_TYPE = "void (i64, i64*, i8**, i8*)"
+CODE_TYPE = "i32 (i64, i64*, i8**, i8*, i8*)"
 WORKSPACE_TYPE = "i64 (i64, i64*)"
 _BATCHED, _DIFFERENTIABLE = 1, 2
 _FORWARD, _VJP = 0, 1
@@ -37,13 +37,20 @@ class VariantEntries:
 
     name: str
     dtype: str
+    dtypes: dict[str, str]  # of every argument
     sizes: dict[str, int]
     autodiff: bool
     entries: list[tuple[tuple[str, ...], list[LoweredEntry]]]  # wrt, () for forward
 
 
-def descriptor(name: str, digest: str, versions: Versions, kernels: list[tuple[Family, list[VariantEntries]]]) -> str:
-    """IR text of the descriptor; `digest` is the module's hash."""
+def descriptor(
+    name: str,
+    digest: str,
+    versions: Versions,
+    kernels: list[tuple[Family, list[VariantEntries]]],
+    verification: Mapping[str, str],
+) -> str:
+    """IR text of the descriptor; `digest` is the module's hash, `verification` how each kernel was checked."""
     tables = _Tables()
     for declaration in sorted(
         {lowered.function for _, variants in kernels for v in variants for _, ls in v.entries for lowered in ls}
@@ -53,7 +60,7 @@ def descriptor(name: str, digest: str, versions: Versions, kernels: list[tuple[F
         {ls[0].workspace for _, variants in kernels for v in variants for _, ls in v.entries if ls[0].workspace}
     ):
         tables.lines.append(f"declare hidden {_function_type(WORKSPACE_TYPE, declaration)}")
-    rows = [_kernel(tables, family, variants) for family, variants in kernels]
+    rows = [_kernel(tables, family, variants, verification.get(family.name, "")) for family, variants in kernels]
     module = [
         f"i32 {ABI_VERSION}",
         "i32 72",  # sizeof(tiaot_module_desc)
@@ -71,7 +78,7 @@ def _function_type(kind: str, name: str) -> str:
     return f"{result} @{name}{parameters}"
 
 
-def _kernel(tables: _Tables, family: Family, variants: list[VariantEntries]) -> list[str]:
+def _kernel(tables: _Tables, family: Family, variants: list[VariantEntries], verification: str) -> list[str]:
     signature = family.signature
     dims = signature.dims
     differentiable = {name for names in family.wrt for name in names}
@@ -79,6 +86,7 @@ def _kernel(tables: _Tables, family: Family, variants: list[VariantEntries]) -> 
         tables.string(family.name),
         tables.string(signature.text),
         tables.string(family.doc),
+        tables.string(verification),
         f"i32 {dims.index(signature.batch) if signature.batch else -1}",
         f"i32 {len(dims)}",
         tables.array([[tables.string(dim)] for dim in dims]),
@@ -101,7 +109,7 @@ def _variant(tables: _Tables, family: Family, variant: VariantEntries) -> list[s
     signature = family.signature
     return [
         tables.string(variant.name),
-        tables.array([[f"i32 {DTYPES[variant.dtype]}"] for _ in signature.arguments]),
+        tables.array([[f"i32 {DTYPES[variant.dtypes[argument.name]]}"] for argument in signature.arguments]),
         tables.array([[f"i64 {variant.sizes.get(dim, -1)}"] for dim in signature.dims]),
         f"i32 {int(variant.autodiff)}",
         f"i32 {len(variant.entries)}",

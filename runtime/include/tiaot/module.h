@@ -14,7 +14,7 @@
 extern "C" {
 #endif
 
-#define TIAOT_ABI_VERSION 1u
+#define TIAOT_ABI_VERSION 2u
 #define TIAOT_DESCRIPTOR_SYMBOL "tiaot_module_descriptor"
 #define TIAOT_TRAILER_MAGIC "TIAOTMOD" /* 8 bytes, no NUL */
 #define TIAOT_MAX_ARRAYS 64            /* inputs + cotangents + results of one entry */
@@ -46,9 +46,19 @@ enum { TIAOT_FORWARD = 0, TIAOT_VJP = 1, TIAOT_JACOBIAN = 2 };
  *              a batched array points to the first of the `rows` samples. No result overlaps another array.
  *   workspace  as many bytes as the entry's `workspace` function says for these rows and dims, 64-byte aligned, with
  *              any content; NULL where that is 0
- * Every element of every result is overwritten; the gradient of a shared input is the sum over the `rows` samples (so
- * zeros for none). Inputs and cotangents are only read. Works on the calling thread, allocates nothing, cannot fail. */
-typedef void (*tiaot_code)(int64_t rows, const int64_t *dims, void *const *arrays, void *workspace);
+ *   host       threads that the code may use, which it does for kernels without a batch dimension only; NULL: it works
+ * on the calling thread Every element of every result is overwritten; the gradient of a shared input is the sum over
+ * the `rows` samples (so zeros for none). Inputs and cotangents are only read. Results do not depend on the host.
+ * Returns 0, or 1 when there was no memory for a variable that changes in a loop of unknown length, which an adjoint
+ * keeps all values of; results are then not valid. */
+typedef struct tiaot_host {
+  /* Runs task(context, index) once for each index in 0..count-1, in any order, and returns when all have returned. */
+  void (*parallel_for)(void *user, int64_t count, void (*task)(void *context, int64_t index), void *context);
+  void *user;
+} tiaot_host;
+
+typedef int32_t (*tiaot_code)(int64_t rows, const int64_t *dims, void *const *arrays, void *workspace,
+                              const tiaot_host *host);
 
 /* Bytes of workspace that a call of the entry's code with these arguments needs; >= 0. */
 typedef int64_t (*tiaot_workspace_size)(int64_t rows, const int64_t *dims);
@@ -82,9 +92,10 @@ typedef struct tiaot_argument_desc {
 
 typedef struct tiaot_kernel_desc {
   const char *name;
-  const char *signature; /* as the author wrote it: "x[B, n], W[m, n], b[m] -> y[B, m]" */
-  const char *doc;       /* the kernel's docstring, "" when it has none */
-  int32_t batch_dim;     /* index of the batch dimension, -1 when the kernel has none */
+  const char *signature;    /* as the author wrote it: "x[B, n], W[m, n], b[m] -> y[B, m]" */
+  const char *doc;          /* the kernel's docstring, "" when it has none */
+  const char *verification; /* how the exporter checked it, and what errors it found, for people; "" when it did not */
+  int32_t batch_dim;        /* index of the batch dimension, -1 when the kernel has none */
   uint32_t dim_count;
   const char *const *dim_names;
   uint32_t input_count;

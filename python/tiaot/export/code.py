@@ -1,0 +1,70 @@
+"""Code: the instructions of a function being written, as LLVM IR text. Knows nothing of kernels."""
+
+from __future__ import annotations
+
+import ast
+import math
+from collections.abc import Mapping
+
+from .ir import LoweringError
+
+IR_TYPES = {"int32": "i32", "int64": "i64", "uint8": "i8", "float16": "half", "float32": "float", "float64": "double"}
+
+
+class Code:
+    """The instructions of a function being written."""
+
+    def __init__(self, sizes: Mapping[str, str]) -> None:
+        self.lines: list[str] = []
+        self.sizes = dict(sizes)  # a dimension: its value, a constant or a register
+        self._count = 0
+
+    def add(self, instruction: str) -> str:
+        """Append `instruction` and give the name of its result."""
+        name = f"%v{self._count}"
+        self._count += 1
+        self.lines.append(f"  {name} = {instruction}")
+        return name
+
+    def do(self, instruction: str) -> None:
+        self.lines.append("  " + instruction)
+
+    def label(self, name: str) -> None:
+        self.lines.append(f"{name}:")
+
+    def multiply(self, *factors: str) -> str:
+        """The product of i64 values, folded where they are constants."""
+        constant = math.prod(int(factor) for factor in factors if not factor.startswith("%"))
+        result = None
+        for factor in factors:
+            if factor.startswith("%"):
+                result = factor if result is None else self.add(f"mul nsw i64 {result}, {factor}")
+        if result is None:
+            return str(constant)
+        return result if constant == 1 else self.add(f"mul nsw i64 {result}, {constant}")
+
+    def round_up(self, value: str, step: int) -> str:
+        if not value.startswith("%"):
+            return str(-(-int(value) // step) * step)
+        return self.add(f"and i64 {self.add(f'add nsw i64 {value}, {step - 1}')}, {-step}")
+
+    def expression(self, text: str) -> str:
+        """The value of a size expression over dimensions and `rows`."""
+        try:
+            return self._evaluate(ast.parse(text, mode="eval").body)
+        except (SyntaxError, KeyError) as error:
+            raise LoweringError(f"scratch size {text!r}: expected dimensions, `rows`, numbers, + - * // ()") from error
+
+    def _evaluate(self, node: ast.expr) -> str:
+        if isinstance(node, ast.Constant) and type(node.value) is int:
+            return str(node.value)
+        if isinstance(node, ast.Name):
+            return self.sizes[node.id]
+        operations = {ast.Add: "add nsw", ast.Sub: "sub nsw", ast.Mult: "mul nsw", ast.FloorDiv: "sdiv"}
+        if isinstance(node, ast.BinOp) and type(node.op) in operations:
+            left, right = self._evaluate(node.left), self._evaluate(node.right)
+            if not left.startswith("%") and not right.startswith("%"):
+                a, b = int(left), int(right)
+                return str({ast.Add: a + b, ast.Sub: a - b, ast.Mult: a * b}.get(type(node.op), b and a // b))
+            return self.add(f"{operations[type(node.op)]} i64 {left}, {right}")
+        raise KeyError(type(node).__name__)

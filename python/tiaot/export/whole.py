@@ -1,0 +1,528 @@
+"""Entries of kernels without a batch: the traced tasks in their order, as one C function of module.h's `tiaot_code`.
+
+Each task becomes a function `run`, whose pointers are noalias, over Taichi's argument struct and context on its own
+stack. A parallel loop is cut into pieces as Taichi cuts it, and the pieces are handed to the host's threads, or run one
+after another; what they share out to neighbours (the partial results of a reduction) is put together in their order, so
+that the result does not depend on the threads. A loop whose result would, because it adds floating-point numbers up
+atomically, runs on one thread.
+
+What Taichi does to its arguments is hidden: outputs start as zeros, an updated argument is copied first, and an adjoint
+gets copies of the cotangents, which it zeroes, and gradients that are zero, to which it adds. Where it reads what the
+kernel computed, the kernel runs first, into the workspace.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from . import ir, support
+from .code import IR_TYPES, Code
+from .declare import Variant
+from .ir import LoweringError
+from .parameters import Parameter
+from .signature import ITEM_SIZES, Argument, Signature
+from .trace import Trace
+
+SEED = "seed"  # the input that random numbers are drawn from
+_REAL = ("float32", "float64")
+
+
+@dataclass
+class _Buffer:
+    """Memory of the workspace: for the array `key`, as many elements as `argument` or the scratch `shape` has."""
+
+    key: str
+    dtype: str
+    argument: Argument | None
+    shape: tuple[str, ...]
+
+
+@dataclass
+class _Part:
+    """A traced kernel that the entry runs: the primal, or what the entry is for."""
+
+    name: str
+    trace: Trace
+    module: ir.TracedModule
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        return tuple(parameter for parameter in self.trace.parameters if parameter.role != "result")
+
+    @property
+    def result(self) -> Parameter | None:
+        return next((parameter for parameter in self.trace.parameters if parameter.role == "result"), None)
+
+
+class WholeEntry:
+    """One entry's function, written by `text`."""
+
+    block_rows = 1
+    needs_workspace = True
+
+    def __init__(self, signature: Signature, trace: Trace, primal: Trace) -> None:
+        self.signature = signature
+        self.trace = trace
+        self.variant: Variant = trace.variant
+        self.differentiate = trace.autodiff and bool(trace.wrt)
+        self.inputs = {argument.name: argument for argument in signature.inputs}
+        self.outputs = {argument.name: argument for argument in signature.outputs}
+        self.dtypes = {p.name: p.dtype for p in (*primal.parameters, *trace.parameters) if p.role != "scratch"}
+        self.dtypes.setdefault(SEED, "int64")
+        self.parts = [_Part("task", trace, ir.parse(trace.tasks))]
+        if trace.wrt and self._reads_primal(self.parts[0]):
+            self.parts.insert(0, _Part("primal", primal, ir.parse(primal.tasks)))
+        for part in self.parts:
+            for parameter in part.trace.parameters:
+                if parameter.dtype == "float16":
+                    raise LoweringError(
+                        f"{trace.kernel}: parameter {parameter.name!r} has float16, which is not supported"
+                    )
+        self._check_gradients()
+        self.random = support.uses_random(part.module for part in self.parts)
+        if self.random and SEED not in self.inputs:
+            raise LoweringError(
+                f"{trace.kernel}: draws random numbers: add '{SEED}' to the inputs of its signature, an integer that "
+                "they follow from"
+            )
+        self.buffers = self._buffers()
+
+    # ---- what the adjoint needs ----
+
+    def _reads_primal(self, part: _Part) -> bool:
+        """Whether outputs, or updated arrays and scratch as the kernel leaves them, are read."""
+        roles = ("output", "updated", "scratch") if part.trace.autodiff else ("output", "updated")
+        made = {i for i, p in enumerate(part.parameters) if p.role in roles}
+        return any(
+            index in made and field == 1
+            for task in part.module.tasks
+            for function in task.functions
+            for index, field in ir.touched_slots(function.body)
+        )
+
+    def _check_gradients(self) -> None:
+        for part in self.parts:
+            if part.name == "task" and self.differentiate:
+                continue
+            for task in part.module.tasks:
+                for function in task.functions:
+                    for index, field in ir.touched_slots(function.body):
+                        if field == 2:
+                            name = part.parameters[index].name
+                            raise LoweringError(
+                                f"{self.trace.kernel}: uses the gradient {name}.grad itself, which only the adjoint "
+                                "may: name the array as an argument of its own"
+                            )
+
+    def _buffers(self) -> list[_Buffer]:
+        buffers: dict[str, _Buffer] = {}
+
+        def need(key: str, dtype: str, argument: Argument | None, shape: tuple[str, ...] = ()) -> None:
+            buffers.setdefault(key, _Buffer(key, dtype, argument, shape))
+
+        for part in self.parts:
+            for parameter in part.parameters:
+                name = parameter.name
+                if parameter.role == "scratch":
+                    need(f"scratch {name}", parameter.dtype, None, (*parameter.shape, *map(str, parameter.element)))
+                    if parameter.gradient:
+                        need(f"scratch-gradient {name}", parameter.dtype, None, buffers[f"scratch {name}"].shape)
+                elif self.trace.wrt and parameter.role == "output":
+                    if part.name == "primal":
+                        need(f"primal {name}", parameter.dtype, self.outputs[name])
+                    if parameter.gradient:
+                        need(f"adjoint {name}", parameter.dtype, self.outputs[name])
+                elif self.trace.wrt and parameter.role == "updated":
+                    if part.name == "primal":
+                        need(f"primal {name}", parameter.dtype, self.outputs[name])
+                    if parameter.gradient and name not in self.trace.wrt:
+                        need(f"adjoint {name}", parameter.dtype, self.outputs[name])
+                elif parameter.role == "input" and parameter.gradient and name not in self.trace.wrt:
+                    need(f"spare {name}", parameter.dtype, self.inputs[name])
+        return list(buffers.values())
+
+    # ---- text ----
+
+    def text(self, symbol: str) -> str:
+        """Everything but what is linked: types, tasks, the entry, the definitions that are ours."""
+        modules = [part.module for part in self.parts]
+        self.symbol = symbol
+        entry = self._entry()
+        texts = []
+        for part in self.parts:
+            for index, task in enumerate(part.module.tasks):
+                parallel = self._is_parallel(task)
+                for function in task.functions:
+                    support.grow_stacks(function)
+                    if not (parallel and function is task.body):
+                        function.body[:] = ir.plain_additions(function.body)
+                    function.body[:] = ir.widen_offsets(function.body, self._layout(part))
+                texts.append(self._run(part, index, task))
+            texts.append(part.module.text(part.name))
+        own, declarations = support.own_definitions(modules)
+        return "\n".join(
+            [
+                *dict.fromkeys(line for module in modules for line in module.types),
+                support.TYPES,
+                ir.contract("\n".join(texts)),
+                entry,
+                own,
+                *declarations,
+                "declare void @llvm.memcpy.p0i8.p0i8.i64(i8* noalias, i8* noalias, i64, i1)",
+                "declare void @llvm.memset.p0i8.i64(i8*, i8, i64, i1)",
+            ]
+        )
+
+    def _layout(self, part: _Part):
+        def layout(index: int, field: int) -> tuple[int, int | None]:
+            parameter = part.parameters[index]
+            return parameter.rank + bool(parameter.element), None
+
+        return layout
+
+    def _is_parallel(self, task: ir.Task) -> bool:
+        return task.pieces > 1 and not ir.depends_on_order([task.body])
+
+    def workspace_function(self, symbol: str) -> str:
+        """`i64 SYMBOL(rows, dims)`, a module.h `tiaot_workspace_size`."""
+        code = Code({})
+        self._load_sizes(code)
+        total = self._place(code, {})
+        code.do(f"ret i64 {total}")
+        return "\n".join([f"define hidden i64 @{symbol}(i64 %rows, i64* %dims) {{", *code.lines, "}"])
+
+    def _load_sizes(self, code: Code) -> None:
+        for index, dim in enumerate(self.signature.dims):
+            if dim in self.variant.sizes:
+                code.sizes[dim] = str(self.variant.sizes[dim])
+            else:
+                pointer = code.add(f"getelementptr i64, i64* %dims, i64 {index}")
+                code.sizes[dim] = code.add(f"load i64, i64* {pointer}")
+
+    def _bytes(self, code: Code, buffer: _Buffer) -> str:
+        if buffer.argument is not None:
+            elements = code.multiply("1", *(code.sizes[dim] for dim in buffer.argument.dims))
+        else:
+            elements = code.multiply("1", *(code.expression(size) for size in buffer.shape))
+        return code.multiply(elements, str(ITEM_SIZES[buffer.dtype]))
+
+    def _place(self, code: Code, offsets: dict[str, tuple[str, str]]) -> str:
+        """Lays the buffers out: `offsets` by key (offset, bytes). The size of all."""
+        total = "0"
+        for buffer in self.buffers:
+            size = self._bytes(code, buffer)
+            offsets[buffer.key] = total, size
+            padded = code.round_up(size, 64)
+            if total.startswith("%") or padded.startswith("%"):
+                total = code.add(f"add nsw i64 {total}, {padded}")
+            else:
+                total = str(int(total) + int(padded))
+        return total
+
+    def _arrays(self) -> list[str]:
+        """Keys of the arrays of this entry, in the order of module.h."""
+        keys = [f"input {name}" for name in self.inputs]
+        if not self.trace.wrt:
+            return [*keys, *(f"output {name}" for name in self.outputs)]
+        keys += [f"cotangent {name}" for name in self.outputs]
+        return [*keys, *(f"gradient {name}" for name in self.inputs if name in self.trace.wrt)]
+
+    # ---- the entry ----
+
+    def _entry(self) -> str:
+        code = Code({})
+        code.label("first")
+        self._load_sizes(code)
+        self.pointers: dict[str, str] = {}  # by key, i8*
+        for index, key in enumerate(self._arrays()):
+            slot = code.add(f"getelementptr i8*, i8** %arrays, i64 {index}")
+            self.pointers[key] = code.add(f"load i8*, i8** {slot}")
+        offsets: dict[str, tuple[str, str]] = {}
+        self._place(code, offsets)
+        for key, (offset, _) in offsets.items():
+            self.pointers[key] = code.add(f"getelementptr i8, i8* %workspace, i64 {offset}")
+        sizes = {key: size for key, (_, size) in offsets.items()}
+        self._prepare(code, sizes)
+        record = self._record(code)
+        locals_ = self._local_buffers(code)
+        for part in self.parts:
+            for index, task in enumerate(part.module.tasks):
+                self._call(code, part, index, task, record, locals_.get((part.name, index)))
+        code.do(f"ret i32 {code.add(f'load i32, i32* {self.failed}')}")
+        formals = "i64 %rows, i64* %dims, i8** %arrays, i8* %workspace, %tiaot.host* %host"
+        head = f"define hidden i32 @{self.symbol}({formals}) {{"
+        return "\n".join([head, *code.lines, "}"])
+
+    def _argument_bytes(self, code: Code, name: str) -> str:
+        argument = self.inputs.get(name) or self.outputs[name]
+        elements = code.multiply("1", *(code.sizes[dim] for dim in argument.dims))
+        return code.multiply(elements, str(ITEM_SIZES[self.dtypes[name]]))
+
+    def _prepare(self, code: Code, sizes: dict[str, str]) -> None:
+        """Gives every array that the tasks write to what they expect to find there."""
+
+        def zero(key: str, size: str) -> None:
+            code.do(f"call void @llvm.memset.p0i8.i64(i8* {self.pointers[key]}, i8 0, i64 {size}, i1 false)")
+
+        def copy(target: str, source: str, size: str) -> None:
+            code.do(
+                f"call void @llvm.memcpy.p0i8.p0i8.i64(i8* {self.pointers[target]}, i8* {self.pointers[source]}, "
+                f"i64 {size}, i1 false)"
+            )
+
+        updated = self.signature.updated
+        if not self.trace.wrt:
+            for name in self.outputs:
+                size = self._argument_bytes(code, name)
+                if name in updated:
+                    copy(f"output {name}", f"input {name}", size)
+                else:
+                    zero(f"output {name}", size)
+        for key, size in sizes.items():
+            role, name = key.split()
+            if role == "adjoint":
+                copy(key, f"cotangent {name}", size)
+            elif role == "primal" and name in updated:
+                copy(key, f"input {name}", size)
+            else:
+                zero(key, size)
+        for name in self.trace.wrt:
+            size = self._argument_bytes(code, name)
+            if name in updated and self.differentiate:
+                copy(f"gradient {name}", f"cotangent {name}", size)
+            else:
+                zero(f"gradient {name}", size)
+
+    # ---- the record that the pieces of a task are given: pointers, then sizes, all of eight bytes ----
+
+    def _record_keys(self) -> list[str]:
+        dims = [f"dim {dim}" for dim in self.signature.dims if dim not in self.variant.sizes]
+        fixed = ["temporaries", "failed", *(["seed"] if self.random else [])]
+        return [*self.pointers, *dims, *fixed, "locals"]
+
+    def _record(self, code: Code) -> str:
+        keys = self._record_keys()
+        self.failed = code.add("alloca i32")
+        code.do(f"store i32 0, i32* {self.failed}")
+        room = max(support.temporaries_bytes(part.module for part in self.parts), 1)
+        temporaries = code.add(f"alloca [{room} x i8], align 64")
+        record = code.add(f"alloca [{len(keys)} x i64]")
+        for place, key in enumerate(keys):
+            if key.startswith("dim "):
+                value = code.sizes[key.split()[1]]
+            elif key == "temporaries":
+                value = code.add(f"ptrtoint [{room} x i8]* {temporaries} to i64")
+            elif key == "failed":
+                value = code.add(f"ptrtoint i32* {self.failed} to i64")
+            elif key == "seed":
+                typed = code.add(f"bitcast i8* {self.pointers[f'input {SEED}']} to i64*")
+                value = code.add(f"load i64, i64* {typed}")
+            elif key == "locals":
+                continue
+            else:
+                value = code.add(f"ptrtoint i8* {self.pointers[key]} to i64")
+            code.do(f"store i64 {value}, i64* {self._record_slot(code, record, len(keys), place)}")
+        return record
+
+    def _record_slot(self, code: Code, record: str, count: int, place: int) -> str:
+        return code.add(f"getelementptr [{count} x i64], [{count} x i64]* {record}, i64 0, i64 {place}")
+
+    def _local_buffers(self, code: Code) -> dict[tuple[str, int], str]:
+        """Of each parallel loop the buffers that its pieces have for themselves, one after another."""
+        buffers = {}
+        for part in self.parts:
+            for index, task in enumerate(part.module.tasks):
+                if task.pieces:
+                    size = task.pieces * self._stride(task)
+                    array = code.add(f"alloca [{size} x i8], align 64")
+                    buffers[part.name, index] = code.add(f"bitcast [{size} x i8]* {array} to i8*")
+        return buffers
+
+    def _stride(self, task: ir.Task) -> int:
+        return -(-task.local_bytes // 64) * 64  # no two pieces write to one line of the cache
+
+    def _call(self, code: Code, part: _Part, index: int, task: ir.Task, record: str, local: str | None) -> None:
+        """Runs one task."""
+        count = len(self._record_keys())
+        name = f"@{self.symbol}.{part.name}_{index}"
+        raw = code.add(f"bitcast [{count} x i64]* {record} to i8*")
+        if not task.pieces:
+            code.do(f"call void {name}.piece(i8* {raw}, i64 0)")
+            return
+        slot = self._record_slot(code, record, count, count - 1)
+        code.do(f"store i64 {code.add(f'ptrtoint i8* {local} to i64')}, i64* {slot}")
+        end = f"{part.name}{index}.end"
+        if self._is_parallel(task):
+            code.do(f"{(alone := f'%{part.name}{index}.alone')} = icmp eq %tiaot.host* %host, null")
+            code.do(f"br i1 {alone}, label %{part.name}{index}.serial, label %{part.name}{index}.shared")
+            code.label(f"{part.name}{index}.shared")
+            function = code.add("getelementptr %tiaot.host, %tiaot.host* %host, i32 0, i32 0")
+            loaded = code.add(
+                f"load void (i8*, i64, void (i8*, i64)*, i8*)*, void (i8*, i64, void (i8*, i64)*, i8*)** {function}"
+            )
+            user = code.add(f"load i8*, i8** {code.add('getelementptr %tiaot.host, %tiaot.host* %host, i32 0, i32 1')}")
+            code.do(f"call void {loaded}(i8* {user}, i64 {task.pieces}, void (i8*, i64)* {name}.piece, i8* {raw})")
+            code.do(f"br label %{end}")
+            code.label(f"{part.name}{index}.serial")
+        for piece in range(task.pieces):
+            code.do(f"call void {name}.piece(i8* {raw}, i64 {piece})")
+        code.do(f"br label %{end}")
+        code.label(end)
+        if task.epilogue:
+            for piece in range(task.pieces):
+                code.do(f"call void {name}.epilogue(i8* {raw}, i64 {piece})")
+
+    # ---- the functions of a task ----
+
+    def _run(self, part: _Part, index: int, task: ir.Task) -> str:
+        """`piece(record, index)`, and `epilogue(record, index)` if there is one, over functions of noalias pointers."""
+        name = f"@{self.symbol}.{part.name}_{index}"
+        calls = []
+        if task.pieces:
+            given = "%struct.RuntimeContext* %context, i8* %local"
+            if task.prologue:
+                calls.append(f"call void @{part.name}_{index}_prologue({given})")
+            calls.append(f"call void @{part.name}_{index}_body({given}, i32 %piece)")
+        else:
+            calls.append(f"call void @{part.name}_{index}_body(%struct.RuntimeContext* %context)")
+        texts = [self._function(part, index, task, f"{name}.piece", calls)]
+        if task.epilogue:
+            call = f"call void @{part.name}_{index}_epilogue(%struct.RuntimeContext* %context, i8* %local)"
+            texts.append(self._function(part, index, task, f"{name}.epilogue", [call]))
+        return "\n".join(texts)
+
+    def _function(self, part: _Part, index: int, task: ir.Task, name: str, calls: list[str]) -> str:
+        keys = self._record_keys()
+        count = len(keys)
+        outer = Code({})
+        record = outer.add(f"bitcast i8* %record to [{count} x i64]*")
+        values, formals = [], []
+        for place, key in enumerate(keys):
+            loaded = outer.add(f"load i64, i64* {self._record_slot(outer, record, count, place)}")
+            if key in self.pointers:
+                values.append(f"i8* {outer.add(f'inttoptr i64 {loaded} to i8*')}")
+                formals.append(f"i8* noalias {_register(key)}")
+            elif key in ("temporaries", "failed", "locals"):
+                values.append(f"i8* {outer.add(f'inttoptr i64 {loaded} to i8*')}")
+                formals.append(f"i8* %{key}")
+            else:
+                values.append(f"i64 {loaded}")
+                formals.append(f"i64 {_register(key)}")
+        head = f"define internal void {name}(i8* %record, i64 %index) {{"
+        call = f"  call void {name}.run({', '.join([*values, 'i64 %index'])})"
+        wrapper = [head, *outer.lines, call, "  ret void", "}"]
+        inner = Code(
+            {
+                dim: (self.variant.sizes.get(dim) and str(self.variant.sizes[dim])) or f"%dim_{dim}"
+                for dim in self.signature.dims
+            }
+        )
+        self._set_up(inner, part, index, task)
+        for each in calls:
+            inner.do(each)
+        body = [f"define internal void {name}.run({', '.join([*formals, 'i64 %index'])}) noinline {{", *inner.lines]
+        return "\n".join([*body, "  ret void", "}", *wrapper])
+
+    def _set_up(self, code: Code, part: _Part, index: int, task: ir.Task) -> None:
+        """Builds the context, the argument struct and the frame: %context, %local and %piece are ready afterwards."""
+        code.do("%context = alloca %struct.RuntimeContext")
+        kind = self._struct_type(part)
+        struct = code.add(f"alloca {kind}")
+        frame = code.add(f"alloca {support.FRAME}")
+        failed = code.add("bitcast i8* %failed to i32*")
+        seed = "0"
+        if self.random:
+            mixed = code.add(f"mul i64 %index, {0x2545F4914F6CDD1D}")
+            other = code.add(f"add i64 {mixed}, {(index + 1) * 0x9E3779B97F4A7C15 % (1 << 63)}")
+            seed = code.add(f"call i64 @tiaot_mix(i64 {code.add(f'xor i64 {other}, %seed')})")
+        for place, (type_, value) in enumerate((("i8*", "%temporaries"), ("i64", seed), ("i32*", failed))):
+            slot = code.add(f"getelementptr {support.FRAME}, {support.FRAME}* {frame}, i32 0, i32 {place}")
+            code.do(f"store {type_} {value}, {type_}* {slot}")
+        fields = {
+            0: ("i8*", code.add(f"bitcast {kind}* {struct} to i8*")),
+            1: ("%struct.LLVMRuntime*", code.add(f"bitcast {support.FRAME}* {frame} to %struct.LLVMRuntime*")),
+        }
+        if part.result is not None:
+            key = f"output {part.result.name}"
+            fields[3] = ("i64*", code.add(f"bitcast i8* {_register(key)} to i64*"))
+        for place, (type_, value) in fields.items():
+            slot = code.add(
+                f"getelementptr %struct.RuntimeContext, %struct.RuntimeContext* %context, i32 0, i32 {place}"
+            )
+            code.do(f"store {type_} {value}, {type_}* {slot}")
+        self._fill_struct(code, part, kind, struct)
+        if task.pieces:
+            code.do("%piece = trunc i64 %index to i32")
+            offset = code.add(f"mul i64 %index, {self._stride(task)}")
+            code.do(f"%local = getelementptr i8, i8* %locals, i64 {offset}")
+
+    def _struct_type(self, part: _Part) -> str:
+        fields = []
+        for parameter in part.parameters:
+            kind = IR_TYPES[parameter.dtype]
+            if parameter.by_value:
+                fields += [kind] * parameter.element_count
+                continue
+            shape = f"{{ {', '.join(['i32'] * parameter.rank)} }}" if parameter.rank else "{ }"
+            fields.append(f"{{ {shape}, {kind}*{f', {kind}*' if parameter.gradient else ''} }}")
+        return f"{{ {', '.join(fields)} }}" if fields else "{ }"
+
+    def _fill_struct(self, code: Code, part: _Part, kind: str, struct: str) -> None:
+        field = 0
+        for parameter in part.parameters:
+            element = IR_TYPES[parameter.dtype]
+            if parameter.by_value:
+                source = code.add(f"bitcast i8* {self._data(part, parameter)} to {element}*")
+                for place in range(parameter.element_count):
+                    pointer = code.add(f"getelementptr {element}, {element}* {source}, i64 {place}")
+                    value = code.add(f"load {element}, {element}* {pointer}")
+                    slot = code.add(f"getelementptr {kind}, {kind}* {struct}, i32 0, i32 {field}")
+                    code.do(f"store {element} {value}, {element}* {slot}")
+                    field += 1
+                continue
+            if parameter.role == "scratch":
+                shape = [code.expression(size) for size in parameter.shape]
+            else:
+                argument = self.inputs.get(parameter.name) or self.outputs[parameter.name]
+                shape = [code.sizes[dim] for dim in argument.dims[: parameter.rank]]
+            for axis, size in enumerate(shape):
+                narrow = code.add(f"trunc i64 {size} to i32") if size.startswith("%") else size
+                slot = code.add(f"getelementptr {kind}, {kind}* {struct}, i32 0, i32 {field}, i32 0, i32 {axis}")
+                code.do(f"store i32 {narrow}, i32* {slot}")
+            pointers = [self._data(part, parameter)]
+            if parameter.gradient:
+                pointers.append(self._gradient(part, parameter))
+            for place, pointer in enumerate(pointers, start=1):
+                typed = code.add(f"bitcast i8* {pointer} to {element}*") if pointer != "null" else "null"
+                slot = code.add(f"getelementptr {kind}, {kind}* {struct}, i32 0, i32 {field}, i32 {place}")
+                code.do(f"store {element}* {typed}, {element}** {slot}")
+            field += 1
+
+    def _data(self, part: _Part, parameter: Parameter) -> str:
+        """The register with a parameter's memory."""
+        name, role = parameter.name, parameter.role
+        if role in ("cotangent", "gradient", "scratch", "input"):
+            return _register(f"{role} {name}")
+        if not self.trace.wrt:
+            return _register(f"output {name}")
+        if part.name == "primal":
+            return _register(f"primal {name}")
+        key = f"primal {name}"
+        return _register(key) if key in self.pointers else "null"
+
+    def _gradient(self, part: _Part, parameter: Parameter) -> str:
+        name = parameter.name
+        candidates = {
+            "input": (f"gradient {name}", f"spare {name}"),
+            "updated": (f"gradient {name}", f"adjoint {name}"),
+            "output": (f"adjoint {name}",),
+            "scratch": (f"scratch-gradient {name}",),
+        }[parameter.role]
+        found = next((key for key in candidates if key in self.pointers), None)
+        if found is None or (part.name == "primal" and not found.startswith(("spare", "scratch"))):
+            return "null"
+        return _register(found)
+
+
+def _register(key: str) -> str:
+    return "%" + key.replace(" ", "_").replace("-", "_")

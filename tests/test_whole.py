@@ -1,0 +1,380 @@
+"""Kernels without a batch, declared by a decorator: values, gradients against finite differences, threads, messages."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiaot
+
+pytest.importorskip("taichi")
+pytest.importorskip("llvmlite")
+
+SOURCE = Path(__file__).parent / "kernels" / "whole.py"
+SIZES = [0, 1, 2, 31, 32, 33, 511, 513, 5000]  # Taichi cuts loops into pieces of at least 512
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tiaot.Module:
+    target = tmp_path_factory.mktemp("whole") / "whole.so"
+    command = [sys.executable, "-m", "tiaot", "export", "--no-verify", SOURCE, "-o", target]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=target.parent)
+    assert done.returncode == 0, done.stderr
+    return tiaot.open(target)
+
+
+# The inputs of each kernel, for a size.
+DRAWN: dict[str, Callable[[int, np.random.Generator], list]] = {
+    "step": lambda n, rng: [*rng.standard_normal((2, n, 3)), 0.1],
+    "recurrence": lambda n, rng: [rng.uniform(-1, 1, n), 40],
+    "scatter": lambda n, rng: [
+        rng.standard_normal(n),
+        rng.integers(0, n // 4 + 1, n).astype(np.int32),
+        rng.standard_normal(n),
+    ],
+    "histogram": lambda n, rng: [rng.integers(0, 256, n).astype(np.uint8)],
+    "transform": lambda n, rng: [rng.standard_normal((n, 2, 3)), rng.standard_normal((n, 3)), rng.standard_normal(2)],
+    "stencil": lambda n, rng: [rng.uniform(0, 2, (n, 7))],
+    "functions": lambda n, rng: [rng.uniform(-0.9, 0.9, n)],
+    "noise": lambda n, rng: [rng.standard_normal(n), 3],
+    "clipped": lambda n, rng: [rng.uniform(-3, 3, n)],
+    "folded": lambda n, rng: [rng.standard_normal(n)],
+    "windowed": lambda n, rng: [rng.standard_normal(n).astype(np.float32), n // 5, n],
+}
+GRADIENTS = {
+    "step": ("x", "v"),
+    "recurrence": ("x",),
+    "scatter": ("x", "width"),
+    "transform": ("A", "x"),
+    "functions": ("x",),
+    "folded": ("x",),
+}
+
+
+def outputs(kernel: tiaot.Kernel, inputs: list, **options: int) -> list[np.ndarray]:
+    results = kernel(*inputs, **options)
+    return list(results) if isinstance(results, tuple) else [results]
+
+
+def draw(name: str, n: int) -> tuple[list, np.random.Generator]:
+    rng = np.random.default_rng([n, len(name)])
+    return DRAWN[name](n, rng), rng
+
+
+def expected(name: str, inputs: list) -> list[np.ndarray]:
+    """What each kernel computes, by NumPy."""
+    if name == "step":
+        x, v, dt = inputs
+        moved = x + dt * v
+        return [moved, np.array([0.5 * (v * v).sum() + np.sqrt(1 + (moved**2).sum(1)).sum()])]
+    if name == "recurrence":
+        x, turns = inputs
+        p = x
+        for _ in range(turns):
+            p = np.sin(p) + x * p
+        return [p]
+    if name == "scatter":
+        x, place, width = inputs
+        y = width**2
+        np.add.at(y, place, x * width[place])
+        return [y]
+    if name == "histogram":
+        return [np.bincount(inputs[0] % 8, minlength=8)]
+    if name == "transform":
+        A, x, scale = inputs
+        y = scale * np.einsum("nij,nj->ni", A, x)
+        return [y, (y * y).sum(1) * x[:, 0]]
+    if name == "stencil":
+        (u,) = inputs
+        value = np.where(u < 1, (1 - u) ** 3, 0)
+        padded = np.pad(value, 1, "edge") if u.size else np.zeros((2, 9))
+        rows, columns = u.shape
+        total = sum(padded[i : i + rows, j : j + columns] for i in range(3) for j in range(3))
+        return [total, np.array((u < 1).sum())]
+    if name == "functions":
+        (a,) = inputs
+        b = np.abs(a) + 0.25
+        y = np.sqrt(b) + b**1.5 + np.arctan2(a, b) + np.arcsin(a / (1 + b)) + np.arccos(a / (1 + b)) + np.exp(a)
+        y += np.log(b) + np.tanh(a) + np.maximum(a, 0.125) * np.minimum(a, 0.25) + np.floor(a) * 0.5 + np.ceil(a)
+        return [y + 1 / np.sqrt(b)]
+    if name == "clipped":
+        return [np.clip(inputs[0], -1, 1)]
+    if name == "folded":
+        (x,) = inputs
+        half = x[::2] * np.append(x[1::2], x[-1:])[: (len(x) + 1) // 2]
+        return [np.repeat(half * half, 2)[: len(x)]]
+    if name == "windowed":
+        x, first, stop = inputs
+        return [np.array([(x[first:stop].astype(np.float64) ** 2).sum()])]
+    raise AssertionError(name)
+
+
+@pytest.mark.parametrize("name", [name for name in DRAWN if name != "noise"])
+def test_values(whole: tiaot.Module, name: str) -> None:
+    for n in SIZES:
+        inputs, _ = draw(name, n)
+        before = [np.copy(each) for each in inputs]
+        for result, value in zip(outputs(whole.kernels[name], inputs), expected(name, inputs), strict=True):
+            assert result.shape == value.shape, n
+            # Sums of up to 5000 terms of order 1, in the kernel's type.
+            tolerance = (5000 if result.size < n else 100) * (1e-7 if name == "windowed" else 2.3e-16)
+            np.testing.assert_allclose(
+                result, value, rtol=tolerance, atol=tolerance * max(1, np.abs(value).max(initial=0))
+            )
+        for each, copy in zip(inputs, before, strict=True):
+            assert np.array_equal(each, copy)
+
+
+@pytest.mark.parametrize("name", GRADIENTS)
+def test_gradients_agree_with_finite_differences(whole: tiaot.Module, name: str) -> None:
+    kernel, wrt = whole.kernels[name], GRADIENTS[name]
+    names = [each["name"] for each in next(k for k in whole.info()["kernels"] if k["name"] == name)["inputs"]]
+    for n in SIZES:
+        inputs, rng = draw(name, n)
+        cotangents = [rng.standard_normal(each.shape) for each in outputs(kernel, inputs)]
+        copies = [each.copy() for each in cotangents]
+        gradients = kernel.vjp(*inputs, *cotangents, wrt=wrt)
+        again = kernel.vjp(*inputs, *cotangents, wrt=wrt)  # what one call leaves behind must not show in the next
+        for one, two in zip(gradients, again, strict=True):
+            assert one.tobytes() == two.tobytes()
+        for each, copy in zip(cotangents, copies, strict=True):
+            assert np.array_equal(each, copy)
+        for argument, gradient in zip(wrt, gradients, strict=True):
+            alone = kernel.vjp(*inputs, *cotangents, wrt=argument)
+            np.testing.assert_allclose(alone, gradient, rtol=1e-13, atol=1e-13)
+            place = names.index(argument)
+            direction = rng.standard_normal(gradient.shape)
+            sides = []
+            for sign in (1, -1):
+                moved = [each + sign * 1e-6 * direction if i == place else each for i, each in enumerate(inputs)]
+                sides.append(sum((v * y).sum() for v, y in zip(cotangents, outputs(kernel, moved), strict=True)))
+            slope = (sides[0] - sides[1]) / 2e-6
+            scale = np.abs(gradient * direction).sum() + sum(np.abs(v).sum() for v in cotangents)
+            assert abs((gradient * direction).sum() - slope) <= 1e-8 * scale, (n, argument)
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_results_are_the_same_bits_for_any_number_of_threads(whole: tiaot.Module, name: str) -> None:
+    kernel = whole.kernels[name]
+    inputs, rng = draw(name, 20000)
+    once = outputs(kernel, inputs, num_threads=1)
+    cotangents = [rng.standard_normal(each.shape).astype(each.dtype) for each in once]
+    for threads in (2, 7):
+        for one, many in zip(once, outputs(kernel, inputs, num_threads=threads), strict=True):
+            assert one.tobytes() == many.tobytes()
+        if name in GRADIENTS:
+            pairs = (kernel.vjp(*inputs, *cotangents, wrt=GRADIENTS[name], num_threads=t) for t in (1, threads))
+            for one, many in zip(*pairs, strict=True):
+                assert one.tobytes() == many.tobytes()
+
+
+@pytest.mark.parametrize("turns", [0, 1, 30, 31, 32, 33, 63, 64, 65, 1000, 40000])
+def test_the_adjoint_goes_back_through_a_loop_of_any_length(whole: tiaot.Module, turns: int) -> None:
+    x = np.array([-0.3, 0.1, 0.4])
+    p, tangent = x, np.ones(3)
+    for _ in range(turns):
+        p, tangent = np.sin(p) + x * p, np.cos(p) * tangent + p + x * tangent
+    gradient = whole.recurrence.vjp(x, turns, np.ones(3))
+    np.testing.assert_allclose(
+        gradient, tangent, rtol=1e-9, atol=1e-300
+    )  # the map contracts, so rounding does not grow
+
+
+def test_random_numbers_follow_from_the_seed(whole: tiaot.Module) -> None:
+    zeros = np.zeros(20000)
+    one, again, other = whole.noise(zeros, 1), whole.noise(zeros, 1), whole.noise(zeros, 2)
+    assert np.array_equal(one, again)
+    assert not np.any(one == other)
+    assert len(np.unique(one)) == len(one)  # no two pieces draw the same
+    assert abs(one.mean()) < 5 / np.sqrt(20000) and abs(one.std() - 1) < 5 / np.sqrt(40000)
+    assert abs(np.corrcoef(one, other)[0, 1]) < 5 / np.sqrt(20000)
+
+
+def test_a_gradient_written_by_hand_is_taken(whole: tiaot.Module) -> None:
+    x = np.array([-3, -1.5, 0, 1.5, 3])
+    np.testing.assert_array_equal(whole.clipped.vjp(x, np.ones(5)), [0, 1, 1, 1, 0])
+
+
+def test_numbers_as_arguments(whole: tiaot.Module) -> None:
+    x, v = np.ones((2, 3)), np.ones((2, 3))
+    for dt in (0.5, np.array(0.5), np.float64(0.5)):
+        np.testing.assert_array_equal(whole.step(x, v, dt)[0], x + 0.5)
+    np.testing.assert_array_equal(whole.step(x, v, 1)[0], x + 1)
+    call = whole.step.bind(x, v, 0.25)
+    np.testing.assert_array_equal(call()[0], x + 0.25)
+    values = np.zeros(3)
+    for bad, exception, message in (
+        (1.5, TypeError, "argument 'turns': expected an integer, got float"),
+        (2**31, ValueError, "argument 'turns': expected an integer that fits int32, got 2147483648"),
+        (True, TypeError, "argument 'turns': expected an array of int32, got bool"),
+        ("3", TypeError, "argument 'turns': expected an array of int32, got str"),
+        (np.array([3], np.int32), ValueError, "argument 'turns': expected int32"),
+        (np.array(3), TypeError, "argument 'turns': expected int32"),
+    ):
+        with pytest.raises(exception, match=message):
+            whole.recurrence(values, bad)
+
+
+def test_jacobians(whole: tiaot.Module) -> None:
+    x = np.array([0.2, -0.4, 0.6])
+    jacobian = whole.folded.jacobian(x)
+    columns = [(outputs(whole.folded, [x + h])[0] - outputs(whole.folded, [x - h])[0]) / 2e-6 for h in 1e-6 * np.eye(3)]
+    np.testing.assert_allclose(jacobian, np.stack(columns, 1), atol=1e-9)
+
+
+def test_the_plain_functions_have_the_signatures_types(whole: tiaot.Module) -> None:
+    header = Path(whole.path).with_suffix(".h").read_text()
+    for prototype in (
+        "int step_forward_float64(int64_t n, const double *x, const double *v, double dt, double *new_x, ",
+        "int recurrence_vjp_x_float64(int64_t n, const double *x, int32_t turns, const double *cotangent_y,",
+        "int histogram_forward_float32(int64_t n, const uint8_t *bin, int32_t *count);",
+    ):
+        assert prototype.strip() in header
+
+
+HEADER = """
+import taichi as ti
+from tiaot.export import kernel
+array = ti.types.ndarray(ti.f32, ndim=1)
+"""
+REFUSED = {
+    "a field": (
+        """
+field = ti.field(ti.f32, shape=4)
+@kernel("x[n] -> y[n]", wrt=[])
+@ti.kernel
+def with_field(x: array, y: array):
+    for i in x:
+        y[i] = x[i] + field[0]
+""",
+        "with_field: the kernel cannot be exported: it uses a field; pass the data as ndarrays",
+    ),
+    "a print": (
+        """
+@kernel("x[n] -> y[n]", wrt=[])
+@ti.kernel
+def talking(x: array, y: array):
+    for i in x:
+        y[i] = x[i]
+        print(x[i])
+""",
+        "talking: the kernel cannot be exported: it prints; remove the print",
+    ),
+    "random numbers without a seed": (
+        """
+@kernel("x[n] -> y[n]", wrt=[])
+@ti.kernel
+def unseeded(x: array, y: array):
+    for i in x:
+        y[i] = x[i] + ti.random()
+""",
+        "unseeded: draws random numbers: add 'seed' to the inputs of its signature",
+    ),
+    "random numbers in a gradient": (
+        """
+@kernel("x[n], seed -> y[n]")
+@ti.kernel
+def rough(x: array, y: array):
+    for i in x:
+        y[i] = x[i] * ti.random()
+""",
+        "Taichi does not compile the gradient of kernel rough(.|\\n)*RandStmt not supported",
+    ),
+    "a template without its value": (
+        """
+@kernel("x[n] -> y[n]", wrt=[])
+@ti.kernel
+def general(x: array, y: array, power: ti.template()):
+    for i in x:
+        y[i] = x[i] ** power
+""",
+        r"parameter 'power' is a template: give its value in constants=\{...\}",
+    ),
+    "a parameter that is not in the signature": (
+        """
+@kernel("x[n] -> y[n]", wrt=[])
+@ti.kernel
+def more(x: array, z: array, y: array):
+    for i in x:
+        y[i] = x[i] + z[i]
+""",
+        "parameter 'z' is none of the signature's arguments x, y",
+    ),
+    "an argument that is no parameter": (
+        """
+@kernel("x[n], z[n] -> y[n]", wrt=[])
+@ti.kernel
+def less(x: array, y: array):
+    for i in x:
+        y[i] = x[i]
+""",
+        "less: the signature's argument 'z' is not a parameter of the kernel, whose parameters are x, y",
+    ),
+    "another rank": (
+        """
+@kernel("x[n, 3] -> y[n]", wrt=[])
+@ti.kernel
+def flat(x: array, y: array):
+    for i in y:
+        y[i] = x[i]
+""",
+        "flat: parameter 'x': has 1 axes with those of its elements, but 2 in the signature",
+    ),
+    "a gradient of whole numbers": (
+        """
+@kernel("x[n] -> y[n]")
+@ti.kernel
+def counted(x: array, y: ti.types.ndarray(ti.i32, ndim=1)):
+    for i in x:
+        y[i] = ti.cast(x[i], ti.i32)
+""",
+        "counted: output 'y' has whole numbers and so no cotangent",
+    ),
+    "a returned value with a gradient": (
+        """
+@kernel("x[n] -> total")
+@ti.kernel
+def summed(x: array) -> ti.f32:
+    total = 0.0
+    for i in x:
+        total += x[i]
+    return total
+""",
+        "summed: returns a value, which has no gradient: write it to an output array",
+    ),
+    "half precision": (
+        """
+@kernel("x[n] -> y[n]", wrt=[])
+@ti.kernel
+def halved(x: ti.types.ndarray(ti.f16, ndim=1), y: ti.types.ndarray(ti.f16, ndim=1)):
+    for i in x:
+        y[i] = x[i]
+""",
+        "halved: parameter 'x' has float16, which is not supported",
+    ),
+    "no Taichi kernel": (
+        """
+@kernel("x[n] -> y[n]")
+def plain(x, y):
+    pass
+""",
+        "expected a function decorated with ti.kernel",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_cannot_be_exported_is_named(what: str, tmp_path: Path) -> None:
+    source, message = REFUSED[what]
+    (tmp_path / "faulty.py").write_text(HEADER + source)
+    command = [sys.executable, "-m", "tiaot", "export", "--no-verify", "faulty.py", "-o", "faulty.so"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 1
+    assert re.search(message, done.stderr), done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "faulty.so").exists()
