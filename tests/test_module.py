@@ -72,6 +72,7 @@ def test_info(small: tiaot.Module) -> None:
         "name": "pair",
         "signature": "x[B, n], s[n] -> p[B, n], q[B]",
         "doc": "",
+        "verification": "",
         "dims": ["B", "n"],
         "batch_dim": "B",
         "inputs": [

@@ -45,6 +45,11 @@ DRAWN: dict[str, Callable[[int, np.random.Generator], list]] = {
     "clipped": lambda n, rng: [rng.uniform(-3, 3, n)],
     "folded": lambda n, rng: [rng.standard_normal(n)],
     "windowed": lambda n, rng: [rng.standard_normal(n).astype(np.float32), n // 5, n],
+    "cube": lambda n, rng: [rng.standard_normal((n, 2, 3))],
+    "wide": lambda n, rng: [rng.integers(-(1 << 40), 1 << 40, n)],
+    "collatz": lambda n, rng: [rng.integers(0, 1000, n).astype(np.int32)],
+    "serial": lambda n, rng: [rng.standard_normal(min(n, 600))],
+    "algebra": lambda n, rng: [rng.uniform(-1, 1, (n, 3))],
 }
 GRADIENTS = {
     "step": ("x", "v"),
@@ -53,6 +58,9 @@ GRADIENTS = {
     "transform": ("A", "x"),
     "functions": ("x",),
     "folded": ("x",),
+    "cube": ("x",),
+    "serial": ("x",),
+    "algebra": ("x",),
 }
 
 
@@ -108,10 +116,37 @@ def expected(name: str, inputs: list) -> list[np.ndarray]:
         (x,) = inputs
         half = x[::2] * np.append(x[1::2], x[-1:])[: (len(x) + 1) // 2]
         return [np.repeat(half * half, 2)[: len(x)]]
+    if name == "cube":
+        return [(inputs[0] ** 2).sum(1).T]
+    if name == "wide":
+        return [inputs[0] * 100003 + 7]
+    if name == "collatz":
+        return [np.array([_collatz(int(value) + 1) for value in inputs[0]], np.int32)]
+    if name == "serial":
+        return [np.cumsum(inputs[0])]
+    if name == "algebra":
+        return [_algebra(inputs[0])]
     if name == "windowed":
         x, first, stop = inputs
         return [np.array([(x[first:stop].astype(np.float64) ** 2).sum()])]
     raise AssertionError(name)
+
+
+def _collatz(value: int) -> int:
+    count = 0
+    while value != 1:
+        value, count = value // 2 if value % 2 == 0 else 3 * value + 1, count + 1
+    return count
+
+
+def _algebra(x: np.ndarray) -> np.ndarray:
+    y = np.empty((len(x), 2))
+    for i, v in enumerate(x):
+        M = np.array([[3 + v[0], v[1]], [v[2], 4 - v[0]]])
+        w = np.linalg.inv(M) @ v[1:]
+        c = np.cross(v, [v[2], 1, v[0]])
+        y[i] = np.sqrt(w @ w + np.float32(1e-3)) + np.linalg.det(M), c @ (v + 1) / (1 + v @ v)
+    return y
 
 
 @pytest.mark.parametrize("name", [name for name in DRAWN if name != "noise"])
@@ -357,6 +392,53 @@ def halved(x: ti.types.ndarray(ti.f16, ndim=1), y: ti.types.ndarray(ti.f16, ndim
 """,
         "halved: parameter 'x' has float16, which is not supported",
     ),
+    "the gradient of an argument": (
+        """
+@kernel("x[n] -> y[n]", wrt=[])
+@ti.kernel
+def peeking(x: ti.types.ndarray(ti.f32, ndim=1, needs_grad=True), y: array):
+    for i in x:
+        y[i] = x.grad[i]
+""",
+        "peeking: uses the gradient x.grad itself, which only the adjoint may",
+    ),
+    "an assertion": (
+        """
+@kernel("x[n] -> y[n]", wrt=[])
+@ti.kernel
+def sure(x: array, y: array):
+    for i in x:
+        assert x[i] > 0
+        y[i] = x[i]
+""",
+        "sure: the kernel cannot be exported: it asserts; check the arguments before the call",
+    ),
+    "a sparse field": (
+        """
+field = ti.field(ti.f32)
+block = ti.root.pointer(ti.i, 4)
+block.dense(ti.i, 4).place(field)
+@kernel("x[n] -> y[n]", wrt=[])
+@ti.kernel
+def sparse(x: array, y: array):
+    for i in field:
+        y[i] = field[i] + x[i]
+""",
+        "sparse: .*(sparse or mesh structure|it uses a field)",
+    ),
+    "a function of its own": (
+        """
+@ti.experimental.real_func
+def twice(x: ti.f32) -> ti.f32:
+    return 2 * x
+@kernel("x[n] -> y[n]", wrt=[])
+@ti.kernel
+def calling(x: array, y: array):
+    for i in x:
+        y[i] = twice(x[i])
+""",
+        "calling: .*calls functions of its own",
+    ),
     "no Taichi kernel": (
         """
 @kernel("x[n] -> y[n]")
@@ -366,6 +448,23 @@ def plain(x, y):
         "expected a function decorated with ti.kernel",
     ),
 }
+
+
+def test_the_table_of_features_is_what_is_tested(whole: tiaot.Module) -> None:
+    table = (Path(__file__).parents[1] / "docs" / "taichi-features.md").read_text()
+    rows = [line.strip("|").split("|") for line in table.splitlines() if line.startswith("| ")][1:]
+    assert len(rows) > 25
+    shown = set()
+    for feature, state, what in ((cell.strip() for cell in row) for row in rows[1:] if len(row) == 3):
+        if state.startswith("supported"):
+            names = set(re.findall(r"`(\w+)`", what))
+            assert names and names <= set(whole.kernels), feature
+            shown |= names
+        else:
+            assert state in ("refused", "planned"), feature
+            words = re.escape(what)
+            assert any(re.search(words, message.replace("\\", "")) for _, message in REFUSED.values()), feature
+    assert shown == set(whole.kernels)
 
 
 @pytest.mark.parametrize("what", REFUSED)

@@ -147,3 +147,56 @@ def windowed(x: ti.types.ndarray(ti.f32, ndim=1), first: ti.i64, stop: ti.i64, t
     """float32 summed over a range that is not known before."""
     for i in range(ti.cast(first, ti.i32), ti.cast(stop, ti.i32)):
         total[0] += x[i] * x[i]
+
+
+@kernel("x[a, b, c] -> y[c, a]")
+@ti.kernel
+def cube(x: ti.types.ndarray(ti.f64, ndim=3), y: f64_2):
+    for i, j, k in x:
+        y[k, i] += x[i, j, k] ** 2
+
+
+@kernel("x[n] -> y[n]", wrt=[])
+@ti.kernel
+def wide(x: ti.types.ndarray(ti.i64, ndim=1), y: ti.types.ndarray(ti.i64, ndim=1)):
+    """Whole numbers beyond 32 bits."""
+    for i in x:
+        y[i] = x[i] * 100003 + 7
+
+
+@kernel("x[n] -> y[n]", wrt=[])
+@ti.kernel
+def collatz(x: i32_1, y: i32_1):
+    for i in x:
+        value, count = x[i] + 1, 0
+        while True:
+            if value == 1:
+                break
+            count += 1
+            if value % 2 == 0:
+                value //= 2
+                continue
+            value = 3 * value + 1
+        y[i] = count
+
+
+@kernel("x[n] -> y[n]")
+@ti.kernel
+def serial(x: f64_1, y: f64_1):
+    """A sum as it grows, whose loop must not be cut: each place takes from the one before."""
+    ti.loop_config(serialize=True)
+    for i in range(x.shape[0]):
+        for j in range(i + 1):
+            y[i] += x[j]
+
+
+@kernel("x[n, 3] -> y[n, 2]")
+@ti.kernel
+def algebra(x: points, y: ti.types.ndarray(ti.types.vector(2, ti.f64), ndim=1)):
+    """Local matrices: products, an inverse, a determinant, a cross product, norms."""
+    for i in x:
+        v = x[i]
+        M = ti.Matrix([[3 + v[0], v[1]], [v[2], 4 - v[0]]])
+        w = M.inverse() @ ti.Vector([v[1], v[2]])
+        c = ti.math.cross(v, ti.Vector([v[2], 1.0, v[0]]))
+        y[i] = ti.Vector([w.norm(1e-3) + M.determinant(), ti.math.dot(c, v + 1) / (1 + v.norm_sqr())])

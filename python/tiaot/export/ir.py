@@ -127,11 +127,12 @@ def _task(main: str, functions: dict[str, Function]) -> Task:
         )
     calls = [line for line in functions[main].body if " call " in line]
     match = _PARALLEL.match(calls[0]) if len(calls) == 1 else None
+    parts = {match[name][1:] for name in ("prologue", "body", "epilogue")} if match else set()
+    if set(functions) - {main} - parts:
+        raise LoweringError(
+            f"task {main!r} calls functions of its own, which is not supported: make a ti.func of a ti.real_func"
+        )
     if match is None:
-        if len(functions) > 1:
-            raise LoweringError(
-                f"task {main!r} calls functions of its own, such as ti.real_func, which is not supported"
-            )
         return Task(main, functions[main])
 
     def part(name: str) -> Function | None:
