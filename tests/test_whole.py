@@ -50,6 +50,7 @@ DRAWN: dict[str, Callable[[int, np.random.Generator], list]] = {
     "collatz": lambda n, rng: [rng.integers(0, 1000, n).astype(np.int32)],
     "serial": lambda n, rng: [rng.standard_normal(min(n, 600))],
     "algebra": lambda n, rng: [rng.uniform(-1, 1, (n, 3))],
+    "bare": lambda n, rng: [rng.standard_normal(n), np.array(0.5)],
 }
 GRADIENTS = {
     "step": ("x", "v"),
@@ -61,6 +62,7 @@ GRADIENTS = {
     "cube": ("x",),
     "serial": ("x",),
     "algebra": ("x",),
+    "bare": ("x", "weight"),
 }
 
 
@@ -122,6 +124,8 @@ def expected(name: str, inputs: list) -> list[np.ndarray]:
         return [inputs[0] * 100003 + 7]
     if name == "collatz":
         return [np.array([_collatz(int(value) + 1) for value in inputs[0]], np.int32)]
+    if name == "bare":
+        return [inputs[0] * inputs[1], np.array((inputs[0] ** 2 * inputs[1]).sum())]
     if name == "serial":
         return [np.cumsum(inputs[0])]
     if name == "algebra":
@@ -270,6 +274,31 @@ def test_the_plain_functions_have_the_signatures_types(whole: tiaot.Module) -> N
         "int histogram_forward_float32(int64_t n, const uint8_t *bin, int32_t *count);",
     ):
         assert prototype.strip() in header
+
+
+def test_ti_init_in_a_kernel_file_says_which_types_numbers_have(tmp_path: Path) -> None:
+    source = """
+import taichi as ti
+ti.init(arch=ti.cpu, default_fp=ti.f64, offline_cache=True, fast_math=True)
+from tiaot.export import kernel
+
+@kernel("x[n] -> y[n]", dtypes={"x": "float64", "y": "float64"})
+@ti.kernel
+def tenth(x: ti.types.ndarray(), y: ti.types.ndarray()):
+    for i in x:
+        y[i] = 0.1 * x[i]
+
+if __name__ == "__main__":
+    raise SystemExit("not run")
+"""
+    (tmp_path / "own.py").write_text(source)
+    command = [sys.executable, "-m", "tiaot", "export", "own.py", "-o", "own.so"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    with tiaot.open(tmp_path / "own.so") as module:
+        x = np.arange(40.0)
+        assert np.array_equal(module.tenth(x), 0.1 * x)
+        assert np.array_equal(module.tenth.vjp(x, x), 0.1 * x)
 
 
 HEADER = """

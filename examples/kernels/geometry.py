@@ -57,7 +57,8 @@ def distance(p, centre, radius, floor):
 def render(centre: ti.types.ndarray(space, ndim=1), radius: f64_1, floor: f64_1, image: f64_2):
     """A small image of a signed-distance scene: light that thins out along each ray, densest at the surface."""
     for i, j in image:
-        ray = ti.Vector([(j - 11.5) / 12.0, (7.5 - i) / 12.0, 1.5]).normalized()
+        across, up = ti.cast(j, ti.f64) - 11.5, 7.5 - ti.cast(i, ti.f64)
+        ray = space(across / 12, up / 12, 1.5).normalized()
         light = ti.cast(0, ti.f64)
         for step in ti.static(range(16)):
             p = ti.Vector([0.0, 0.0, -2.5]) + ray * (0.3 * step)

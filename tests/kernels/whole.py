@@ -200,3 +200,17 @@ def algebra(x: points, y: ti.types.ndarray(ti.types.vector(2, ti.f64), ndim=1)):
         w = M.inverse() @ ti.Vector([v[1], v[2]])
         c = ti.math.cross(v, ti.Vector([v[2], 1.0, v[0]]))
         y[i] = ti.Vector([w.norm(1e-3) + M.determinant(), ti.math.dot(c, v + 1) / (1 + v.norm_sqr())])
+
+
+@kernel("x[n], weight -> y[n], total", dtypes={"x": "float64", "y": "float64"})
+@ti.kernel
+def bare(
+    x: ti.types.ndarray(),
+    weight: ti.types.ndarray(ti.f64, ndim=0),
+    y: ti.types.ndarray(),
+    total: ti.types.ndarray(ti.f64, ndim=0),
+):
+    """Annotations that say nothing of the type, and arrays without dimensions."""
+    for i in x:
+        y[i] = x[i] * weight[None]
+        total[None] += y[i] * x[i]

@@ -21,8 +21,9 @@ an output `y` and the gradient of an input `x` as `grad_y` and `grad_x`, and any
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -329,6 +330,28 @@ def _is_scalar(decorated: Any, name: str, vjp: Mapping[str, Any] | None) -> bool
     return not vjp and any(each.name == name and not is_array(each) for each in decorated._primal.arguments)
 
 
+@contextlib.contextmanager
+def _without_init() -> Iterator[None]:
+    """While a kernel file runs, `ti.init` only says which types its numbers have: Taichi is set up already."""
+    import taichi as ti
+
+    def init(*_: Any, default_fp: Any = None, default_ip: Any = None, **__: Any) -> None:
+        runtime, config = ti.lang.impl.get_runtime(), ti.lang.impl.current_cfg()
+        if default_fp is not None:
+            runtime.set_default_fp(default_fp)
+            config.default_fp = default_fp
+        if default_ip is not None:
+            runtime.set_default_ip(default_ip)
+            config.default_ip = default_ip
+
+    original = ti.init
+    ti.init = init
+    try:
+        yield
+    finally:
+        ti.init = original
+
+
 def load_declarations(path: str) -> list[Declaration]:
     """Run a kernel file and return what it declares, in order.
 
@@ -338,7 +361,8 @@ def load_declarations(path: str) -> list[Declaration]:
     import runpy
 
     start = len(_registered)
-    runpy.run_path(path)
+    with _without_init():
+        runpy.run_path(path)
     declarations = _registered[start:]
     del _registered[start:]
     names = [each.family.name for each in declarations]

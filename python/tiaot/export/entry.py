@@ -305,7 +305,7 @@ class Entry:
         """Room for one task's arguments and context: (struct type, struct pointer, context pointer)."""
         fields = []
         for parameter in parameters:
-            shape = f"{{ {', '.join(['i32'] * parameter.rank)} }}" if parameter.rank else "{ }"
+            shape = f"{{ {', '.join(['i32'] * max(parameter.rank, 1))} }}"  # of no dimensions it has one too
             fields.append(f"{{ {shape}, {self.type}*{f', {self.type}*' if parameter.gradient else ''} }}")
         struct = f"{{ {', '.join(fields)} }}"
         pointer = code.add(f"alloca {struct}")

@@ -74,6 +74,9 @@ def _run_taichi(
         print_kernel_llvm_ir=not double,
     )
     declarations = {each.family.name: each for each in load_declarations(path)}
+    if double:  # whatever the file asked for
+        ti.lang.impl.get_runtime().set_default_fp(ti.f64)
+        ti.lang.impl.current_cfg().default_fp = ti.f64
     results: dict[str, np.ndarray] = {}
     stacks = None if double else _Stacks()
     for trial in trials:
@@ -142,7 +145,8 @@ class _Jit:
         variant = Variant(dtype, trial["variant"]["sizes"])
         self.implementation = declaration.make(variant)
         if double and declaration.kernel is not None:
-            _widen(declaration.kernel)
+            whole = {n for n, t in self.family.argument_dtypes.items() if not t.startswith("float")}
+            _widen(declaration.kernel, whole)
         self.dtypes = {each.name: self.family.dtype(each.name, variant) for each in self.signature.arguments}
         if double:
             self.dtypes = {n: "float64" if t.startswith("float") else t for n, t in self.dtypes.items()}
@@ -250,8 +254,8 @@ def _plain(returned: Any) -> Any:
     return returned.to_numpy() if hasattr(returned, "to_numpy") else returned
 
 
-def _widen(kernel: Any) -> None:
-    """Makes float64 of the float32 in a kernel's annotations, before it is compiled."""
+def _widen(kernel: Any, whole: set[str]) -> None:
+    """Makes float64 of the float32 in a kernel's annotations, before it is compiled; not of the names in `whole`."""
     import taichi as ti
     from taichi.lang.matrix import MatrixType
     from taichi.types.ndarray_type import NdarrayType
@@ -265,7 +269,7 @@ def _widen(kernel: Any) -> None:
         return ti.f64 if type_ in (ti.f32, ti.f16, float, None) else type_
 
     for argument in kernel._primal.arguments:
-        if is_template(argument):
+        if is_template(argument) or argument.name in whole:
             continue
         if isinstance(argument.annotation, NdarrayType):
             argument.annotation.dtype = wide(argument.annotation.dtype)

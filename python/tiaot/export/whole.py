@@ -463,7 +463,7 @@ class WholeEntry:
             if parameter.by_value:
                 fields += [kind] * parameter.element_count
                 continue
-            shape = f"{{ {', '.join(['i32'] * parameter.rank)} }}" if parameter.rank else "{ }"
+            shape = f"{{ {', '.join(['i32'] * max(parameter.rank, 1))} }}"  # of no dimensions it has one too
             fields.append(f"{{ {shape}, {kind}*{f', {kind}*' if parameter.gradient else ''} }}")
         return f"{{ {', '.join(fields)} }}" if fields else "{ }"
 
