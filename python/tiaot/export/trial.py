@@ -107,7 +107,7 @@ def _moved(
             moved = {
                 each: array.astype(np.float64) if array.dtype.kind == "f" else array for each, array in inputs.items()
             }
-            moved[name] = moved[name] + steps * STEP * direction
+            moved[name] = np.asarray(moved[name] + steps * STEP * direction)
             points.append((f"{trial['id']}.moved.{name}.{steps}", moved))
     return points
 
