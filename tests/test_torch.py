@@ -9,7 +9,9 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
+import module_files
 import numpy as np
 import pytest
 import tiaot
@@ -444,6 +446,16 @@ def test_handles_pickle_and_close(tmp_path) -> None:
         other(x, W, b)
     dynamic = tiaot.load("dense_tanh").restrict("float32_dynamic")
     close(tiaot.torch.wrap(dynamic)(x, W, b), torch.from_numpy(dynamic(x.numpy(), W.numpy(), b.numpy())))
+
+
+def test_a_module_that_is_opened_again(tmp_path: Path) -> None:
+    path = module_files.write_small(tmp_path / "small.so", hash="12ab" * 16)
+    for _ in range(2):
+        with tiaot.open(path) as module:
+            x, s = torch.randn(2, 3, requires_grad=True), torch.randn(3)
+            p, _ = tiaot.torch.wrap(module.pair)(x, s)
+            p.sum().backward()
+            torch.testing.assert_close(x.grad, s.expand(2, 3))
 
 
 def test_layers() -> None:
