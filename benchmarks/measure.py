@@ -14,10 +14,12 @@ _MOST_SAMPLES = 300
 
 def _calls_per_sample(timer: timeit.Timer, target: float) -> int:
     """How many calls take about `target` seconds, once the first ones are over."""
-    number, elapsed = 1, timer.timeit(1)
-    while (elapsed := min(elapsed, timer.timeit(number))) < target / 4:
-        number, elapsed = 4 * number, 4 * elapsed
-    return max(1, round(number * target / elapsed))
+    number, fastest, spent = 1, math.inf, 0.0
+    while spent < 10 * target:
+        elapsed = timer.timeit(number)
+        fastest, spent = min(fastest, elapsed / number), spent + elapsed
+        number = max(1, round(target / 2 / fastest))
+    return max(1, round(target / fastest))
 
 
 def quartiles(samples: list[float]) -> list[float]:
