@@ -107,3 +107,8 @@ def test_the_wheel_runs_alone(wheel: Path, tmp_path: Path) -> None:
     demo = subprocess.run([tmp_path / "venv" / "bin" / "tiaot", "demo"], capture_output=True, text=True, check=False)
     assert demo.returncode == 0, demo.stdout + demo.stderr
     assert "torch" in demo.stdout  # that it is not installed
+    doctor = subprocess.run([tmp_path / "venv/bin/tiaot", "doctor"], capture_output=True, text=True, check=False)
+    assert doctor.returncode == 0, doctor.stdout + doctor.stderr
+    export = [tmp_path / "venv/bin/tiaot", "export", "kernels.py", "-o", "kernels.so"]
+    refused = subprocess.run(export, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert refused.returncode == 1 and 'pip install "tiaot[export]"' in refused.stderr

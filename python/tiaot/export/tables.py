@@ -8,10 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from .declare import LEVELS, Family
-from .lower import LoweredEntry
 from .signature import DTYPES, Argument
+
+if TYPE_CHECKING:
+    from .lower import LoweredEntry  # which needs LLVM; `tiaot doctor` comes here without it
 
 ABI_VERSION = 2
 DESCRIPTOR_SYMBOL = "tiaot_module_descriptor"
