@@ -43,6 +43,12 @@ class Code:
             return str(constant)
         return result if constant == 1 else self.add(f"mul nsw i64 {result}, {constant}")
 
+    def add_up(self, a: str, b: str) -> str:
+        """The sum of two i64 values, folded where they are constants."""
+        if a.startswith("%") or b.startswith("%"):
+            return self.add(f"add nsw i64 {a}, {b}")
+        return str(int(a) + int(b))
+
     def round_up(self, value: str, step: int) -> str:
         if not value.startswith("%"):
             return str(-(-int(value) // step) * step)

@@ -125,22 +125,14 @@ class Entry:
         total = "0"
         for _, elements in self._scratch(code):
             size = code.round_up(code.multiply(elements, str(self.item)), 64)
-            if total.startswith("%") or size.startswith("%"):
-                total = code.add(f"add nsw i64 {total}, {size}")
-            else:
-                total = str(int(total) + int(size))
+            total = code.add_up(total, size)
         return total
 
     # ---- the adjoint's reads ----
 
     def _reads_primal_outputs(self) -> bool:
         outputs = {index for index, parameter in enumerate(self.trace.parameters) if parameter.role == "output"}
-        return any(
-            index in outputs and field == 1
-            for task in self.module.tasks
-            for function in task.functions
-            for index, field in ir.touched_slots(function.body)
-        )
+        return any(index in outputs and field == 1 for index, field in self.module.touched_slots())
 
     # ---- text ----
 
@@ -199,8 +191,7 @@ class Entry:
                 pointer = code.add(f"getelementptr i64, i64* %dims, i64 {index}")
                 code.sizes[dim] = code.add(f"load i64, i64* {pointer}")
         code.sizes["rows"] = "%rows"
-        if self.signature.batch:
-            code.sizes[self.signature.batch] = "%rows"
+        code.sizes[self.signature.batch] = "%rows"
 
     def _function(self, symbol: str) -> str:
         """The entry, which reads `dims` and `arrays`, and the function under it, whose pointers are noalias."""
@@ -228,12 +219,8 @@ class Entry:
 
     def _array_keys(self) -> list[tuple[str, bool]]:
         """(key, whether it is written) of the arrays of this entry, in the order of module.h."""
-        keys = [(f"input {argument.name}", False) for argument in self.signature.inputs]
-        if not self.trace.wrt:
-            return [*keys, *((f"output {argument.name}", True) for argument in self.signature.outputs)]
-        keys += [(f"cotangent {argument.name}", False) for argument in self.signature.outputs]
-        gradients = [argument for argument in self.signature.inputs if argument.name in self.trace.wrt]
-        return [*keys, *((f"gradient {argument.name}", True) for argument in gradients)]
+        arrays = self.signature.arrays(self.trace.wrt)
+        return [(f"{role} {argument.name}", role in ("output", "gradient")) for role, argument in arrays]
 
     def _body(self) -> list[str]:
         code = Code(self._fixed_sizes())
@@ -273,18 +260,10 @@ class Entry:
         """What Taichi's runtime would be: a pointer to a frame, see support.py."""
         self._failed = code.add("alloca i32")
         code.do(f"store i32 0, i32* {self._failed}")
-        frame = code.add(f"alloca {support.FRAME}")
-        bytes_ = support.temporaries_bytes(self._modules())
-        temporaries = code.add(f"alloca [{max(bytes_, 1)} x i8], align 64")
-        fields = (
-            ("i8*", code.add(f"bitcast [{max(bytes_, 1)} x i8]* {temporaries} to i8*")),
-            ("i64", "0"),
-            ("i32*", self._failed),
-        )
-        for place, (kind, value) in enumerate(fields):
-            slot = code.add(f"getelementptr {support.FRAME}, {support.FRAME}* {frame}, i32 0, i32 {place}")
-            code.do(f"store {kind} {value}, {kind}* {slot}")
-        return code.add(f"bitcast {support.FRAME}* {frame} to %struct.LLVMRuntime*")
+        room = max(support.temporaries_bytes(self._modules()), 1)
+        temporaries = code.add(f"alloca [{room} x i8], align 64")
+        raw = code.add(f"bitcast [{room} x i8]* {temporaries} to i8*")
+        return support.make_frame(code, raw, "0", self._failed)
 
     def _allocate(self, code: Code) -> dict[str, str]:
         """A pointer for every scratch array: on the stack, or one after another in the workspace."""

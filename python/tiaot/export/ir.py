@@ -71,6 +71,10 @@ class TracedModule:
         """Every line of every function."""
         return (line for task in self.tasks for function in task.functions for line in function.body)
 
+    def touched_slots(self) -> set[tuple[int, int]]:
+        """The arrays that the tasks have pointers to: (index in the argument struct, 1 data or 2 gradient)."""
+        return {slot for task in self.tasks for function in task.functions for slot in _touched_slots(function.body)}
+
     def text(self, prefix: str) -> str:
         """The functions, named `PREFIX_0_body` and so on, to be inlined."""
         parts = []
@@ -95,11 +99,7 @@ def parse(texts: Iterable[str]) -> TracedModule:
         main = ""
         body: list[str] | None = None
         for line in text.splitlines():
-            line = (
-                re.sub(r"(\s+#\d+| nonnull| noundef)+(?=$|[,) ])", "", line)
-                if "noundef" in line or "#" in line
-                else line
-            )
+            line = re.sub(r"(\s+#\d+| nonnull| noundef)+(?=$|[,) ])", "", line)
             if body is not None:
                 body.append(line)
                 if line == "}":
@@ -319,24 +319,22 @@ _USED_ATOMIC = re.compile(
 )
 
 
-def depends_on_order(functions: Iterable[Function]) -> bool:
+def depends_on_order(function: Function) -> bool:
     """Whether the result of a parallel loop can depend on which thread comes first: atomic sums of floating-point
     numbers, which round, and atomics whose old value is used."""
-    for function in functions:
-        uses = set(re.findall(r"%[\w.]+", "\n".join(line.partition(" = ")[2] or line for line in function.body)))
-        for line in function.body:
-            if not (match := _USED_ATOMIC.match(line)):
-                continue
-            name, operation, _, called = match.groups()
-            if (name is not None and name in uses) or operation in ("fadd", "fsub", "xchg"):
-                return True
-            if called and not re.fullmatch(r"atomic_(min|max|and|or|xor)_\w+|atomic_add_[iu]\d+", called):
-                return True
+    uses = set(re.findall(r"%[\w.]+", "\n".join(line.partition(" = ")[2] or line for line in function.body)))
+    for line in function.body:
+        if not (match := _USED_ATOMIC.match(line)):
+            continue
+        name, operation, _, called = match.groups()
+        if (name is not None and name in uses) or operation in ("fadd", "fsub", "xchg"):
+            return True
+        if called and not re.fullmatch(r"atomic_(min|max|and|or|xor)_\w+|atomic_add_[iu]\d+", called):
+            return True
     return False
 
 
-def touched_slots(body: list[str]) -> set[tuple[int, int]]:
-    """The arrays that a task has pointers to: (index in the argument struct, 1 data or 2 gradient)."""
+def _touched_slots(body: list[str]) -> set[tuple[int, int]]:
     definitions = Definitions(body)
     slots = (definitions.slot(name) for name, (opcode, _) in definitions.by_name.items() if opcode == "getelementptr")
     return {slot for slot in slots if slot is not None}

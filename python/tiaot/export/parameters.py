@@ -62,31 +62,28 @@ def _dtype_name(kernel: str, what: str, dtype: Any) -> str:
         dtype = config.default_fp
     elif dtype is int:
         dtype = config.default_ip
-    names = {
-        str(ti.i32): "int32",
-        str(ti.i64): "int64",
-        str(ti.u8): "uint8",
-        str(ti.f16): "float16",
-        str(ti.f32): "float32",
-        str(ti.f64): "float64",
-    }
+    names = {str(type_): name for name, type_ in _taichi_dtypes().items()}
     if str(dtype) not in names:
         raise ValueError(f"{kernel}: {what}: expected one of {', '.join(DTYPES)}, got Taichi's type {dtype}")
     return names[str(dtype)]
 
 
-def taichi_dtype(name: str) -> Any:
-    """Taichi's element type of that name."""
+def _taichi_dtypes() -> dict[str, Any]:
+    """Taichi's element type of each name."""
     import taichi as ti
 
-    return {
-        "int32": ti.i32,
-        "int64": ti.i64,
-        "uint8": ti.u8,
-        "float16": ti.f16,
-        "float32": ti.f32,
-        "float64": ti.f64,
-    }[name]
+    types = (ti.i32, ti.i64, ti.u8, ti.f16, ti.f32, ti.f64)
+    return dict(zip(DTYPES, types, strict=True))
+
+
+def taichi_type(dtype: str, element: tuple[int, ...]) -> Any:
+    """Taichi's type of a number of that name, or of a vector or matrix of them."""
+    import taichi as ti
+
+    number = _taichi_dtypes()[dtype]
+    if not element:
+        return number
+    return (ti.types.vector if len(element) == 1 else ti.types.matrix)(*element, number)
 
 
 def _describe(kernel: str, what: str, annotation: Any, dtype: str) -> tuple[str, tuple[int, ...]]:
@@ -193,7 +190,7 @@ def parameters_of(
             shape = implementation.scratch[each.name]
             dims = list(shape)
         else:
-            shape, dims = (), list((inputs.get(of) or outputs[of]).dims)
+            shape, dims = (), list(signature.argument(of).dims)
             if dtype != known:
                 raise ValueError(f"{name}: {what}: expected {known}, as {of!r} has, got {dtype}")
         if not is_array(each):
@@ -241,10 +238,7 @@ def example_arguments(kernel: Any, parameters: list[Parameter], constants: Mappi
             arguments.append(constants[each.name])
             continue
         parameter = next(remaining)
-        dtype = taichi_dtype(parameter.dtype)
-        whole = dtype
-        if parameter.element:
-            whole = (ti.types.vector if len(parameter.element) == 1 else ti.types.matrix)(*parameter.element, dtype)
+        whole = taichi_type(parameter.dtype, parameter.element)
         if not parameter.by_value:
             # Shapes are no part of the code, but for a kernel that asserts on them: 2 is right wherever 1 would be.
             arguments.append(ti.ndarray(whole, (2,) * parameter.rank, needs_grad=parameter.gradient))

@@ -110,13 +110,13 @@ def plain_name(family: Family, wrt: tuple[str, ...], dtype: str) -> str:
 
 def _arrays(family: Family, wrt: tuple[str, ...]) -> list[tuple[str, bool, Argument]]:
     """(parameter name, whether it is written, argument), in the order of module.h's `arrays`."""
-    signature = family.signature
-    arrays = [(argument.name, False, argument) for argument in signature.inputs]
-    if not wrt:
-        updated = signature.updated
-        return arrays + [(f"new_{a.name}" if a.name in updated else a.name, True, a) for a in signature.outputs]
-    arrays += [(f"cotangent_{argument.name}", False, argument) for argument in signature.outputs]
-    return arrays + [(f"grad_{argument.name}", True, argument) for argument in signature.inputs if argument.name in wrt]
+    updated = family.signature.updated
+    prefixes = {"input": "", "output": "", "cotangent": "cotangent_", "gradient": "grad_"}
+    arrays = []
+    for role, argument in family.signature.arrays(wrt):
+        prefix = "new_" if role == "output" and argument.name in updated else prefixes[role]
+        arrays.append((prefix + argument.name, role in ("output", "gradient"), argument))
+    return arrays
 
 
 def _by_value(written: bool, argument: Argument) -> bool:

@@ -73,6 +73,17 @@ class Signature:
                 return argument
         raise KeyError(name)
 
+    def arrays(self, wrt: tuple[str, ...]) -> list[tuple[str, Argument]]:
+        """(role, argument) of the arrays of an entry, in the order of module.h; () is the forward entry.
+
+        Roles: "input", "output", "cotangent", "gradient". Outputs and gradients are written.
+        """
+        inputs = [("input", argument) for argument in self.inputs]
+        if not wrt:
+            return inputs + [("output", argument) for argument in self.outputs]
+        cotangents = [("cotangent", argument) for argument in self.outputs]
+        return inputs + cotangents + [("gradient", argument) for argument in self.inputs if argument.name in wrt]
+
     def wrt_mask(self, names: tuple[str, ...]) -> int:
         """The set of inputs as bits, input i in bit i, as the descriptor holds it."""
         return sum(1 << i for i, argument in enumerate(self.inputs) if argument.name in names)

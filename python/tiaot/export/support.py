@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable
 
 from . import math
+from .code import Code
 from .ir import Function, LoweringError, TracedModule
 
 FRAME = "%tiaot.frame"
@@ -96,20 +97,16 @@ define internal i32 @rand_i32(%struct.RuntimeContext* %c) alwaysinline {
   %m = call i32 @rand_u32(%struct.RuntimeContext* %c)
   ret i32 %m
 }
-define internal float @rand_f32(%struct.RuntimeContext* %c) alwaysinline {
+""" + "\n".join(
+    f"""define internal {kind} @rand_{suffix}(%struct.RuntimeContext* %c) alwaysinline {{
   %m = call i64 @rand_u64(%struct.RuntimeContext* %c)
-  %h = lshr i64 %m, 40
-  %f = uitofp i64 %h to float
-  %r = fmul float %f, 0x3E70000000000000
-  ret float %r
-}
-define internal double @rand_f64(%struct.RuntimeContext* %c) alwaysinline {
-  %m = call i64 @rand_u64(%struct.RuntimeContext* %c)
-  %h = lshr i64 %m, 11
-  %f = uitofp i64 %h to double
-  %r = fmul double %f, 0x3CA0000000000000
-  ret double %r
-}"""
+  %h = lshr i64 %m, {64 - bits}
+  %f = uitofp i64 %h to {kind}
+  %r = fmul {kind} %f, 0x{1023 - bits:03X}0000000000000
+  ret {kind} %r
+}}"""
+    for kind, suffix, bits in (("float", "f32", 24), ("double", "f64", 53))  # as many as the mantissa, times 2^-bits
+)
 _RANDOM_NAMES = {f"rand_{kind}" for kind in ("u64", "i64", "u32", "i32", "f32", "f64")}
 
 _STACKS = f"""
@@ -288,6 +285,18 @@ def own_definitions(modules: Iterable[TracedModule]) -> tuple[str, list[str]]:
 
 
 _TEMPORARY = re.compile(r"call i8\* @get_temporary_pointer\(.*, i64 (\d+)\)$")
+
+
+def make_frame(code: Code, temporaries: str, state: str, failed: str) -> str:
+    """A frame on the stack of the function being written, as the pointer to Taichi's runtime that a context holds.
+
+    `temporaries` is an i8*, `state` the i64 that random numbers start from, `failed` an i32*.
+    """
+    frame = code.add(f"alloca {FRAME}")
+    for place, (kind, value) in enumerate((("i8*", temporaries), ("i64", state), ("i32*", failed))):
+        slot = code.add(f"getelementptr {FRAME}, {FRAME}* {frame}, i32 0, i32 {place}")
+        code.do(f"store {kind} {value}, {kind}* {slot}")
+    return code.add(f"bitcast {FRAME}* {frame} to %struct.LLVMRuntime*")
 
 
 def temporaries_bytes(modules: Iterable[TracedModule]) -> int:

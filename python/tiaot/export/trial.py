@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from .declare import Declaration, Variant
-from .parameters import Parameter, is_array, is_template, parameters_of, taichi_dtype
+from .parameters import Parameter, is_array, is_template, parameters_of, taichi_type
 
 # Taichi keeps the values of a variable that changes in a loop on a stack of 32 and writes beyond it. Above this size a
 # kernel with such a loop, or one within another, is not run in Taichi: its gradient would be wrong, or the process end.
@@ -140,7 +140,6 @@ class _Jit:
         self.family = declaration.family
         self.signature = declaration.family.signature
         self.dims: dict[str, int] = trial["dims"]
-        self.double = double
         dtype = "float64" if double else trial["variant"]["dtype"]
         variant = Variant(dtype, trial["variant"]["sizes"])
         self.implementation = declaration.make(variant)
@@ -228,26 +227,17 @@ class _Jit:
         return tuple(self.dims[dim] for dim in self.signature.argument(parameter.name).dims[: parameter.rank])
 
 
-def _element(parameter: Parameter) -> Any:
-    import taichi as ti
-
-    dtype = taichi_dtype(parameter.dtype)
-    if not parameter.element:
-        return dtype
-    return (ti.types.vector if len(parameter.element) == 1 else ti.types.matrix)(*parameter.element, dtype)
-
-
 def _ndarray(parameter: Parameter, shape: tuple[int, ...], value: np.ndarray | None) -> Any:
     import taichi as ti
 
-    array = ti.ndarray(_element(parameter), shape, needs_grad=parameter.gradient)
+    array = ti.ndarray(taichi_type(parameter.dtype, parameter.element), shape, needs_grad=parameter.gradient)
     array.from_numpy(np.zeros((*shape, *parameter.element), parameter.dtype) if value is None else value)
     return array
 
 
 def _by_value(parameter: Parameter, value: np.ndarray | None) -> Any:
     assert value is not None
-    return _element(parameter)(value.tolist()) if parameter.element else value.item()
+    return taichi_type(parameter.dtype, parameter.element)(value.tolist()) if parameter.element else value.item()
 
 
 def _plain(returned: Any) -> Any:
@@ -264,8 +254,7 @@ def _widen(kernel: Any, whole: set[str]) -> None:
         if isinstance(type_, MatrixType):
             if type_.dtype is not None and type_.dtype not in (ti.f32, ti.f64, ti.f16, float):
                 return type_
-            shape = (type_.n,) if type_.ndim == 1 else (type_.n, type_.m)
-            return (ti.types.vector if type_.ndim == 1 else ti.types.matrix)(*shape, ti.f64)
+            return taichi_type("float64", (type_.n,) if type_.ndim == 1 else (type_.n, type_.m))
         return ti.f64 if type_ in (ti.f32, ti.f16, float, None) else type_
 
     for argument in kernel._primal.arguments:

@@ -93,26 +93,19 @@ class WholeEntry:
         """Whether outputs, or updated arrays and scratch as the kernel leaves them, are read."""
         roles = ("output", "updated", "scratch") if part.trace.autodiff else ("output", "updated")
         made = {i for i, p in enumerate(part.parameters) if p.role in roles}
-        return any(
-            index in made and field == 1
-            for task in part.module.tasks
-            for function in task.functions
-            for index, field in ir.touched_slots(function.body)
-        )
+        return any(index in made and field == 1 for index, field in part.module.touched_slots())
 
     def _check_gradients(self) -> None:
         for part in self.parts:
             if part.name == "task" and self.differentiate:
                 continue
-            for task in part.module.tasks:
-                for function in task.functions:
-                    for index, field in ir.touched_slots(function.body):
-                        if field == 2:
-                            name = part.parameters[index].name
-                            raise LoweringError(
-                                f"{self.trace.kernel}: uses the gradient {name}.grad itself, which only the adjoint "
-                                "may: name the array as an argument of its own"
-                            )
+            for index, field in part.module.touched_slots():
+                if field == 2:
+                    name = part.parameters[index].name
+                    raise LoweringError(
+                        f"{self.trace.kernel}: uses the gradient {name}.grad itself, which only the adjoint may: name "
+                        "the array as an argument of its own"
+                    )
 
     def _buffers(self) -> list[_Buffer]:
         buffers: dict[str, _Buffer] = {}
@@ -181,7 +174,7 @@ class WholeEntry:
         return layout
 
     def _is_parallel(self, task: ir.Task) -> bool:
-        return task.pieces > 1 and not ir.depends_on_order([task.body])
+        return task.pieces > 1 and not ir.depends_on_order(task.body)
 
     def workspace_function(self, symbol: str) -> str:
         """`i64 SYMBOL(rows, dims)`, a module.h `tiaot_workspace_size`."""
@@ -213,19 +206,12 @@ class WholeEntry:
             size = self._bytes(code, buffer)
             offsets[buffer.key] = total, size
             padded = code.round_up(size, 64)
-            if total.startswith("%") or padded.startswith("%"):
-                total = code.add(f"add nsw i64 {total}, {padded}")
-            else:
-                total = str(int(total) + int(padded))
+            total = code.add_up(total, padded)
         return total
 
     def _arrays(self) -> list[str]:
         """Keys of the arrays of this entry, in the order of module.h."""
-        keys = [f"input {name}" for name in self.inputs]
-        if not self.trace.wrt:
-            return [*keys, *(f"output {name}" for name in self.outputs)]
-        keys += [f"cotangent {name}" for name in self.outputs]
-        return [*keys, *(f"gradient {name}" for name in self.inputs if name in self.trace.wrt)]
+        return [f"{role} {argument.name}" for role, argument in self.signature.arrays(self.trace.wrt)]
 
     # ---- the entry ----
 
@@ -254,7 +240,7 @@ class WholeEntry:
         return "\n".join([head, *code.lines, "}"])
 
     def _argument_bytes(self, code: Code, name: str) -> str:
-        argument = self.inputs.get(name) or self.outputs[name]
+        argument = self.signature.argument(name)
         elements = code.multiply("1", *(code.sizes[dim] for dim in argument.dims))
         return code.multiply(elements, str(ITEM_SIZES[self.dtypes[name]]))
 
@@ -428,19 +414,15 @@ class WholeEntry:
         code.do("%context = alloca %struct.RuntimeContext")
         kind = self._struct_type(part)
         struct = code.add(f"alloca {kind}")
-        frame = code.add(f"alloca {support.FRAME}")
         failed = code.add("bitcast i8* %failed to i32*")
         seed = "0"
         if self.random:
             mixed = code.add(f"mul i64 %index, {0x2545F4914F6CDD1D}")
             other = code.add(f"add i64 {mixed}, {(index + 1) * 0x9E3779B97F4A7C15 % (1 << 63)}")
             seed = code.add(f"call i64 @tiaot_mix(i64 {code.add(f'xor i64 {other}, %seed')})")
-        for place, (type_, value) in enumerate((("i8*", "%temporaries"), ("i64", seed), ("i32*", failed))):
-            slot = code.add(f"getelementptr {support.FRAME}, {support.FRAME}* {frame}, i32 0, i32 {place}")
-            code.do(f"store {type_} {value}, {type_}* {slot}")
         fields = {
             0: ("i8*", code.add(f"bitcast {kind}* {struct} to i8*")),
-            1: ("%struct.LLVMRuntime*", code.add(f"bitcast {support.FRAME}* {frame} to %struct.LLVMRuntime*")),
+            1: ("%struct.LLVMRuntime*", support.make_frame(code, "%temporaries", seed, failed)),
         }
         if part.result is not None:
             key = f"output {part.result.name}"
@@ -483,7 +465,7 @@ class WholeEntry:
             if parameter.role == "scratch":
                 shape = [code.expression(size) for size in parameter.shape]
             else:
-                argument = self.inputs.get(parameter.name) or self.outputs[parameter.name]
+                argument = self.signature.argument(parameter.name)
                 shape = [code.sizes[dim] for dim in argument.dims[: parameter.rank]]
             for axis, size in enumerate(shape):
                 narrow = code.add(f"trunc i64 {size} to i32") if size.startswith("%") else size
