@@ -38,6 +38,12 @@ class Case:
     vjp: Callable[[list[np.ndarray], np.ndarray], dict[str, Reference]]
     sizes: list[tuple[int, ...]]
 
+    def draw(self, size: tuple[int, ...], dtype: np.dtype) -> tuple[list[np.ndarray], np.ndarray]:
+        """Inputs and a cotangent of that size, the same each time."""
+        rng = np.random.default_rng([ord(letter) for letter in self.name] + list(size))
+        inputs = self.inputs(size, dtype, rng)
+        return inputs, self.cotangent(inputs, rng)
+
 
 def _dense_inputs(size: tuple[int, ...], dtype: np.dtype, rng: np.random.Generator) -> list[np.ndarray]:
     B, n, m = size

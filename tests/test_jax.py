@@ -25,12 +25,6 @@ def in_double_precision() -> Iterator[None]:
         yield
 
 
-def draw(case: Case, size: tuple[int, ...], dtype: np.dtype) -> tuple[list[np.ndarray], np.ndarray]:
-    rng = np.random.default_rng([ord(letter) for letter in case.name] + list(size))
-    inputs = case.inputs(size, dtype, rng)
-    return inputs, case.cotangent(inputs, rng)
-
-
 @pytest.fixture(params=CASES, ids=lambda case: case.name)
 def case(request: pytest.FixtureRequest) -> Case:
     return request.param
@@ -45,7 +39,7 @@ def kernel(case: Case) -> tiaot.jax.Kernel:
 def small(case: Case) -> tuple[list[jax.Array], jax.Array]:
     """Inputs and a cotangent, float64, with a batch of three or more."""
     size = next(size for size in case.sizes if size[0] >= 3)
-    inputs, cotangent = draw(case, size, DTYPES[1])
+    inputs, cotangent = case.draw(size, DTYPES[1])
     return [jnp.asarray(array) for array in inputs], jnp.asarray(cotangent)
 
 
@@ -60,7 +54,7 @@ def close(results, expected) -> None:
 def test_values_and_gradients_lie_within_the_bounds(case: Case, kernel: tiaot.jax.Kernel, dtype: np.dtype) -> None:
     pull_back = jax.jit(lambda v, *inputs: jax.vjp(kernel, *inputs)[1](v))
     for size in case.sizes:
-        inputs, cotangent = draw(case, size, dtype)
+        inputs, cotangent = case.draw(size, dtype)
         before = [array.tobytes() for array in inputs]
         case.forward(inputs).check(np.asarray(kernel(*inputs)), f"{size}")
         gradients = pull_back(cotangent, *inputs)

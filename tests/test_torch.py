@@ -23,13 +23,6 @@ import tiaot.torch  # noqa: E402
 DTYPES = [np.dtype(np.float32), np.dtype(np.float64)]
 # torch itself still uses what it has deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
-SMALL = 5000  # elements of the largest input, for what runs a kernel thousands of times
-
-
-def draw(case: Case, size: tuple[int, ...], dtype: np.dtype) -> tuple[list[np.ndarray], np.ndarray]:
-    rng = np.random.default_rng([ord(letter) for letter in case.name] + list(size))
-    inputs = case.inputs(size, dtype, rng)
-    return inputs, case.cotangent(inputs, rng)
 
 
 def tensors(arrays: list[np.ndarray], requires_grad: bool = False) -> list[torch.Tensor]:
@@ -38,7 +31,7 @@ def tensors(arrays: list[np.ndarray], requires_grad: bool = False) -> list[torch
 
 def small(case: Case) -> tuple[int, ...]:
     """The largest size of the table that has a batch of three or more and at most a hundred elements."""
-    sizes = [s for s in case.sizes if s[0] >= 2 and sum(a.size for a in draw(case, s, DTYPES[1])[0]) <= 100]
+    sizes = [s for s in case.sizes if s[0] >= 2 and sum(a.size for a in case.draw(s, DTYPES[1])[0]) <= 100]
     return max(sizes, key=lambda size: np.prod(size))
 
 
@@ -54,7 +47,7 @@ def kernel(case: Case) -> tiaot.torch.Kernel:
 
 @pytest.fixture
 def double(case: Case) -> list[torch.Tensor]:
-    return tensors(draw(case, small(case), DTYPES[1])[0])
+    return tensors(case.draw(small(case), DTYPES[1])[0])
 
 
 @pytest.fixture(autouse=True)
@@ -73,7 +66,7 @@ def close(results, expected) -> None:
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_values_and_gradients_lie_within_the_bounds(case: Case, kernel: tiaot.torch.Kernel, dtype: np.dtype) -> None:
     for size in case.sizes:
-        arrays, cotangent = draw(case, size, dtype)
+        arrays, cotangent = case.draw(size, dtype)
         inputs = tensors(arrays, requires_grad=True)
         y = kernel(*inputs)
         case.forward(arrays).check(y.detach().numpy(), f"{size}")
@@ -86,7 +79,7 @@ def test_values_and_gradients_lie_within_the_bounds(case: Case, kernel: tiaot.to
 
 
 def test_every_set_of_gradients(case: Case, kernel: tiaot.torch.Kernel) -> None:
-    arrays, cotangent = draw(case, small(case), DTYPES[1])
+    arrays, cotangent = case.draw(small(case), DTYPES[1])
     references = case.vjp(arrays, cotangent)
     for wanted in itertools.product([False, True], repeat=len(arrays)):
         inputs = tensors(arrays)
@@ -105,7 +98,7 @@ def test_every_set_of_gradients(case: Case, kernel: tiaot.torch.Kernel) -> None:
 
 def test_the_plain_call_gives_what_numpy_gets(case: Case, kernel: tiaot.torch.Kernel) -> None:
     for size in case.sizes[:8]:
-        arrays, _ = draw(case, size, DTYPES[0])
+        arrays, _ = case.draw(size, DTYPES[0])
         assert kernel(*tensors(arrays)).numpy().tobytes() == tiaot.load(case.name)(*arrays).tobytes()
 
 
@@ -119,7 +112,7 @@ def test_gradcheck(kernel: tiaot.torch.Kernel, double: list[torch.Tensor]) -> No
 
 def test_opcheck(case: Case, kernel: tiaot.torch.Kernel, double: list[torch.Tensor]) -> None:
     operator = kernel._operator
-    cotangent = torch.from_numpy(draw(case, small(case), DTYPES[1])[1])
+    cotangent = torch.from_numpy(case.draw(small(case), DTYPES[1])[1])
     torch.library.opcheck(operator.forward, double)
     torch.library.opcheck(operator.forward, [tensor.clone().requires_grad_() for tensor in double])
     for needed in itertools.product([False, True], repeat=len(double)):
@@ -131,7 +124,7 @@ def test_opcheck(case: Case, kernel: tiaot.torch.Kernel, double: list[torch.Tens
 
 
 def test_func_grad_and_vjp(case: Case, kernel: tiaot.torch.Kernel, double: list[torch.Tensor]) -> None:
-    arrays, cotangent = draw(case, small(case), DTYPES[1])
+    arrays, cotangent = case.draw(small(case), DTYPES[1])
     references = case.vjp(arrays, cotangent)
     v = torch.from_numpy(cotangent)
     everything = tuple(range(len(double)))
@@ -212,7 +205,7 @@ def loss(kernel: tiaot.torch.Kernel, *inputs: torch.Tensor) -> torch.Tensor:
 def test_compile(case: Case, kernel: tiaot.torch.Kernel) -> None:
     compiled = torch.compile(loss, fullgraph=True)
     for size in [small(case), *(s for s in case.sizes if s[0] in (0, 7, 9))][:4]:  # recompiled for symbolic sizes
-        arrays = draw(case, size, DTYPES[1])[0]
+        arrays = case.draw(size, DTYPES[1])[0]
         ours, theirs = tensors(arrays, requires_grad=True), tensors(arrays, requires_grad=True)
         value, expected = compiled(kernel, *ours), loss(kernel, *theirs)
         value.backward()

@@ -7,16 +7,23 @@ scalars, matrix = ti.types.ndarray(ti.f32, ndim=1), ti.types.ndarray(ti.f32, ndi
 labels = ti.types.ndarray(ti.i32, ndim=1)
 
 
+@ti.func
+def exponentials(logits: ti.template(), i):
+    """The largest logit of a row, and the sum of the exponentials of all, less the largest."""
+    largest = logits[i, 0]
+    for j in range(logits.shape[1]):
+        largest = ti.max(largest, logits[i, j])
+    total = 0.0
+    for j in range(logits.shape[1]):
+        total += ti.exp(logits[i, j] - largest)
+    return largest, total
+
+
 @ti.kernel
 def cross_entropy_backward(logits: matrix, label: labels, grad_loss: scalars, grad_logits: matrix):
     """The softmax, less 1 at the label."""
     for i in grad_loss:
-        largest = logits[i, 0]
-        for j in range(logits.shape[1]):
-            largest = ti.max(largest, logits[i, j])
-        total = 0.0
-        for j in range(logits.shape[1]):
-            total += ti.exp(logits[i, j] - largest)
+        largest, total = exponentials(logits, i)
         for j in range(logits.shape[1]):
             grad_logits[i, j] = grad_loss[i] * ti.exp(logits[i, j] - largest) / total
         grad_logits[i, label[i]] -= grad_loss[i]
@@ -32,12 +39,7 @@ def cross_entropy_backward(logits: matrix, label: labels, grad_loss: scalars, gr
 def cross_entropy(logits: matrix, label: labels, loss: scalars):
     """The cross-entropy of a softmax, with whole numbers for labels; its gradient is written by hand."""
     for i in loss:
-        largest = logits[i, 0]
-        for j in range(logits.shape[1]):
-            largest = ti.max(largest, logits[i, j])
-        total = 0.0
-        for j in range(logits.shape[1]):
-            total += ti.exp(logits[i, j] - largest)
+        largest, total = exponentials(logits, i)
         loss[i] = ti.log(total) + largest - logits[i, label[i]]
 
 

@@ -45,11 +45,11 @@ class Signature:
         together = any(set(wrt) <= entry for entry in self.entries)
         return [tuple(wrt)] if together else [(name,) for name in wrt]
 
-    def check_count(self, count: int, *, cotangents: bool = False) -> None:
-        """Raises TypeError when a call has another number of arrays than the kernel."""
-        names = [*self.inputs, *(f"cotangent of '{name}'" for name in self.outputs if cotangents)]
-        if count != len(names):
-            raise TypeError(f"{self.label}: expected {len(names)} arrays ({', '.join(names)}), got {count}")
+    def check_count(self, count: int) -> None:
+        """Raises TypeError when a call has another number of arrays than the kernel has inputs."""
+        if count != len(self.inputs):
+            names = ", ".join(self.inputs)
+            raise TypeError(f"{self.label}: expected {len(self.inputs)} arrays ({names}), got {count}")
 
     def results(self, shapes: Sequence[Sequence[Any]], dtypes: Sequence[str]) -> list[tuple[tuple[Any, ...], str]]:
         """Shape and element type of each output, from those of the inputs.

@@ -17,6 +17,7 @@ from jax import numpy as jnp
 from jax.custom_batching import custom_vmap
 
 from . import _core, _load
+from ._framework import Handle, checked
 from ._shapes import Signature
 
 __all__ = ["Kernel", "load", "wrap"]
@@ -34,12 +35,10 @@ def load(name: str) -> Kernel:
 
 def wrap(kernel: _core.Kernel) -> Kernel:
     """Any kernel on JAX arrays: `wrap(tiaot.open("my_kernels.so").my_kernel)`. TypeError for anything but a Kernel."""
-    if not isinstance(kernel, _core.Kernel):
-        raise TypeError(f"wrap: argument 'kernel': expected a tiaot.Kernel, got {type(kernel).__name__}")
-    return Kernel(kernel)
+    return Kernel(checked(kernel))
 
 
-class Kernel:
+class Kernel(Handle):
     """A kernel on JAX arrays; from load or wrap.
 
     kernel(*inputs) computes the output, or a tuple where there are several. Inputs are JAX arrays, or NumPy's, of the
@@ -51,7 +50,7 @@ class Kernel:
     """
 
     def __init__(self, kernel: _core.Kernel) -> None:
-        self._kernel = kernel
+        super().__init__(kernel)
         self._signature = Signature(kernel)
         variant = kernel.variants[0] if len(kernel.variants) == 1 else ""
         self._key = ":".join((kernel.name, kernel.module.hash, variant))
@@ -67,27 +66,6 @@ class Kernel:
         for name, array in zip(self._signature.inputs, arrays, strict=True):
             self._check(name, array)
         return self._call(*arrays)
-
-    @property
-    def name(self) -> str:
-        """Name of the kernel."""
-        return self._kernel.name
-
-    @property
-    def signature(self) -> str:
-        """Names and symbolic shapes of the arguments: 'x[B, n], W[m, n], b[m] -> y[B, m]'."""
-        return self._kernel.signature
-
-    @property
-    def module(self) -> _core.Module:
-        """The Module that the kernel comes from."""
-        return self._kernel.module
-
-    def __repr__(self) -> str:
-        return f"<tiaot.jax.Kernel {self.name}: {self.signature}>"
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Kernel, (self._kernel,)
 
     def _check(self, name: str, array: Any) -> None:
         label = f"{self.name}: argument '{name}'"

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.compiler import is_dynamo_compiling
 
 from . import _core, _load
+from ._framework import Handle, checked
 from ._torch_operator import operator_of, record
 
 __all__ = ["DenseTanh", "Kernel", "Layer", "load", "wrap"]
@@ -28,12 +29,10 @@ def load(name: str) -> Kernel:
 
 def wrap(kernel: _core.Kernel) -> Kernel:
     """Any kernel on tensors: `wrap(tiaot.open("my_kernels.so").my_kernel)`. TypeError for anything but a Kernel."""
-    if not isinstance(kernel, _core.Kernel):
-        raise TypeError(f"wrap: argument 'kernel': expected a tiaot.Kernel, got {type(kernel).__name__}")
-    return Kernel(kernel)
+    return Kernel(checked(kernel))
 
 
-class Kernel:
+class Kernel(Handle):
     """A kernel on tensors; from load or wrap.
 
     kernel(*inputs) computes the output, or a tuple where there are several, as new tensors. Its gradient with respect
@@ -46,7 +45,7 @@ class Kernel:
     """
 
     def __init__(self, kernel: _core.Kernel) -> None:
-        self._kernel = kernel
+        super().__init__(kernel)
         self._operator = operator_of(kernel)
         self._op = self._operator.forward
         tensors = _core.for_tensors(kernel)
@@ -56,27 +55,6 @@ class Kernel:
         if is_dynamo_compiling():
             return self._op(*tensors)
         return self._call(*tensors)
-
-    @property
-    def name(self) -> str:
-        """Name of the kernel."""
-        return self._kernel.name
-
-    @property
-    def signature(self) -> str:
-        """Names and symbolic shapes of the arguments: 'x[B, n], W[m, n], b[m] -> y[B, m]'."""
-        return self._kernel.signature
-
-    @property
-    def module(self) -> _core.Module:
-        """The Module that the kernel comes from."""
-        return self._kernel.module
-
-    def __repr__(self) -> str:
-        return f"<tiaot.torch.Kernel {self.name}: {self.signature}>"
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Kernel, (self._kernel,)
 
     def __deepcopy__(self, _: Any) -> Kernel:
         return self

@@ -1,0 +1,42 @@
+"""What the kernels of every framework share: the handle on the module's kernel. Knows nothing of frameworks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import _core
+
+
+def checked(kernel: _core.Kernel) -> _core.Kernel:
+    """The argument of `wrap`. TypeError for anything but a Kernel."""
+    if not isinstance(kernel, _core.Kernel):
+        raise TypeError(f"wrap: argument 'kernel': expected a tiaot.Kernel, got {type(kernel).__name__}")
+    return kernel
+
+
+class Handle:
+    """A kernel of a module, made for the arrays of a framework."""
+
+    def __init__(self, kernel: _core.Kernel) -> None:
+        self._kernel = kernel
+
+    @property
+    def name(self) -> str:
+        """Name of the kernel."""
+        return self._kernel.name
+
+    @property
+    def signature(self) -> str:
+        """Names and symbolic shapes of the arguments: 'x[B, n], W[m, n], b[m] -> y[B, m]'."""
+        return self._kernel.signature
+
+    @property
+    def module(self) -> _core.Module:
+        """The Module that the kernel comes from."""
+        return self._kernel.module
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__module__}.{type(self).__name__} {self.name}: {self.signature}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._kernel,)
