@@ -32,7 +32,7 @@ def trailer(
     payload: bytes,
     *,
     magic: bytes = b"TIAOTMOD",
-    abi: int = 2,
+    abi: int = 3,
     crc: int | None = None,
     size: int | None = None,
     hash: str = HASH,

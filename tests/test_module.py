@@ -60,7 +60,7 @@ def test_info(small: tiaot.Module) -> None:
         "name": "small",
         "path": small.path,
         "hash": small.hash,
-        "abi_version": 2,
+        "abi_version": 3,
         "target": "x86_64-linux",
         "cpu_level": small.cpu_level,
         "tiaot_version": "0",
@@ -158,11 +158,11 @@ WRONG_FILES = {
     "checksum": (lambda p, t: p + module_files.trailer(p, crc=1), "the file is damaged: expected checksum 00000001"),
     "older ABI": (
         lambda p, t: p + module_files.trailer(p, abi=0),
-        "it was exported for ABI version 0, this tiaot reads version 2; export it again",
+        "it was exported for ABI version 0, this tiaot reads version 3; export it again",
     ),
     "newer ABI": (
-        lambda p, t: p + module_files.trailer(p, abi=3),
-        "it was exported for ABI version 3, this tiaot reads version 2; export it again",
+        lambda p, t: p + module_files.trailer(p, abi=4),
+        "it was exported for ABI version 4, this tiaot reads version 3; export it again",
     ),
     "other hash": (
         lambda p, t: p + module_files.trailer(p, hash=module_files.OTHER_HASH),

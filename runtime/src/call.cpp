@@ -6,6 +6,7 @@
 
 #include "error.hpp"
 #include "plan.hpp"
+#include "state.hpp"
 #include "threads.hpp"
 
 struct tiaot_bound {
@@ -39,9 +40,9 @@ const tiaot_variant_desc *find_variant(const tiaot_kernel_desc &desc, const char
 
 tiaot_status check_wrt(const tiaot_kernel &kernel, int entry, uint32_t wrt) {
   const tiaot_kernel_desc &desc = *kernel.desc;
-  if (entry == TIAOT_FORWARD) {
+  if (entry == TIAOT_FORWARD || entry == TIAOT_GRAD) {
     if (wrt == 0) return TIAOT_OK;
-    return raise(TIAOT_ERROR_VALUE, "%s.forward: wrt must be 0, got 0x%x", desc.name, wrt);
+    return raise(TIAOT_ERROR_VALUE, "%s.%s: wrt must be 0, got 0x%x", desc.name, entry_name(entry), wrt);
   }
   if (wrt == 0) return raise(TIAOT_ERROR_VALUE, "%s.%s: wrt names no argument", desc.name, entry_name(entry));
   const uint32_t wrong = wrt & ~kernel.differentiable;
@@ -69,6 +70,7 @@ tiaot_status check_options(const tiaot_kernel_desc &desc, int entry, const tiaot
   }
   request->num_threads = options.num_threads;
   request->executor = options.executor;
+  request->state = options.state;
   if (options.variant != nullptr) {
     request->only = find_variant(desc, options.variant);
     if (request->only == nullptr) return explain_variant(desc, entry, options.variant);
@@ -76,18 +78,54 @@ tiaot_status check_options(const tiaot_kernel_desc &desc, int entry, const tiaot
   return TIAOT_OK;
 }
 
+// Entries that go with state, or with none.
+[[gnu::cold]] tiaot_status check_state_entry(const tiaot_kernel_desc &desc, int entry) {
+  if (desc.state == 0) {
+    return raise(TIAOT_ERROR_UNSUPPORTED, "%s.grad: the kernel works on no state: its gradient is entry 1, vjp",
+                 desc.name);
+  }
+  if (entry == TIAOT_FORWARD || entry == TIAOT_GRAD) return TIAOT_OK;
+  return raise(TIAOT_ERROR_UNSUPPORTED, "%s.%s: the kernel works on state: its gradient is entry 3, grad, on the state",
+               desc.name, entry_name(entry));
+}
+
+tiaot_status check_state(const tiaot_kernel &kernel, int entry, const tiaot_state *state) {
+  const tiaot_kernel_desc &desc = *kernel.desc;
+  const tiaot_module_desc &module = *kernel.module->desc;
+  if (desc.state == 0) {
+    return raise(TIAOT_ERROR_VALUE, "%s.%s: options.state: expected NULL for a kernel that works on no state",
+                 desc.name, entry_name(entry));
+  }
+  if (state == nullptr) {
+    return raise(TIAOT_ERROR_VALUE,
+                 "%s.%s: the kernel works on state: expected options.state to be a state of module '%s', got NULL",
+                 desc.name, entry_name(entry), module.name);
+  }
+  if (state->module == kernel.module) return TIAOT_OK;
+  return raise(TIAOT_ERROR_VALUE,
+               "%s.%s: options.state: expected a state of this module '%s', got one of another, '%s'", desc.name,
+               entry_name(entry), module.name, state->module->desc->name);
+}
+
 }  // namespace
 
 tiaot_status make_request(const tiaot_kernel *kernel, int entry, uint32_t wrt, const tiaot_options *options,
                           Request *request) {
   if (kernel == nullptr) return raise(TIAOT_ERROR_VALUE, "kernel is NULL");
-  if (entry != TIAOT_FORWARD && entry != TIAOT_VJP && entry != TIAOT_JACOBIAN) {
-    return raise(TIAOT_ERROR_VALUE, "%s: entry: expected 0 (forward), 1 (vjp) or 2 (jacobian), got %d",
+  if (entry < TIAOT_FORWARD || entry > TIAOT_GRAD) {
+    return raise(TIAOT_ERROR_VALUE, "%s: entry: expected 0 (forward), 1 (vjp), 2 (jacobian) or 3 (grad), got %d",
                  kernel->desc->name, entry);
   }
+  const bool on_state = kernel->desc->state != 0;
+  if (on_state || entry == TIAOT_GRAD) {
+    if (tiaot_status status = check_state_entry(*kernel->desc, entry)) return status;
+  }
   if (tiaot_status status = check_wrt(*kernel, entry, wrt)) return status;
-  *request = {kernel, entry, wrt, count_bits(wrt), 0, nullptr, nullptr};
-  return options == nullptr ? TIAOT_OK : check_options(*kernel->desc, entry, *options, request);
+  *request = {kernel, entry, wrt, count_bits(wrt), 0, nullptr, nullptr, nullptr};
+  if (options != nullptr) {
+    if (tiaot_status status = check_options(*kernel->desc, entry, *options, request)) return status;
+  }
+  return on_state || request->state != nullptr ? check_state(*kernel, entry, request->state) : TIAOT_OK;
 }
 
 namespace {
@@ -100,16 +138,11 @@ int64_t tensor_elements(const DLTensor &tensor, int32_t first_axis) {
   return elements;
 }
 
-int64_t saturating_sum(int64_t a, int64_t b) {
-  int64_t sum;
-  return __builtin_add_overflow(a, b, &sum) ? INT64_MAX : sum;
-}
-
 // From unchecked arrays: a guess at worst, never a crash.
 int64_t estimate_work(const Request &request, const DLTensor *arrays, int32_t count) {
   const tiaot_kernel_desc &desc = request.desc();
   const uint32_t known = std::min(static_cast<uint32_t>(std::max(count, 0)), desc.input_count + desc.output_count);
-  int64_t rows = 1, row_work = 0;
+  int64_t rows = 1, row_work = desc.state != 0 ? state_work(*request.kernel->module) : 0;
   for (uint32_t i = 0; i < known; ++i) {
     // After a Jacobian's inputs come its results: rows are repeated for each element of the output.
     const bool result = request.entry == TIAOT_JACOBIAN && i >= desc.input_count;
@@ -221,7 +254,7 @@ extern "C" tiaot_status tiaot_results(const tiaot_kernel *kernel, int entry, uin
 
 extern "C" int64_t tiaot_work(const tiaot_kernel *kernel, int entry, uint32_t wrt, const DLTensor *arrays,
                               int32_t count) {
-  return estimate_work({kernel, entry, wrt, count_bits(wrt), 0, nullptr, nullptr}, arrays, count);
+  return estimate_work({kernel, entry, wrt, count_bits(wrt), 0, nullptr, nullptr, nullptr}, arrays, count);
 }
 
 extern "C" tiaot_status tiaot_bind(const tiaot_kernel *kernel, int entry, uint32_t wrt, const DLTensor *arrays,

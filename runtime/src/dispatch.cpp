@@ -41,10 +41,11 @@ std::string wrt_text(const tiaot_kernel_desc &desc, uint32_t wrt) {
   for (uint32_t e = 0; e < variant.entry_count; ++e) {
     const tiaot_entry_desc &entry = variant.entries[e];
     existing += existing.empty() ? "" : ", ";
-    existing += entry.kind == TIAOT_FORWARD ? "forward" : "vjp with respect to " + wrt_text(desc, entry.wrt);
+    existing +=
+        entry.kind == TIAOT_VJP ? "vjp with respect to " + wrt_text(desc, entry.wrt) : entry_name(int(entry.kind));
   }
-  const std::string wanted =
-      request.entry == TIAOT_FORWARD ? "forward entry" : "vjp with respect to " + wrt_text(desc, request.wrt);
+  const std::string wanted = request.wrt == 0 ? std::string(entry_name(request.entry)) + " entry"
+                                              : "vjp with respect to " + wrt_text(desc, request.wrt);
   return raise(TIAOT_ERROR_UNSUPPORTED, "%s.%s: variant '%s' has no %s; it has %s", desc.name,
                entry_name(request.entry), variant.name, wanted.c_str(), existing.c_str());
 }
@@ -55,7 +56,7 @@ int64_t quotient_up(int64_t a, int64_t b) { return a / b + (a % b != 0 ? 1 : 0);
 
 tiaot_status choose_entry(const Request &request, const Checked &checked, Choice *choice) {
   const tiaot_kernel_desc &desc = request.desc();
-  const uint32_t kind = request.entry == TIAOT_FORWARD ? TIAOT_FORWARD : TIAOT_VJP;
+  const auto kind = static_cast<uint32_t>(request.entry == TIAOT_JACOBIAN ? TIAOT_VJP : request.entry);
   const tiaot_variant_desc *lacking = nullptr;
   for (uint32_t v = 0; v < desc.variant_count; ++v) {
     const tiaot_variant_desc &variant = desc.variants[v];

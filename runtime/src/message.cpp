@@ -151,7 +151,7 @@ bool dtype_fits(const Request &request, const Slot &slot, const Checked &before,
 }  // namespace
 
 const char *entry_name(int entry) {
-  return entry == TIAOT_FORWARD ? "forward" : entry == TIAOT_VJP ? "vjp" : "jacobian";
+  return entry == TIAOT_FORWARD ? "forward" : entry == TIAOT_VJP ? "vjp" : entry == TIAOT_GRAD ? "grad" : "jacobian";
 }
 
 tiaot_status explain_fault(const Request &request, const DLTensor *arrays, uint32_t index, Fault fault) {
@@ -220,6 +220,11 @@ tiaot_status explain_count(const Request &request, bool with_results, int32_t co
 tiaot_status explain_overlap(const Request &request, uint32_t result, uint32_t other) {
   return raise(TIAOT_ERROR_VALUE, "%s.%s: %s: overlaps %s", request.desc().name, entry_name(request.entry),
                slot_text(request, result).c_str(), slot_text(request, other).c_str());
+}
+
+tiaot_status explain_state_overlap(const Request &request, uint32_t array) {
+  return raise(TIAOT_ERROR_VALUE, "%s.%s: %s: overlaps the state that the kernel works on; pass a copy",
+               request.desc().name, entry_name(request.entry), slot_text(request, array).c_str());
 }
 
 }  // namespace tiaot

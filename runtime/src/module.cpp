@@ -205,7 +205,10 @@ tiaot_status make_module(const tiaot_module_desc &desc, int level, void *library
     return raise(TIAOT_ERROR_MEMORY, "out of memory");
   }
   result->kernels.reserve(desc.kernel_count);
-  for (uint32_t k = 0; k < desc.kernel_count; ++k) result->kernels.push_back(make_kernel(desc.kernels[k], level));
+  for (uint32_t k = 0; k < desc.kernel_count; ++k) {
+    result->kernels.push_back(make_kernel(desc.kernels[k], level));
+    result->kernels.back().module = result.get();
+  }
   *module = result.release();
   return TIAOT_OK;
 }

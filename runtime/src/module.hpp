@@ -15,6 +15,7 @@ struct tiaot_kernel {
   uint32_t group_count;                 // the distinct lists of element types among the variants
   std::vector<uint64_t> group_headers;  // header_of of each argument, list behind list
   std::vector<uint32_t> variant_group;  // per variant the index of its list
+  const tiaot_module *module;
 };
 
 struct tiaot_module {

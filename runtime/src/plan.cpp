@@ -6,6 +6,7 @@
 
 #include "error.hpp"
 #include "memory.hpp"
+#include "state.hpp"
 #include "threads.hpp"
 #include "workers.hpp"
 
@@ -73,6 +74,13 @@ void plan_pieces(const Request &request, const Checked &checked, const Choice &c
     if (choice.entry->wrt >> i & 1) place(i, true);
   }
   plan->array_count = count;
+}
+
+// A kernel over state has no batch, and its entries have no wrt: its plans are direct.
+void plan_state(const Request &request, uint32_t count, Plan *plan) {
+  plan->arrays[count] = request.state->memory;
+  plan->kernel = &request.desc();
+  plan->entry = request.entry;
 }
 
 // The threads that the code of a kernel without a batch may use.
@@ -230,6 +238,7 @@ tiaot_status make_plan(const Request &request, const Checked &checked, Plan *pla
   plan->rows = checked.rows(desc);
   plan->num_threads = request.num_threads;
   plan->executor = request.executor;
+  plan->state = request.state;
   plan->helpers = 1;
   if (desc.batch_dim < 0 && checked.row_work >= kFew) {
     if (tiaot_status status = count_workers(request.num_threads, kMaxThreads, &plan->helpers)) return status;
@@ -253,20 +262,36 @@ tiaot_status make_plan(const Request &request, const Checked &checked, Plan *pla
   if (plan->direct) {
     const uint32_t count = request.operands() + request.results();
     for (uint32_t i = 0; i < count; ++i) plan->arrays[i] = checked.data[i];
+    if (request.state != nullptr) plan_state(request, count, plan);
   } else {
     plan_pieces(request, checked, choice, plan);
   }
   return TIAOT_OK;
 }
 
-tiaot_status run_plan(const Plan &plan) {
-  if (!plan.direct) return run_cut(plan);
+namespace {
+
+tiaot_status run_direct(const Plan &plan) {
   const WorkMemory memory(plan.worker_bytes);
   if (memory.failed()) {
     return raise(TIAOT_ERROR_MEMORY, "no memory for workspace: %lld bytes are needed",
                  static_cast<long long>(plan.worker_bytes));
   }
   return run_code(plan, plan.rows, plan.arrays, memory.data());
+}
+
+[[gnu::noinline]] tiaot_status run_on_state(const Plan &plan) {
+  const StateUse use(plan.state);
+  if (use.taken()) return run_direct(plan);
+  return raise(TIAOT_ERROR_VALUE, "%s.%s: the state of module '%s' is in use by another call", plan.kernel->name,
+               entry_name(plan.entry), plan.state->module->desc->name);
+}
+
+}  // namespace
+
+tiaot_status run_plan(const Plan &plan) {
+  if (!plan.direct) return run_cut(plan);
+  return plan.state == nullptr ? run_direct(plan) : run_on_state(plan);
 }
 
 }  // namespace tiaot

@@ -17,6 +17,9 @@ struct Plan {
   int32_t num_threads;   // 0: the process default
   int32_t helpers;       // threads that the code itself may use: more than 1 for kernels without a batch only
   const tiaot_executor *executor;
+  tiaot_state *state;               // nullptr: none. Otherwise its memory is the last of `arrays`, and
+  const tiaot_kernel_desc *kernel;  // these two tell whose call it is
+  int entry;
   int64_t sizes[TIAOT_MAX_DIMS];
   void *arrays[TIAOT_MAX_ARRAYS];  // in the entry's order
 

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "error.hpp"
+#include "state.hpp"
 #include "threads.hpp"
 
 namespace tiaot {
@@ -142,6 +143,19 @@ inline bool overlap(const Checked &checked, uint32_t a, uint32_t b) {
          begin_b - begin_a < static_cast<uintptr_t>(checked.bytes[a]);
 }
 
+// The first of the arrays that touches the state's memory, or `end`.
+uint32_t find_state_overlap(const Checked &checked, uint32_t end, const tiaot_state &state) {
+  const uintptr_t memory = reinterpret_cast<uintptr_t>(state.memory);
+  const auto bytes = static_cast<uintptr_t>(state.module->desc->state_bytes);
+  for (uint32_t i = 0; i < end; ++i) {
+    const uintptr_t begin = reinterpret_cast<uintptr_t>(checked.data[i]);
+    if (checked.bytes[i] > 0 && (begin - memory < bytes || memory - begin < static_cast<uintptr_t>(checked.bytes[i]))) {
+      return i;
+    }
+  }
+  return end;
+}
+
 inline Slot slot_of_argument(const Request &request, Role role, uint32_t argument) {
   const tiaot_argument_desc &it = request.desc().arguments[argument];
   return {role, argument, 0, it.rank, it.dims};
@@ -239,6 +253,11 @@ tiaot_status check_arrays(const Request &request, const DLTensor *arrays, int32_
     for (uint32_t other = 0; other < result; ++other) {
       if (overlap(*checked, result, other)) return explain_overlap(request, result, other);
     }
+  }
+  if (request.state != nullptr) {
+    const uint32_t array = find_state_overlap(*checked, end, *request.state);
+    if (array != end) return explain_state_overlap(request, array);
+    checked->row_work = saturating_sum(checked->row_work, state_work(*request.state->module));
   }
   return TIAOT_OK;
 }

@@ -22,11 +22,12 @@ struct Request {
   int32_t num_threads;             // 0: the process default
   const tiaot_variant_desc *only;  // nullptr: any
   const tiaot_executor *executor;  // nullptr: the pool
+  tiaot_state *state;              // what a kernel over state works on; nullptr for all others
 
   const tiaot_kernel_desc &desc() const { return *kernel->desc; }
   uint32_t inputs() const { return desc().input_count; }
   uint32_t outputs() const { return desc().output_count; }
-  // The arrays of a call are its operands (inputs, cotangents), then its results.
+  // The arrays of a call are its operands (inputs, cotangents), then its results. A grad has neither of the latter.
   uint32_t operands() const { return inputs() + (entry == TIAOT_VJP ? outputs() : 0); }
   uint32_t results() const {
     return entry == TIAOT_FORWARD ? outputs() : entry == TIAOT_VJP ? gradients : outputs() * gradients;
@@ -41,7 +42,7 @@ struct Checked {
   int64_t sizes[TIAOT_MAX_DIMS];  // or kUnknown
   void *data[TIAOT_MAX_ARRAYS];   // nullptr for an array of no elements
   int64_t bytes[TIAOT_MAX_ARRAYS];
-  int64_t row_work;  // elements of one sample of every batched array and of all shared ones, of this call
+  int64_t row_work;  // elements of one sample of every batched array and of all shared ones, of this call; the state's
 
   int64_t rows(const tiaot_kernel_desc &desc) const { return desc.batch_dim < 0 ? 1 : sizes[desc.batch_dim]; }
 };
@@ -59,6 +60,12 @@ inline uint32_t count_bits(uint32_t bits) {
   uint32_t count = 0;
   for (; bits != 0; bits &= bits - 1) ++count;
   return count;
+}
+
+// a + b for non-negative numbers, INT64_MAX where that is too much.
+inline int64_t saturating_sum(int64_t a, int64_t b) {
+  int64_t sum;
+  return __builtin_add_overflow(a, b, &sum) ? INT64_MAX : sum;
 }
 
 // Elements of a shared argument, or of one sample of a batched one.
@@ -113,6 +120,7 @@ uint32_t find_fault(const Request &request, const DLTensor *arrays, uint32_t end
 [[gnu::cold]] tiaot_status explain_fault(const Request &request, const DLTensor *arrays, uint32_t index, Fault fault);
 [[gnu::cold]] tiaot_status explain_count(const Request &request, bool with_results, int32_t count);
 [[gnu::cold]] tiaot_status explain_overlap(const Request &request, uint32_t result, uint32_t other);
+[[gnu::cold]] tiaot_status explain_state_overlap(const Request &request, uint32_t array);
 
 // "dense_tanh.vjp"
 const char *entry_name(int entry);

@@ -1,5 +1,6 @@
 // tables.cpp: checks that a module's tables keep the rules of tiaot/module.h. Knows nothing of files and arrays.
 #include <algorithm>
+#include <cstring>
 #include <string>
 #include <vector>
 
@@ -14,8 +15,8 @@ namespace {
 std::string check_arguments(const tiaot_kernel_desc &kernel) {
   const uint32_t inputs = kernel.input_count, outputs = kernel.output_count;
   if (inputs > TIAOT_MAX_ARRAYS || outputs > TIAOT_MAX_ARRAYS) return "too many arguments";
-  if (outputs == 0) return "no output";
-  if (kernel.arguments == nullptr) return "no table of arguments";
+  if (outputs == 0 && kernel.state == 0) return "no output";
+  if (kernel.arguments == nullptr && inputs + outputs > 0) return "no table of arguments";
   uint32_t gradients = 0;
   for (uint32_t i = 0; i < inputs + outputs; ++i) {
     const tiaot_argument_desc &argument = kernel.arguments[i];
@@ -36,14 +37,19 @@ std::string check_arguments(const tiaot_kernel_desc &kernel) {
       if (i >= 32) return who + " is differentiable, but not among the first 32 inputs";
     }
   }
-  if (inputs + outputs + gradients > TIAOT_MAX_ARRAYS) return "too many arguments";
+  if (inputs + outputs + gradients + kernel.state > TIAOT_MAX_ARRAYS) return "too many arguments";
   return "";
 }
 
 std::string check_entry(const tiaot_kernel_desc &kernel, const tiaot_entry_desc &entry) {
   if (entry.symbol == nullptr) return "an entry has no symbol";
   const std::string who = "entry '" + std::string(entry.symbol) + "'";
-  if (entry.kind != TIAOT_FORWARD && entry.kind != TIAOT_VJP) return who + " is of an unknown kind";
+  if (entry.kind != TIAOT_FORWARD && entry.kind != TIAOT_VJP && entry.kind != TIAOT_GRAD) {
+    return who + " is of an unknown kind";
+  }
+  if (kernel.state == 0 && entry.kind == TIAOT_GRAD) return who + " is a grad, but the kernel works on no state";
+  if (kernel.state != 0 && entry.kind == TIAOT_VJP) return who + " is a vjp, but the kernel works on state";
+  if (kernel.output_count > 0 && entry.kind == TIAOT_GRAD) return who + " is a grad, but the kernel has outputs";
   if ((entry.kind == TIAOT_VJP) != (entry.wrt != 0)) return who + " has the wrong gradients for its kind";
   for (uint32_t i = 0; i < 32; ++i) {
     if (!(entry.wrt >> i & 1)) continue;
@@ -61,11 +67,12 @@ std::string check_entry(const tiaot_kernel_desc &kernel, const tiaot_entry_desc 
 std::string check_variant(const tiaot_kernel_desc &kernel, const tiaot_variant_desc &variant) {
   if (variant.name == nullptr) return "a variant has no name";
   const std::string who = "variant '" + std::string(variant.name) + "'";
-  if (variant.dtypes == nullptr || (variant.fixed == nullptr && kernel.dim_count > 0) || variant.entries == nullptr ||
-      variant.entry_count == 0) {
+  const uint32_t arguments = kernel.input_count + kernel.output_count;
+  if ((variant.dtypes == nullptr && arguments > 0) || (variant.fixed == nullptr && kernel.dim_count > 0) ||
+      variant.entries == nullptr || variant.entry_count == 0) {
     return who + " lacks a table";
   }
-  for (uint32_t i = 0; i < kernel.input_count + kernel.output_count; ++i) {
+  for (uint32_t i = 0; i < arguments; ++i) {
     if (!known_dtype(variant.dtypes[i])) return who + " has an unknown element type";
   }
   for (uint32_t d = 0; d < kernel.dim_count; ++d) {
@@ -76,6 +83,13 @@ std::string check_variant(const tiaot_kernel_desc &kernel, const tiaot_variant_d
     const std::string wrong = check_entry(kernel, variant.entries[e]);
     if (!wrong.empty()) return who + ": " + wrong;
   }
+  if (kernel.state == 0) return "";
+  const auto count = [&](uint32_t kind) {
+    return std::count_if(variant.entries, variant.entries + variant.entry_count,
+                         [kind](const tiaot_entry_desc &entry) { return entry.kind == kind; });
+  };
+  if (count(TIAOT_FORWARD) != 1) return who + " has not one forward entry";
+  if (count(TIAOT_GRAD) > 1) return who + " has more than one grad entry";
   return "";
 }
 
@@ -90,6 +104,8 @@ std::string check_kernel(const tiaot_kernel_desc &kernel) {
   for (uint32_t d = 0; d < kernel.dim_count; ++d) {
     if (kernel.dim_names[d] == nullptr) return "a dimension has no name";
   }
+  if (kernel.state > 1) return "it neither works on state nor not";
+  if (kernel.state != 0 && kernel.batch_dim >= 0) return "it works on state and has a batch dimension";
   std::string wrong = check_arguments(kernel);
   if (!wrong.empty()) return wrong;
 
@@ -106,17 +122,91 @@ std::string check_kernel(const tiaot_kernel_desc &kernel) {
   return "";
 }
 
+// The sizes of one field, and that all of its elements lie inside of the state.
+std::string check_extent(const tiaot_field_desc &field, int64_t state_bytes) {
+  if (field.rank > TIAOT_MAX_DIMS) return "has too many dimensions";
+  if (field.rank > 0 && (field.shape == nullptr || field.strides == nullptr)) return "has no shape or strides";
+  const int64_t item = item_size(field.dtype);
+  int64_t elements = 1, bytes = item;  // from the first element to the end of the last
+  for (uint32_t axis = 0; axis < field.rank; ++axis) {
+    const int64_t size = field.shape[axis], stride = field.strides[axis];
+    if (size < 0 || stride < 0) return "has a negative size or stride";
+    int64_t step, way;
+    if (__builtin_mul_overflow(stride, item, &step) ||
+        __builtin_mul_overflow(step, std::max<int64_t>(size - 1, 0), &way) ||
+        __builtin_add_overflow(bytes, way, &bytes) ||
+        __builtin_mul_overflow(elements, std::max<int64_t>(size, 1), &elements)) {
+      return "is too large";
+    }
+  }
+  int64_t total;
+  if (__builtin_mul_overflow(elements, item, &total)) return "is too large";
+  const bool empty = std::find(field.shape, field.shape + field.rank, 0) != field.shape + field.rank;
+  if (field.offset < 0 || field.offset > state_bytes || (!empty && bytes > state_bytes - field.offset)) {
+    return "reaches beyond the state";
+  }
+  if (field.offset % item != 0) return "is not aligned to its element";
+  return "";
+}
+
+std::string check_field(const tiaot_module_desc &desc, const tiaot_field_desc &field) {
+  if (field.name == nullptr) return "a field has no name";
+  const std::string who = "field '" + std::string(field.name) + "'";
+  if (!known_dtype(field.dtype)) return who + " has an unknown element type";
+  const std::string wrong = check_extent(field, desc.state_bytes);
+  if (!wrong.empty()) return who + " " + wrong;
+  for (const tiaot_field_desc *other = desc.fields; other != &field; ++other) {
+    if (std::strcmp(other->name, field.name) == 0) return who + " is there twice";
+  }
+  return "";
+}
+
+std::string check_gradient(const tiaot_module_desc &desc, const tiaot_field_desc &field) {
+  if (field.gradient == -1) return "";
+  const std::string who = "field '" + std::string(field.name) + "'";
+  if (field.gradient < 0 || static_cast<uint32_t>(field.gradient) >= desc.field_count) {
+    return who + " has an unknown gradient";
+  }
+  const tiaot_field_desc &gradient = desc.fields[field.gradient];
+  if (gradient.name != std::string(field.name) + ".grad") return who + " has a gradient of a wrong name";
+  if (gradient.dtype != field.dtype || gradient.rank != field.rank ||
+      !std::equal(field.shape, field.shape + field.rank, gradient.shape)) {
+    return who + " has a gradient of another type or shape";
+  }
+  return "";
+}
+
+std::string check_state(const tiaot_module_desc &desc) {
+  if (desc.state_bytes < 0 || (desc.field_count == 0 && desc.state_bytes != 0)) return "an impossible size of state";
+  if (desc.field_count > INT32_MAX) return "too many fields";
+  if (desc.field_count > 0 && desc.fields == nullptr) return "no table of fields";
+  for (uint32_t f = 0; f < desc.field_count; ++f) {
+    const std::string wrong = check_field(desc, desc.fields[f]);
+    if (!wrong.empty()) return wrong;
+  }
+  for (uint32_t f = 0; f < desc.field_count; ++f) {
+    const std::string wrong = check_gradient(desc, desc.fields[f]);
+    if (!wrong.empty()) return wrong;
+  }
+  return "";
+}
+
 std::string check_module(const tiaot_module_desc &desc) {
   for (const char *text :
        {desc.name, desc.hash, desc.target, desc.tiaot_version, desc.taichi_version, desc.llvm_version}) {
     if (text == nullptr) return "a name or a version is missing";
   }
+  const std::string wrong_state = check_state(desc);
+  if (!wrong_state.empty()) return wrong_state;
   if (desc.kernel_count > 0 && desc.kernels == nullptr) return "no table of kernels";
   for (uint32_t k = 0; k < desc.kernel_count; ++k) {
     const tiaot_kernel_desc &kernel = desc.kernels[k];
     if (kernel.name == nullptr) return "a kernel has no name";
     const std::string wrong = check_kernel(kernel);
     if (!wrong.empty()) return "kernel '" + std::string(kernel.name) + "': " + wrong;
+    if (kernel.state != 0 && desc.field_count == 0) {
+      return "kernel '" + std::string(kernel.name) + "': it works on state, but the module has none";
+    }
   }
   return "";
 }

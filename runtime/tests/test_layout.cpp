@@ -40,10 +40,20 @@ FIELD(tiaot_kernel_desc, input_count, 48);
 FIELD(tiaot_kernel_desc, output_count, 52);
 FIELD(tiaot_kernel_desc, arguments, 56);
 FIELD(tiaot_kernel_desc, variant_count, 64);
-FIELD(tiaot_kernel_desc, reserved, 68);
+FIELD(tiaot_kernel_desc, state, 68);
 FIELD(tiaot_kernel_desc, variants, 72);
 
-static_assert(sizeof(tiaot_module_desc) == 72);
+static_assert(sizeof(tiaot_field_desc) == 48);
+FIELD(tiaot_field_desc, name, 0);
+FIELD(tiaot_field_desc, dtype, 8);
+FIELD(tiaot_field_desc, rank, 12);
+FIELD(tiaot_field_desc, shape, 16);
+FIELD(tiaot_field_desc, strides, 24);
+FIELD(tiaot_field_desc, offset, 32);
+FIELD(tiaot_field_desc, gradient, 40);
+FIELD(tiaot_field_desc, reserved, 44);
+
+static_assert(sizeof(tiaot_module_desc) == 88);
 FIELD(tiaot_module_desc, abi_version, 0);
 FIELD(tiaot_module_desc, struct_size, 4);
 FIELD(tiaot_module_desc, name, 8);
@@ -53,8 +63,10 @@ FIELD(tiaot_module_desc, tiaot_version, 32);
 FIELD(tiaot_module_desc, taichi_version, 40);
 FIELD(tiaot_module_desc, llvm_version, 48);
 FIELD(tiaot_module_desc, kernel_count, 56);
-FIELD(tiaot_module_desc, reserved, 60);
+FIELD(tiaot_module_desc, field_count, 60);
 FIELD(tiaot_module_desc, kernels, 64);
+FIELD(tiaot_module_desc, fields, 72);
+FIELD(tiaot_module_desc, state_bytes, 80);
 
 static_assert(sizeof(tiaot_trailer) == 96);
 FIELD(tiaot_trailer, magic, 0);
@@ -73,10 +85,11 @@ FIELD(DLTensor, shape, 24);
 FIELD(DLTensor, strides, 32);
 FIELD(DLTensor, byte_offset, 40);
 
-static_assert(sizeof(tiaot_options) == 24);
+static_assert(sizeof(tiaot_options) == 32);
 FIELD(tiaot_options, struct_size, 0);
 FIELD(tiaot_options, num_threads, 4);
 FIELD(tiaot_options, variant, 8);
 FIELD(tiaot_options, executor, 16);
+FIELD(tiaot_options, state, 24);
 
-static_assert(TIAOT_ABI_VERSION == 2, "a change above raises the version, and the numbers here follow it");
+static_assert(TIAOT_ABI_VERSION == 3, "a change above raises the version, and the numbers here follow it");

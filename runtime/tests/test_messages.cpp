@@ -246,8 +246,8 @@ TEST(overlap) {
 }
 
 TEST(entry_and_wrt) {
-  CHECK_ERROR(tiaot_call(dense, 3, 0, nullptr, 0, nullptr), TIAOT_ERROR_VALUE,
-              "dense: entry: expected 0 (forward), 1 (vjp) or 2 (jacobian), got 3");
+  CHECK_ERROR(tiaot_call(dense, 4, 0, nullptr, 0, nullptr), TIAOT_ERROR_VALUE,
+              "dense: entry: expected 0 (forward), 1 (vjp), 2 (jacobian) or 3 (grad), got 4");
   CHECK_ERROR(tiaot_call(nullptr, 0, 0, nullptr, 0, nullptr), TIAOT_ERROR_VALUE, "kernel is NULL");
   CHECK_ERROR(tiaot_call(dense, TIAOT_FORWARD, 2, nullptr, 0, nullptr), TIAOT_ERROR_VALUE,
               "dense.forward: wrt must be 0, got 0x2");
@@ -270,7 +270,7 @@ TEST(missing_entry) {
 TEST(options) {
   Call call;
   call.options.struct_size = 0;
-  CHECK_ERROR(call.run(), TIAOT_ERROR_VALUE, "dense.vjp: options: expected struct_size 24, got 0");
+  CHECK_ERROR(call.run(), TIAOT_ERROR_VALUE, "dense.vjp: options: expected struct_size 32, got 0");
   call.options = TIAOT_OPTIONS_INIT;
   for (int32_t threads : {-1, 257}) {
     call.options.num_threads = threads;

@@ -245,4 +245,17 @@ constexpr tiaot_kernel_desc kKernels[] = {
 }  // namespace
 
 extern "C" __attribute__((visibility("default"))) const tiaot_module_desc TOY_DESCRIPTOR = {
-    TIAOT_ABI_VERSION, sizeof(tiaot_module_desc), "toy", TOY_HASH, "x86_64-linux", "0", "0", "0", 6, 0, kKernels};
+    TIAOT_ABI_VERSION,
+    sizeof(tiaot_module_desc),
+    "toy",
+    TOY_HASH,
+    "x86_64-linux",
+    "0",
+    "0",
+    "0",
+    6,
+    0,
+    kKernels,
+    nullptr,
+    0,
+};

@@ -16,7 +16,7 @@ from .signature import DTYPES, Argument
 if TYPE_CHECKING:
     from .lower import LoweredEntry  # which needs LLVM; `tiaot doctor` comes here without it
 
-ABI_VERSION = 2
+ABI_VERSION = 3
 DESCRIPTOR_SYMBOL = "tiaot_module_descriptor"
 TARGET = "x86_64-linux"
 CODE_TYPE = "i32 (i64, i64*, i8**, i8*, i8*)"
@@ -66,11 +66,13 @@ def descriptor(
     rows = [_kernel(tables, family, variants, verification.get(family.name, "")) for family, variants in kernels]
     module = [
         f"i32 {ABI_VERSION}",
-        "i32 72",  # sizeof(tiaot_module_desc)
+        "i32 88",  # sizeof(tiaot_module_desc)
         *(tables.string(text) for text in (name, digest, TARGET, versions.tiaot, versions.taichi, versions.llvm)),
         f"i32 {len(rows)}",
-        "i32 0",
+        "i32 0",  # fields: the module has no state
         tables.array(rows),
+        tables.array([]),
+        "i64 0",  # bytes of state
     ]
     tables.define(f"@{DESCRIPTOR_SYMBOL} = constant", module)
     return "\n".join(tables.lines)
@@ -97,7 +99,7 @@ def _kernel(tables: _Tables, family: Family, variants: list[VariantEntries], ver
         f"i32 {len(signature.outputs)}",
         tables.array([_argument(tables, argument, dims, differentiable) for argument in signature.arguments]),
         f"i32 {len(variants)}",
-        "i32 0",
+        "i32 0",  # works on no state
         tables.array([_variant(tables, family, variant) for variant in variants]),
     ]
 

@@ -14,10 +14,10 @@
 extern "C" {
 #endif
 
-#define TIAOT_ABI_VERSION 2u
+#define TIAOT_ABI_VERSION 3u
 #define TIAOT_DESCRIPTOR_SYMBOL "tiaot_module_descriptor"
 #define TIAOT_TRAILER_MAGIC "TIAOTMOD" /* 8 bytes, no NUL */
-#define TIAOT_MAX_ARRAYS 64            /* inputs + cotangents + results of one entry */
+#define TIAOT_MAX_ARRAYS 64            /* inputs + cotangents + results of one entry, and the state */
 #define TIAOT_MAX_DIMS 32              /* named dimensions of one kernel */
 
 /* CPU levels, in ascending order: the x86-64 psABI's microarchitecture levels. */
@@ -35,8 +35,10 @@ enum {
 
 enum { TIAOT_ARGUMENT_BATCHED = 1u, TIAOT_ARGUMENT_DIFFERENTIABLE = 2u };
 
-/* What an entry computes. TIAOT_JACOBIAN is made by the runtime from TIAOT_VJP and never stands in a module. */
-enum { TIAOT_FORWARD = 0, TIAOT_VJP = 1, TIAOT_JACOBIAN = 2 };
+/* What an entry computes. TIAOT_JACOBIAN is made by the runtime from TIAOT_VJP and never stands in a module.
+ * TIAOT_GRAD is the adjoint of a kernel over state, in place, as Taichi's `kernel.grad()`: it reads the gradients of
+ * what the kernel wrote and adds into the gradients of what the kernel read. */
+enum { TIAOT_FORWARD = 0, TIAOT_VJP = 1, TIAOT_JACOBIAN = 2, TIAOT_GRAD = 3 };
 
 /* The lowered code of an entry: `rows` samples, one after another in memory.
  *   rows       number of samples, >= 0; 1 for a kernel without a batch dimension
@@ -44,11 +46,14 @@ enum { TIAOT_FORWARD = 0, TIAOT_VJP = 1, TIAOT_JACOBIAN = 2 };
  *   arrays     forward: inputs, outputs. vjp: inputs, cotangents of all outputs, then the gradients of the inputs in
  *              the entry's `wrt`, each group in the order of the signature. Dense row-major, aligned to their element;
  *              a batched array points to the first of the `rows` samples. No result overlaps another array.
+ *              Of a kernel over state: inputs, for forward then outputs, and last the state's memory, `state_bytes`
+ *              bytes aligned to 64, which is read and written in place; no other array overlaps it.
  *   workspace  as many bytes as the entry's `workspace` function says for these rows and dims, 64-byte aligned, with
  *              any content; NULL where that is 0
  *   host       threads that the code may use, which it does for kernels without a batch dimension only; NULL: it works
- * on the calling thread Every element of every result is overwritten; the gradient of a shared input is the sum over
- * the `rows` samples (so zeros for none). Inputs and cotangents are only read. Results do not depend on the host.
+ *              on the calling thread
+ * Every element of every result is overwritten; the gradient of a shared input is the sum over the `rows` samples (so
+ * zeros for none). Inputs and cotangents are only read. Results do not depend on the host.
  * Returns 0, or 1 when there was no memory for a variable that changes in a loop of unknown length, which an adjoint
  * keeps all values of; results are then not valid. */
 typedef struct tiaot_host {
@@ -64,8 +69,8 @@ typedef int32_t (*tiaot_code)(int64_t rows, const int64_t *dims, void *const *ar
 typedef int64_t (*tiaot_workspace_size)(int64_t rows, const int64_t *dims);
 
 typedef struct tiaot_entry_desc {
-  uint32_t kind;                  /* TIAOT_FORWARD or TIAOT_VJP */
-  uint32_t wrt;                   /* vjp: bit i set when the gradient of input i is computed; forward: 0 */
+  uint32_t kind;                  /* TIAOT_FORWARD, TIAOT_VJP or TIAOT_GRAD */
+  uint32_t wrt;                   /* vjp: bit i set when the gradient of input i is computed; else 0 */
   const char *symbol;             /* name of the entry, for people: "dense_tanh_float32_n8_m4_vjp_x" */
   int64_t block_rows;             /* a batch is cut between threads at multiples of this number of samples; >= 1 */
   tiaot_workspace_size workspace; /* NULL: none is needed */
@@ -90,6 +95,8 @@ typedef struct tiaot_argument_desc {
   const uint32_t *dims; /* for each axis the index of its dimension */
 } tiaot_argument_desc;
 
+/* A kernel over state has no batch dimension, and may have no inputs and no outputs. The entries of each variant are
+ * one TIAOT_FORWARD and, where it has no outputs, at most one TIAOT_GRAD; never a TIAOT_VJP. */
 typedef struct tiaot_kernel_desc {
   const char *name;
   const char *signature;    /* as the author wrote it: "x[B, n], W[m, n], b[m] -> y[B, m]" */
@@ -102,9 +109,21 @@ typedef struct tiaot_kernel_desc {
   uint32_t output_count;
   const tiaot_argument_desc *arguments; /* inputs, then outputs */
   uint32_t variant_count;
-  uint32_t reserved;
+  uint32_t state;                     /* 1: works on the module's state; 0: on its arguments alone */
   const tiaot_variant_desc *variants; /* the more dimensions fixed the earlier: the first that fits is run */
 } tiaot_kernel_desc;
+
+/* A named array in the module's state. */
+typedef struct tiaot_field_desc {
+  const char *name; /* "x"; the gradient of a field "x" is the field "x.grad" */
+  uint32_t dtype;
+  uint32_t rank;          /* <= TIAOT_MAX_DIMS */
+  const int64_t *shape;   /* each >= 0; NULL for rank 0 */
+  const int64_t *strides; /* in elements, >= 0; NULL for rank 0 */
+  int64_t offset;         /* bytes from the start of the state's memory to the first element; a multiple of its size */
+  int32_t gradient;       /* index of the field that is its gradient, of the same type and shape; -1: it has none */
+  uint32_t reserved;
+} tiaot_field_desc;
 
 typedef struct tiaot_module_desc {
   uint32_t abi_version;      /* TIAOT_ABI_VERSION */
@@ -116,8 +135,10 @@ typedef struct tiaot_module_desc {
   const char *taichi_version;
   const char *llvm_version;
   uint32_t kernel_count;
-  uint32_t reserved;
+  uint32_t field_count; /* 0: the module has no state */
   const tiaot_kernel_desc *kernels;
+  const tiaot_field_desc *fields;
+  int64_t state_bytes; /* of one instance of the state, which starts as zeros */
 } tiaot_module_desc;
 
 /* The last 96 bytes of a module file. Read and checked before the file is given to the OS loader, which would map a

@@ -38,6 +38,7 @@ typedef enum tiaot_status {
 typedef struct tiaot_module tiaot_module;
 typedef struct tiaot_kernel tiaot_kernel;
 typedef struct tiaot_bound tiaot_bound;
+typedef struct tiaot_state tiaot_state;
 
 /* Runs task(context, index) once for each index in 0..count-1, on any threads and in any order, and returns when all
  * have returned. `user` is passed through from the executor. */
@@ -52,9 +53,10 @@ typedef struct tiaot_options {
   int32_t num_threads;            /* at most this many threads, the calling one among them; 0: the process default */
   const char *variant;            /* run this variant, by name; NULL: the first that fits the arrays */
   const tiaot_executor *executor; /* NULL: tiaot's own pool */
+  tiaot_state *state;             /* for kernels that work on state: what they work on; else NULL */
 } tiaot_options;
 
-#define TIAOT_OPTIONS_INIT {sizeof(tiaot_options), 0, NULL, NULL}
+#define TIAOT_OPTIONS_INIT {sizeof(tiaot_options), 0, NULL, NULL, NULL}
 
 /* The message of the last failed call on this thread; "" if there was none. Owned by the runtime, valid until the
  * next failing call on this thread. */
@@ -67,7 +69,7 @@ TIAOT_API const char *tiaot_version(void);
  * x86-64-v3 or x86-64-v4); naming one that the machine lacks is TIAOT_ERROR_UNSUPPORTED. */
 TIAOT_API tiaot_status tiaot_module_open(const char *path, tiaot_module **module);
 
-/* Gives the handle back; NULL is allowed. Kernels and bound calls of the module must not be used afterwards. */
+/* Gives the handle back; NULL is allowed. Kernels, bound calls and states of the module must not be used afterwards. */
 TIAOT_API void tiaot_module_close(tiaot_module *module);
 
 /* The module's tables. Owned by the module. */
@@ -82,18 +84,35 @@ TIAOT_API tiaot_status tiaot_module_kernel(const tiaot_module *module, const cha
 /* The kernel's tables. Owned by the module. */
 TIAOT_API const tiaot_kernel_desc *tiaot_kernel_descriptor(const tiaot_kernel *kernel);
 
+/* An instance of the module's state: the memory of its fields, all zeros, aligned to 64 bytes. A module may have any
+ * number of them. To be destroyed with tiaot_state_destroy, before the module is closed. TIAOT_ERROR_VALUE when the
+ * module has no state, TIAOT_ERROR_MEMORY when there is no memory for it. */
+TIAOT_API tiaot_status tiaot_state_create(const tiaot_module *module, tiaot_state **state);
+
+/* NULL is allowed. Bound calls on the state and pointers into it must not be used afterwards. */
+TIAOT_API void tiaot_state_destroy(tiaot_state *state);
+
+/* Describes a field of the state: *tensor points into its memory, and its `shape` and `strides` into the module's
+ * tables, which are not to be written to. TIAOT_ERROR_VALUE, with the names that exist, when there is no field of that
+ * name. Reading or writing the memory while a call works on the state is a data race. */
+TIAOT_API tiaot_status tiaot_state_field(const tiaot_state *state, const char *name, DLTensor *tensor);
+
 /* Runs an entry of a kernel.
- *   entry    TIAOT_FORWARD, TIAOT_VJP or TIAOT_JACOBIAN
- *   wrt      vjp and jacobian: bit i asks for the gradient of input i, at least one bit; forward: 0
+ *   entry    TIAOT_FORWARD, TIAOT_VJP, TIAOT_JACOBIAN or TIAOT_GRAD
+ *   wrt      vjp and jacobian: bit i asks for the gradient of input i, at least one bit; forward and grad: 0
  *   arrays   forward:  inputs, outputs
  *            vjp:      inputs, cotangents of all outputs, gradients of the inputs in wrt
  *            jacobian: inputs, then for each output the Jacobian with respect to each input in wrt
+ *            grad:     inputs
  *            each group in the order of the signature
  *   count    number of arrays
  *   options  may be NULL
  * The gradient of a shared input (one without the batch dimension) is the sum over the batch. The Jacobian of an output
  * (B, o...) with respect to a batched input (B, i...) is (B, o..., i...), sample by sample; with respect to a shared
  * input (i...) it is (B, o..., i...) too; without a batch dimension it is (o..., i...).
+ * A kernel over state reads and writes options->state, with which no array may overlap. It has the entries forward and,
+ * where the module says so, grad, its adjoint in place; no other kernel has grad. One state runs one call at a time: a
+ * call that finds it in use by another fails with TIAOT_ERROR_VALUE and does not wait.
  * Results do not depend on the number of threads. */
 TIAOT_API tiaot_status tiaot_call(const tiaot_kernel *kernel, int entry, uint32_t wrt, const DLTensor *arrays,
                                   int32_t count, const tiaot_options *options);
@@ -108,15 +127,15 @@ TIAOT_API tiaot_status tiaot_results(const tiaot_kernel *kernel, int entry, uint
                                      int32_t count, const tiaot_options *options, DLTensor *results, int32_t capacity,
                                      int64_t *shapes, int32_t shape_capacity, int32_t *result_count);
 
-/* Number of arithmetic steps that a call is likely to take, from the shapes alone: what a caller may use to decide
- * whether to release a lock around it. Arrays as for tiaot_call; no check is made. */
+/* Number of arithmetic steps that a call is likely to take, from the shapes alone, that of the state included: what a
+ * caller may use to decide whether to release a lock around it. Arrays as for tiaot_call; no check is made. */
 TIAOT_API int64_t tiaot_work(const tiaot_kernel *kernel, int entry, uint32_t wrt, const DLTensor *arrays,
                              int32_t count);
 
-/* Checks a call once and keeps its data pointers: tiaot_bound_run then does nothing but compute. Parameters as for
- * tiaot_call. The arrays must stay where they are while *bound is in use; two threads may run one bound call at the
- * same time only if they do not mind both writing the same results. To be destroyed with tiaot_bound_destroy, before
- * its module is closed. */
+/* Checks a call once and keeps its data pointers, and options->state: tiaot_bound_run then does nothing but compute.
+ * Parameters as for tiaot_call. The arrays must stay where they are while *bound is in use; two threads may run one
+ * bound call at the same time only if they do not mind both writing the same results. To be destroyed with
+ * tiaot_bound_destroy, before its module is closed. */
 TIAOT_API tiaot_status tiaot_bind(const tiaot_kernel *kernel, int entry, uint32_t wrt, const DLTensor *arrays,
                                   int32_t count, const tiaot_options *options, tiaot_bound **bound);
 TIAOT_API tiaot_status tiaot_bound_run(const tiaot_bound *bound);
