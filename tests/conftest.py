@@ -1,10 +1,17 @@
 """Fixtures: the shipped kernel, and a module that was written by hand."""
 
+import os
 from pathlib import Path
 
 import module_files
 import pytest
 import tiaot
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_the_exporter(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Exports of tests leave nothing in the user's folders."""
+    os.environ["TIAOT_CACHE_DIR"] = str(tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import json
 import multiprocessing
 import os
 import tempfile
@@ -14,12 +15,14 @@ from pathlib import Path
 
 import llvmlite.binding as llvm
 
+from .cache import Cache
 from .declare import LEVELS, Family
 from .ir import LoweringError
 from .link import link
 from .lower import LoweredEntry, compile_text, lower
 from .plain import header, plain_functions
 from .signature import Signature
+from .state import State
 from .tables import VariantEntries, Versions, descriptor
 from .trace import Trace, trace_file
 from .verify import VerificationError, verify
@@ -34,6 +37,8 @@ class Built:
     families: list[Family]
     kernels: list[tuple[Family, list[VariantEntries]]]
     objects: list[bytes]
+    state: State | None
+    notes: list[str]  # what was left out, for the author
 
 
 def export(
@@ -43,8 +48,9 @@ def export(
     version: str,
     jobs: int | None = None,
     gate: bool = True,
+    cache: Path | None = None,
     say: Say = lambda _: None,
-) -> None:
+) -> list[str]:
     """Compile every kernel of a file into one module, and write it when its results are right.
 
     Args:
@@ -54,14 +60,18 @@ def export(
         jobs: processes to use; by default one for each CPU that this process may run on.
         gate: whether the module is held against Taichi's JIT and finite differences first; what was found, or that it
             was not, is recorded in it.
+        cache: a folder with what was traced and compiled before, which is read and written; None for none.
         say: is told, in a line, what is being done.
+
+    Returns:
+        What of the file is not in the module, a line for each, where the file leaves the choice to the exporter.
 
     Raises:
         TraceError, LoweringError, LinkError: when the kernels or the machine do not allow it; the message says why.
         VerificationError: when results disagree.
         ValueError: when the file declares no kernel, or a declaration cannot be right.
     """
-    built = build(source, jobs=jobs, say=say)
+    built = build(source, jobs=jobs, cache=cache, say=say)
     say("linking")
     verification = {family.name: "not verified" for family in built.families}
     if gate:
@@ -73,17 +83,21 @@ def export(
             except VerificationError as error:
                 raise VerificationError(f"no module was written: {error}") from None
     write(built, target, version=version, verification=verification)
+    return built.notes
 
 
-def build(source: str | os.PathLike[str], *, jobs: int | None = None, say: Say = lambda _: None) -> Built:
+def build(
+    source: str | os.PathLike[str], *, jobs: int | None = None, cache: Path | None = None, say: Say = lambda _: None
+) -> Built:
     """Trace and lower every kernel of a file; `export` says what is raised."""
     jobs = jobs or len(os.sched_getaffinity(0))
     say("tracing")
-    families, traces = trace_file(source)
+    traced = trace_file(source, cache)
+    families, traces = traced.families, traced.traces
     signatures = {family.name: family.signature for family in families}
     primals = {(trace.kernel, trace.variant.name): trace for trace in traces if not trace.wrt}
     requests = [
-        (signatures[trace.kernel], trace, primals[trace.kernel, trace.variant.name], level)
+        (signatures[trace.kernel], trace, primals[trace.kernel, trace.variant.name], level, cache)
         for level in LEVELS
         for trace in traces
     ]
@@ -93,8 +107,9 @@ def build(source: str | os.PathLike[str], *, jobs: int | None = None, say: Say =
         for entry in processes.map(_lower, requests):
             lowered.append(entry)
             say(f"compiling {len(lowered)} of {len(requests)}: {entry.function}")
-    kernels = [(family, _variants(family, [trace for _, trace, _, _ in requests], lowered)) for family in families]
-    return Built(families, kernels, [entry.object for entry in lowered])
+    Cache(cache).prune()
+    kernels = [(family, _variants(family, [trace for _, trace, *_ in requests], lowered)) for family in families]
+    return Built(families, kernels, [entry.object for entry in lowered], traced.state, traced.notes)
 
 
 def write(built: Built, target: str | os.PathLike[str], *, version: str, verification: Mapping[str, str]) -> None:
@@ -112,19 +127,27 @@ def write(built: Built, target: str | os.PathLike[str], *, version: str, verific
     objects = [*built.objects, compile_text(plain_functions(built.kernels))]
     # The hash covers all that is linked: the tables too, as they are without it.
     digest = hashlib.sha256()
-    for data in (*objects, descriptor(name, "", versions, built.kernels, {}).encode()):
+    for data in (*objects, descriptor(name, "", versions, built.kernels, built.state, {}).encode()):
         digest.update(len(data).to_bytes(8, "little"))
         digest.update(data)
     hexadecimal = digest.hexdigest()
-    objects.append(compile_text(descriptor(name, hexadecimal, versions, built.kernels, verification)))
+    objects.append(compile_text(descriptor(name, hexadecimal, versions, built.kernels, built.state, verification)))
     link(objects, hexadecimal, target)
-    Path(target).with_suffix(".h").write_text(header(name, built.kernels))
+    Path(target).with_suffix(".h").write_text(header(name, built.kernels, built.state))
 
 
-def _lower(request: tuple[Signature, Trace, Trace, str]) -> LoweredEntry:
-    signature, trace, primal, level = request
+def _lower(request: tuple[Signature, Trace, Trace, str, Path | None]) -> LoweredEntry:
+    signature, trace, primal, level, folder = request
+    cache = Cache(folder)
+    key = ("lower", level, repr(signature), repr(trace), repr(primal)) if folder else ()
+    if (stored := cache.get(*key)) is not None:
+        record, _, image = stored.partition(b"\n")
+        return LoweredEntry(**json.loads(record), object=image)
     try:
-        return lower(signature, trace, primal, level)
+        entry = lower(signature, trace, primal, level)
+        record = {name: value for name, value in vars(entry).items() if name != "object"}
+        cache.put(json.dumps(record).encode() + b"\n" + entry.object, *key)
+        return entry
     except LoweringError as error:
         text = str(error)
         raise LoweringError(text if text.startswith(trace.kernel) else f"{trace.kernel}: {text}") from None
@@ -139,7 +162,7 @@ def _variants(family: Family, traces: list[Trace], lowered: list[LoweredEntry]) 
             autodiff[trace.variant.name] = trace.autodiff
     variants = []
     for variant in family.variants():
-        entries = [(wrt, by_entry[variant.name, wrt]) for wrt in ((), *family.wrt)]
+        entries = [(wrt, by_entry[variant.name, wrt]) for wrt in family.entries]
         dtypes = {argument.name: family.dtype(argument.name, variant) for argument in family.signature.arguments}
         variants.append(
             VariantEntries(variant.name, variant.dtype, dtypes, dict(variant.sizes), autodiff[variant.name], entries)

@@ -6,6 +6,8 @@ A working Taichi kernel needs a decorator with its signature, and nothing else:
     @ti.kernel
     def step(x: ti.types.ndarray(ti.math.vec3, ndim=1), v: ti.types.ndarray(ti.math.vec3, ndim=1), dt: ti.f32): ...
 
+A kernel over fields needs no signature where it has no arrays. A file that decorates none exports all of its kernels.
+
 A family makes several kernels of one: for other element types, or unrolled for sizes that are fixed. It is a function
 that is given a `Variant` and returns the Taichi kernels for it:
 
@@ -24,11 +26,12 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .signature import REAL_DTYPES, Signature, parse_signature
 
+STATE = ("*",)  # stands for the fields, in place of the names of inputs that a vjp differentiates
 LEVELS = ("x86-64-v2", "x86-64-v3", "x86-64-v4")
 
 
@@ -112,6 +115,13 @@ class Family:
     fixed: tuple[Mapping[str, int], ...]
     wrt: tuple[tuple[str, ...], ...]
     doc: str
+    state: bool = False  # it works on the module's state, Taichi's fields
+    gradient: bool = False  # and has an adjoint there
+
+    @property
+    def entries(self) -> tuple[tuple[str, ...], ...]:
+        """Its entries by the inputs that they differentiate: () is forward, STATE the adjoint on the state."""
+        return ((), *self.wrt, *((STATE,) if self.gradient else ()))
 
     def variants(self) -> list[Variant]:
         """Every variant, for each element type the most specific first, as the descriptor wants them."""
@@ -138,6 +148,32 @@ class Declaration:
     draw: Mapping[str, Draw]
     finite_differences: bool
     kernel: Any = None  # the Taichi kernel, where the declaration is of one
+    wrt: tuple[str, ...] | None = None  # as the author gave it
+    derived: bool = False  # its signature is made of its parameters
+    implicit: bool = False  # no decorator asked for it
+
+    def with_seed(self) -> Declaration:
+        """The declaration of a kernel with a derived signature that turned out to draw random numbers."""
+        inputs, _, outputs = self.family.signature.text.partition("->")
+        signature = parse_signature(f"{inputs.strip()}{', ' if inputs.strip() else ''}seed ->{outputs}")
+        types = {**self.family.argument_dtypes, "seed": "int64"}
+        return replace(self, family=replace(self.family, signature=signature, argument_dtypes=types))
+
+    def with_state(self, gradient: bool) -> Declaration:
+        """The declaration of a kernel that turned out to work on fields.
+
+        Raises:
+            ValueError: for what such a kernel cannot have.
+        """
+        family = self.family
+        if family.signature.batch:
+            raise ValueError(f"{family.name}: works on fields, which the samples of a batch would share: leave batch out")
+        if self.wrt or self.make(family.variants()[0]).vjp:
+            raise ValueError(
+                f"{family.name}: works on fields: its gradient is that of the fields, which are no inputs: leave "
+                "wrt and vjp out"
+            )
+        return replace(self, family=replace(family, wrt=(), state=True, gradient=gradient))
 
     @property
     def random(self) -> bool:
@@ -227,7 +263,7 @@ def family(
 
 
 def kernel(
-    signature: str,
+    signature: str | None = None,
     *,
     batch: str | None = None,
     wrt: Sequence[str] | None = None,
@@ -246,11 +282,12 @@ def kernel(
         signature: the arguments and their shapes as NumPy sees them, `"x[n, 3], dt -> y[n]"`: the axes of a vector or
             matrix element come last, as numbers. A scalar parameter has no brackets. An argument on both sides is
             updated in place by the kernel; a result that is no parameter is what the kernel returns. Outputs start as
-            zeros.
+            zeros. None where the kernel has no arrays: its numbers are then its inputs, and `result` what it returns.
         batch: a dimension along which samples do not depend on each other, first wherever it occurs; None for a kernel
             that runs whole, whose own parallel loops are then spread over threads.
         wrt: the sets of inputs that a vjp is compiled for, each as names with spaces between; `[]` for a kernel without
-            gradient. By default each array of real numbers alone, and all of them together.
+            gradient. By default each array of real numbers alone, and all of them together. Fields are no inputs: a
+            kernel over fields has their gradient unless this is `[]`.
         fixed: variants with sizes that are fixed, faster for those: `[{"n": 8}, {}]`, `{}` for the one of any size.
         constants: values of the kernel's `ti.template()` parameters.
         dtypes: element types, by name, of arrays whose annotation has none. By default float32.
@@ -258,23 +295,24 @@ def kernel(
         scratch: arrays that the kernel works in, by parameter name: their sizes, each a number or an expression of
             dimensions in +, -, *, // and parentheses.
         sizes: the dimensions that the kernel is verified at, `[{"n": 3}, {"n": 33}]`.
-        draw: for an input, what draws it for verification: `draw(rng, shape, sizes)` with a `numpy.random.Generator`.
+        draw: for an input or a field, what draws it for verification: `draw(rng, shape, sizes)` with a
+            `numpy.random.Generator`.
         finite_differences: whether the gradients must be the kernel's slopes; False for one that is meant to differ.
 
     Raises:
         ValueError: when the signature or an option cannot be right, or does not fit the kernel; it names which.
         TypeError: when what is decorated is no Taichi kernel.
     """
-    parsed = parse_signature(signature, batch)
-    _check_fixed(parsed, fixed)
-    _check_names("draw", tuple(draw or ()), parsed)
     shapes = {name: tuple(str(size) for size in axes) for name, axes in (scratch or {}).items()}
+    if signature is not None:
+        _check_fixed(parse_signature(signature, batch), fixed)
 
     def declare(decorated: Any) -> Any:
-        from .parameters import argument_dtypes
+        from .parameters import argument_dtypes, derive_signature
 
         if not hasattr(decorated, "_primal"):
             raise TypeError(f"expected a function decorated with ti.kernel, got {decorated!r}")
+        parsed = parse_signature(derive_signature(decorated) if signature is None else signature, batch)
         types = argument_dtypes(decorated, parsed, dtypes or {})
         able = [
             each.name
@@ -304,10 +342,13 @@ def kernel(
             types,
             tuple(fixed),
             sets,
-            inspect.getdoc(decorated) or "",
+            inspect.getdoc(decorated._primal.func) or "",
         )
+        given = dict(constants or {})
+        if hasattr(decorated, "_kernel_owner"):  # a method: Taichi takes its instance for a template
+            given[decorated._primal.arguments[0].name] = decorated._kernel_owner
         backward = {tuple(names.split()): each for names, each in (vjp or {}).items()}
-        implementation = Implementation(decorated, backward, shapes, None, dict(constants or {}))
+        implementation = Implementation(decorated, backward, shapes, None, given)
         _registered.append(
             Declaration(
                 family,
@@ -316,6 +357,8 @@ def kernel(
                 dict(draw or {}),
                 finite_differences,
                 decorated,
+                None if wrt is None else tuple(wrt),
+                signature is None,
             )
         )
         return decorated
@@ -352,23 +395,47 @@ def _without_init() -> Iterator[None]:
         ti.init = original
 
 
-def load_declarations(path: str) -> list[Declaration]:
-    """Run a kernel file and return what it declares, in order.
+@dataclass(frozen=True)
+class KernelFile:
+    """What a kernel file declares, in order, and its fields by name, Taichi's."""
+
+    declarations: tuple[Declaration, ...]
+    fields: Mapping[str, Any]
+    notes: tuple[str, ...]  # what was left out, for the author
+    namespace: Mapping[str, Any]
+
+
+def load_kernel_file(path: str) -> KernelFile:
+    """Run a kernel file and see what it declares: where it decorates no kernel, all that it has.
 
     Raises:
-        ValueError: when it declares no kernel, or two of one name.
+        ValueError: when there is no kernel, or there are two of one name.
     """
     import runpy
 
+    from .fields import find_fields, find_kernels
+
     start = len(_registered)
     with _without_init():
-        runpy.run_path(path)
+        namespace = runpy.run_path(path)
     declarations = _registered[start:]
     del _registered[start:]
+    notes: list[str] = []
+    if not declarations:
+        for each in find_kernels(namespace):
+            try:
+                kernel()(each)
+            except ValueError as error:
+                notes.append(f"left out: {error}")
+        declarations = [replace(each, implicit=True) for each in _registered[start:]]
+        del _registered[start:]
     names = [each.family.name for each in declarations]
     if not declarations:
-        raise ValueError(f"{path}: declares no kernel: decorate one with tiaot.export.kernel or tiaot.export.family")
+        left = "".join(f"\n{note}" for note in notes)
+        raise ValueError(
+            f"{path}: declares no kernel: decorate one with tiaot.export.kernel or tiaot.export.family{left}"
+        )
     for name in names:
         if names.count(name) > 1:
             raise ValueError(f"{path}: declares two kernels of the name {name!r}")
-    return declarations
+    return KernelFile(tuple(declarations), find_fields(namespace), tuple(notes), namespace)

@@ -54,8 +54,26 @@ class Entry:
     def _modules(self) -> list[ir.TracedModule]:
         return [self.module] if self.primal is None else [self.module, self.primal]
 
+    @staticmethod
+    def suits(*traces: Trace) -> bool:
+        """Whether traces of a kernel with a batch can be lowered here: their arrays are of one element type.
+
+        Vectors, numbers passed by value, other element types and arrays that are updated go through WholeEntry.
+        """
+        for trace in traces:
+            if trace.block_rows is not None:
+                return True
+            for parameter in trace.parameters:
+                if parameter.dtype != trace.variant.dtype or parameter.dtype not in ("float32", "float64"):
+                    return False
+                if parameter.element or parameter.by_value or parameter.role in ("updated", "result"):
+                    return False
+                if parameter.role == "scratch" and trace.autodiff:
+                    return False
+        return True
+
     def _check(self, parameter: Parameter) -> None:
-        """A kernel with a batch works on arrays of one element type, each sample by itself."""
+        """A kernel that is given blocks of samples works on arrays of one element type."""
         what = ""
         if parameter.dtype != self.variant.dtype or parameter.dtype not in ("float32", "float64"):
             what = f"has the element type {parameter.dtype} beside {self.variant.dtype}"
@@ -65,12 +83,10 @@ class Entry:
             what = "is passed by value"
         elif parameter.role == "updated":
             what = "is updated in place"
-        elif parameter.role == "scratch" and self.trace.autodiff:
-            what = "is scratch of a kernel that Taichi differentiates"
         if what:
             raise LoweringError(
-                f"{self.trace.kernel}: parameter {parameter.name!r} {what}, which a kernel with a batch cannot take "
-                "yet: leave batch out, and the kernel runs whole"
+                f"{self.trace.kernel}: parameter {parameter.name!r} {what}, which a kernel that is written for blocks "
+                "of rows cannot take: declare it with tiaot.export.kernel"
             )
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from .. import __version__
 from . import terminal
@@ -17,6 +18,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="do not hold the module against Taichi's JIT and finite differences; it records that",
     )
+    parser.add_argument(
+        "--no-cache",
+        action="store_true",
+        help="trace and compile everything anew, instead of taking unchanged kernels from TIAOT_CACHE_DIR "
+        "(default: ~/.cache/tiaot)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -24,9 +31,16 @@ def run(arguments: argparse.Namespace) -> int:
 
     def work() -> None:
         from .build import export
+        from .cache import default_folder
 
         gate = not arguments.no_verify
         output, jobs = arguments.output, arguments.jobs
-        export(arguments.source, output, version=__version__, jobs=jobs, gate=gate, say=terminal.say)
+        cache = None if arguments.no_cache else default_folder()
+        notes = export(
+            arguments.source, output, version=__version__, jobs=jobs, gate=gate, cache=cache, say=terminal.say
+        )
+        terminal.say("")
+        for note in notes:
+            print(f"tiaot export: {note}", file=sys.stderr)
 
     return terminal.run("export", work)

@@ -221,7 +221,7 @@ def _wide_offset(definitions: Definitions, chain: list[tuple[str, str]], tag: st
     lines: list[str] = []
     total = None
     for axis, (size, index) in enumerate(chain):
-        plain, constant = _peel_constant(definitions, index)
+        plain, constant = peel_constant(definitions, index)
         wide = str(constant)
         if plain is not None:
             lines.append(f"  {tag}.p{axis} = sext i32 {plain} to i64")
@@ -256,7 +256,7 @@ def _offset_chain(definitions: Definitions, value: str, rank: int) -> list[tuple
     return chain[::-1] if value == "0" else None
 
 
-def _peel_constant(definitions: Definitions, index: str) -> tuple[str | None, int]:
+def peel_constant(definitions: Definitions, index: str) -> tuple[str | None, int]:
     """index = plain + constant; plain is None for a constant index."""
     constant = 0
     while True:

@@ -11,6 +11,7 @@ from typing import Any
 
 import llvmlite.binding as llvm
 
+from . import half
 from .declare import LEVELS
 from .entry import Entry
 from .ir import LoweringError
@@ -46,7 +47,10 @@ def lower(signature: Signature, trace: Trace, primal: Trace, level: str) -> Lowe
         LoweringError: when the kernel uses something that cannot be lowered.
     """
     function = f"{trace.symbol}_{level.rpartition('-')[2]}"
-    entry = Entry(signature, trace, primal, level) if signature.batch else WholeEntry(signature, trace, primal)
+    if signature.batch and Entry.suits(trace, primal):
+        entry: Entry | WholeEntry = Entry(signature, trace, primal, level)
+    else:
+        entry = WholeEntry(signature, trace, primal)
     text = entry.text(function)
     workspace = None
     if entry.needs_workspace:
@@ -81,6 +85,8 @@ def compile_text(text: str, level: str = LEVELS[0]) -> bytes:
         LoweringError: when LLVM does not take the text.
     """
     machine, planner = target_machine(level), target_machine(_PLANNED_AS.get(level, level))
+    if re.search(r"\bhalf\b", text):
+        text += half.DEFINITIONS
     source = f'target datalayout = "{DATA_LAYOUT}"\ntarget triple = "{TRIPLE}"\n{text}\n'
     try:
         module = llvm.parse_assembly(source)

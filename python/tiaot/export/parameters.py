@@ -54,7 +54,8 @@ def is_array(argument: Any) -> bool:
     return isinstance(argument.annotation, NdarrayType)
 
 
-def _dtype_name(kernel: str, what: str, dtype: Any) -> str:
+def dtype_name(kernel: str, what: str, dtype: Any) -> str:
+    """The name of one of Taichi's element types; ValueError for one that no module has."""
     import taichi as ti
 
     config = ti.lang.impl.current_cfg()
@@ -96,8 +97,8 @@ def _describe(kernel: str, what: str, annotation: Any, dtype: str) -> tuple[str,
         return dtype, ()
     if isinstance(inner, MatrixType):
         element = (inner.n,) if inner.ndim == 1 else (inner.n, inner.m)
-        return (dtype if inner.dtype is None else _dtype_name(kernel, what, inner.dtype)), element
-    return _dtype_name(kernel, what, inner), ()
+        return (dtype if inner.dtype is None else dtype_name(kernel, what, inner.dtype)), element
+    return dtype_name(kernel, what, inner), ()
 
 
 def argument_dtypes(kernel: Any, signature: Signature, given: Mapping[str, str]) -> dict[str, str]:
@@ -138,6 +139,31 @@ def _returned(kernel: Any) -> Any:
     if len(returned) > 1:
         raise ValueError(f"{kernel.__name__}: returns {len(returned)} values: only one can be exported; use arrays")
     return returned[0]
+
+
+def derive_signature(kernel: Any) -> str:
+    """The signature of a kernel that has no arrays: its numbers, vectors and matrices, and `result` for what it returns.
+
+    Raises:
+        ValueError: when it has an array, whose shape only the author knows.
+    """
+    name = kernel.__name__
+    inputs = []
+    for each in kernel._primal.arguments:
+        if is_template(each):
+            continue
+        if is_array(each):
+            raise ValueError(f"{name}: parameter {each.name!r} is an array: give the kernel a signature that says its shape")
+        inputs.append(each.name + _brackets(_describe(name, f"parameter {each.name!r}", each.annotation, "float32")[1]))
+    returned = _returned(kernel)
+    if returned is None:
+        return f"{', '.join(inputs)} ->".strip()
+    result = "result" + _brackets(_describe(name, "the returned value", returned, "float32")[1])
+    return f"{', '.join(inputs)} -> {result}".strip()
+
+
+def _brackets(element: tuple[int, ...]) -> str:
+    return f"[{', '.join(str(size) for size in element)}]" if element else ""
 
 
 def parameters_of(

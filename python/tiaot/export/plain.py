@@ -8,14 +8,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from .code import IR_TYPES
-from .declare import LEVELS, Family
+from .declare import LEVELS, STATE, Family
 from .signature import Argument
+from .state import State
 from .tables import CODE_TYPE, WORKSPACE_TYPE, VariantEntries, function_pointer
 
 _C_TYPES = {
     "int32": "int32_t",
     "int64": "int64_t",
     "uint8": "uint8_t",
+    "float16": "uint16_t",
     "float32": "float",
     "float64": "double",
 }
@@ -105,6 +107,8 @@ def _decide() -> list[str]:
 
 
 def plain_name(family: Family, wrt: tuple[str, ...], dtype: str) -> str:
+    if family.state:
+        return f"{family.name}_{'grad' if wrt == STATE else 'forward'}"
     return f"{family.name}_{'vjp_' + '_'.join(wrt) if wrt else 'forward'}_{dtype}"
 
 
@@ -113,15 +117,19 @@ def _arrays(family: Family, wrt: tuple[str, ...]) -> list[tuple[str, bool, Argum
     updated = family.signature.updated
     prefixes = {"input": "", "output": "", "cotangent": "cotangent_", "gradient": "grad_"}
     arrays = []
-    for role, argument in family.signature.arrays(wrt):
+    roles = family.signature.arrays(() if wrt == STATE else wrt)  # a kernel with an adjoint on state has no outputs
+    for role, argument in roles:
         prefix = "new_" if role == "output" and argument.name in updated else prefixes[role]
         arrays.append((prefix + argument.name, role in ("output", "gradient"), argument))
     return arrays
 
 
-def _by_value(written: bool, argument: Argument) -> bool:
-    """Whether a plain function takes an argument itself, not a pointer to it: an input without dimensions."""
-    return not written and not argument.dims
+def _by_value(written: bool, argument: Argument, dtype: str) -> bool:
+    """Whether a plain function takes an argument itself, not a pointer to it: an input without dimensions.
+
+    Not float16, which C has no name for.
+    """
+    return not written and not argument.dims and dtype != "float16"
 
 
 def _function(family: Family, dtype: str, wrt: tuple[str, ...], variants: list[VariantEntries], place: int) -> str:
@@ -129,7 +137,10 @@ def _function(family: Family, dtype: str, wrt: tuple[str, ...], variants: list[V
     name = plain_name(family, wrt, dtype)
     arrays = _arrays(family, wrt)
     kinds = [IR_TYPES[variants[0].dtypes[argument.name]] for _, _, argument in arrays]
-    values = [_by_value(written, argument) for _, written, argument in arrays]
+    values = [_by_value(written, argument, variants[0].dtypes[argument.name]) for _, written, argument in arrays]
+    if family.state:
+        kinds.append("i8")
+        values.append(False)
     open_dims = [i for i, dim in enumerate(signature.dims) if not dim.isdigit()]
     entries = [variant.entries[place][1] for variant in variants]
     table = [function_pointer(CODE_TYPE, entry.function) for lowered in entries for entry in lowered]
@@ -141,7 +152,7 @@ def _function(family: Family, dtype: str, wrt: tuple[str, ...], variants: list[V
     formals += [
         f"{kind}{'' if value else '*'} %a{i}" for i, (kind, value) in enumerate(zip(kinds, values, strict=True))
     ]
-    count, rank = len(arrays), len(signature.dims)
+    count, rank = len(kinds), len(signature.dims)
     lines = [
         f"@{name}.code = internal constant [{len(table)} x i8*] [{', '.join(table)}]",
         f"@{name}.size = internal constant [{len(sizes)} x i8*] [{', '.join(sizes)}]",
@@ -222,7 +233,7 @@ work:
     return "\n".join(lines)
 
 
-def header(module: str, kernels: list[tuple[Family, list[VariantEntries]]]) -> str:
+def header(module: str, kernels: list[tuple[Family, list[VariantEntries]]], state: State | None) -> str:
     """The C header of the plain functions."""
     guard = f"TIAOT_{module.upper()}_H"
     parts = [
@@ -230,10 +241,10 @@ def header(module: str, kernels: list[tuple[Family, list[VariantEntries]]]) -> s
         " * without tiaot's runtime. Made by tiaot's exporter.",
         " *",
         " * Arrays are dense, row-major and aligned to their element; no size is negative. A function overwrites every",
-        " * element of its last, non-const arrays, which overlap no other array, and writes to nothing else. It runs",
+        " * element of its last, non-const arrays, which overlap no other array, and writes to nothing else but state. It runs",
         " * on the calling thread and is thread-safe. The gradient of an array without the batch dimension is the sum",
         " * over the batch. Returns 0, or why the results are not valid: 1 no memory for workspace, 2 this CPU is",
-        " * below x86-64-v2, 3 no variant was compiled for these sizes. */",
+        " * below x86-64-v2, 3 no variant was compiled for these sizes. A float16 is its bits as uint16_t. */",
         f"#ifndef {guard}",
         f"#define {guard}",
         "",
@@ -243,6 +254,7 @@ def header(module: str, kernels: list[tuple[Family, list[VariantEntries]]]) -> s
         'extern "C" {',
         "#endif",
     ]
+    parts += _state_lines(module, state) if state else []
     for family, variants in kernels:
         doc = f" {family.doc.splitlines()[0]}" if family.doc else ""
         batch = f"; batch dimension {family.signature.batch}" if family.signature.batch else ""
@@ -255,18 +267,40 @@ def header(module: str, kernels: list[tuple[Family, list[VariantEntries]]]) -> s
     return "\n".join(parts)
 
 
+def _state_lines(module: str, state: State) -> list[str]:
+    """What a program needs to know of the state: how much memory, and where in it the fields lie."""
+    prefix = module.upper()
+    lines = [
+        "",
+        f"/* The state, which kernels with a parameter `state` work on: {prefix}_STATE_BYTES bytes, aligned to 64, zeros",
+        " * at first. A function reads and writes it in place; one call at a time. Where each field lies in it, in bytes,",
+        " * with its shape and its strides in elements: */",
+        f"#define {prefix}_STATE_BYTES {state.bytes}",
+    ]
+    for field in state.fields:
+        shape, strides = (", ".join(map(str, numbers)) for numbers in (field.shape, field.strides))
+        lines += [
+            f"/* {_C_TYPES[field.dtype]} {field.name}[{shape}], strides [{strides}] */",
+            f"#define {prefix}_OFFSET_{field.name.replace('.', '_')} {field.offset}",
+        ]
+    return lines
+
+
 def _prototype(family: Family, wrt: tuple[str, ...], dtype: str, dtypes: Mapping[str, str]) -> str:
     sizes = [f"int64_t {dim}" for dim in family.signature.dims if not dim.isdigit()]
     arrays = []
     shapes = []
     for name, written, argument in _arrays(family, wrt):
         kind = _C_TYPES[dtypes[argument.name]]
-        if _by_value(written, argument):
+        if _by_value(written, argument, dtypes[argument.name]):
             arrays.append(f"{kind} {name}")
             continue
         arrays.append(f"{'' if written else 'const '}{kind} *{name}")
-        shapes.append(f"{name} ({', '.join(argument.dims)})")
-    lines = [f"/* {', '.join(shapes)} */"]
+        half = " of float16" if dtypes[argument.name] == "float16" else ""
+        shapes.append(f"{name} ({', '.join(argument.dims)}){half}")
+    if family.state:
+        arrays.append("void *state")
+    lines = [f"/* {', '.join(shapes)} */"] if shapes else []
     line = f"int {plain_name(family, wrt, dtype)}("
     indent = " " * len(line)
     for index, formal in enumerate([*sizes, *arrays]):

@@ -3,7 +3,8 @@
     x[n, 3], v[n, 3], dt -> x[n, 3], energy
 
 `n` is a dimension of any size and `3` one of that size; `dt` is a scalar, a result `energy` too. An argument on both
-sides, as `x`, is updated: it goes in as it was and comes out, in memory of its own, as the kernel leaves it.
+sides, as `x`, is updated: it goes in as it was and comes out, in memory of its own, as the kernel leaves it. A side may
+be empty, for a kernel over fields.
 """
 
 from __future__ import annotations
@@ -94,7 +95,7 @@ def parse_signature(text: str, batch: str | None = None) -> Signature:
 
     Args:
         text: arguments as `name[dim, ...]`, or `name` for a scalar, inputs before the arrow, outputs behind it. A
-            dimension is a name or a number.
+            dimension is a name or a number. A side may be empty.
         batch: the name of the batch dimension. Arguments that have it first are batched, the others are shared. None
             for a kernel that runs whole.
 
@@ -133,7 +134,9 @@ def parse_signature(text: str, batch: str | None = None) -> Signature:
 
 
 def _parse_side(side: str, text: str, batch: str | None) -> tuple[Argument, ...]:
-    arguments = []
+    arguments: list[Argument] = []
+    if not side.strip():
+        return ()
     position = 0
     while True:
         match = _ARGUMENT.match(side, position)

@@ -1,7 +1,7 @@
 """Support: what Taichi's IR calls of its runtime and is ours to define, as LLVM IR text. Knows no signatures.
 
 Where Taichi passes a pointer to its runtime, we pass one to a frame of the call: the temporaries that its tasks share,
-the state of the random numbers, and a word that is set when there is no memory for a stack.
+the state of the random numbers, a word that is set when there is no memory for a stack, and where the fields are.
 
 A stack keeps a variable that changes in a loop, for the adjoint to go back through. Taichi's has room for 32 values and
 does not look; ours begins with as many in place and grows in chunks that double, which never move.
@@ -19,7 +19,7 @@ from .ir import Function, LoweringError, TracedModule
 FRAME = "%tiaot.frame"
 _STACK = "%tiaot.stack"  # values on it, where to say that there is no memory, chunks
 _CHUNKS = 26  # 32 values, doubled so often: more than 2^31
-TYPES = f"""{FRAME} = type {{ i8*, i64, i32* }}
+TYPES = f"""{FRAME} = type {{ i8*, i64, i32*, i8* }}
 {_STACK} = type {{ i64, i32*, [{_CHUNKS} x i8*] }}
 %tiaot.host = type {{ void (i8*, i64, void (i8*, i64)*, i8*)*, i8* }}"""
 
@@ -50,6 +50,13 @@ define internal i8* @get_temporary_pointer(%struct.LLVMRuntime* %r, i64 %o) alwa
   %t = load i8*, i8** %p
   %q = getelementptr i8, i8* %t, i64 %o
   ret i8* %q
+}""",
+    "LLVMRuntime_get_roots": """
+define internal i8* @LLVMRuntime_get_roots(%struct.LLVMRuntime* %r, i32 %tree) alwaysinline {
+  %f = bitcast %struct.LLVMRuntime* %r to %tiaot.frame*
+  %p = getelementptr %tiaot.frame, %tiaot.frame* %f, i32 0, i32 3
+  %roots = load i8*, i8** %p
+  ret i8* %roots
 }""",
     "RuntimeContext_get_result_buffer": """
 define internal i64* @RuntimeContext_get_result_buffer(%struct.RuntimeContext* %c) alwaysinline {
@@ -242,8 +249,6 @@ clear:
 }}"""
 
 _REFUSED = {
-    "LLVMRuntime_get_roots": "it uses a field; pass the data as ndarrays",
-    "LLVMRuntime_get_snode_tree_root": "it uses a field; pass the data as ndarrays",
     "LLVMRuntime_get_host_printf": "it prints; remove the print",
     "taichi_assert_format": "it asserts; check the arguments before the call",
 }
@@ -252,6 +257,11 @@ _REFUSED = {
 def uses_random(modules: Iterable[TracedModule]) -> bool:
     """Whether a kernel draws random numbers."""
     return any(name in _RANDOM_NAMES for module in modules for name in module.declarations)
+
+
+def draws_random(text: str) -> bool:
+    """Whether a task's IR draws random numbers."""
+    return any(f"@{name}(" in text for name in _RANDOM_NAMES)
 
 
 def own_definitions(modules: Iterable[TracedModule]) -> tuple[str, list[str]]:
@@ -287,13 +297,14 @@ def own_definitions(modules: Iterable[TracedModule]) -> tuple[str, list[str]]:
 _TEMPORARY = re.compile(r"call i8\* @get_temporary_pointer\(.*, i64 (\d+)\)$")
 
 
-def make_frame(code: Code, temporaries: str, state: str, failed: str) -> str:
+def make_frame(code: Code, temporaries: str, state: str, failed: str, roots: str = "null") -> str:
     """A frame on the stack of the function being written, as the pointer to Taichi's runtime that a context holds.
 
-    `temporaries` is an i8*, `state` the i64 that random numbers start from, `failed` an i32*.
+    `temporaries` is an i8*, `state` the i64 that random numbers start from, `failed` an i32*, `roots` an i8* to the
+    array of what Taichi's trees of fields have at their roots.
     """
     frame = code.add(f"alloca {FRAME}")
-    for place, (kind, value) in enumerate((("i8*", temporaries), ("i64", state), ("i32*", failed))):
+    for place, (kind, value) in enumerate((("i8*", temporaries), ("i64", state), ("i32*", failed), ("i8*", roots))):
         slot = code.add(f"getelementptr {FRAME}, {FRAME}* {frame}, i32 0, i32 {place}")
         code.do(f"store {kind} {value}, {kind}* {slot}")
     return code.add(f"bitcast {FRAME}* {frame} to %struct.LLVMRuntime*")

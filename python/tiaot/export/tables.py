@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .declare import LEVELS, Family
-from .signature import DTYPES, Argument
+from .declare import LEVELS, STATE, Family
+from .signature import DTYPES, Argument, Signature
+from .state import Field, State
 
 if TYPE_CHECKING:
     from .lower import LoweredEntry  # which needs LLVM; `tiaot doctor` comes here without it
@@ -22,7 +23,7 @@ TARGET = "x86_64-linux"
 CODE_TYPE = "i32 (i64, i64*, i8**, i8*, i8*)"
 WORKSPACE_TYPE = "i64 (i64, i64*)"
 _BATCHED, _DIFFERENTIABLE = 1, 2
-_FORWARD, _VJP = 0, 1
+_FORWARD, _VJP, _GRAD = 0, 1, 3
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class VariantEntries:
     dtypes: dict[str, str]  # of every argument
     sizes: dict[str, int]
     autodiff: bool
-    entries: list[tuple[tuple[str, ...], list[LoweredEntry]]]  # wrt, () for forward
+    entries: list[tuple[tuple[str, ...], list[LoweredEntry]]]  # wrt, () for forward, STATE
 
 
 def descriptor(
@@ -51,6 +52,7 @@ def descriptor(
     digest: str,
     versions: Versions,
     kernels: list[tuple[Family, list[VariantEntries]]],
+    state: State | None,
     verification: Mapping[str, str],
 ) -> str:
     """IR text of the descriptor; `digest` is the module's hash, `verification` how each kernel was checked."""
@@ -69,10 +71,10 @@ def descriptor(
         "i32 88",  # sizeof(tiaot_module_desc)
         *(tables.string(text) for text in (name, digest, TARGET, versions.tiaot, versions.taichi, versions.llvm)),
         f"i32 {len(rows)}",
-        "i32 0",  # fields: the module has no state
+        f"i32 {len(state.fields) if state else 0}",
         tables.array(rows),
-        tables.array([]),
-        "i64 0",  # bytes of state
+        tables.array([_field(tables, field) for field in state.fields] if state else []),
+        f"i64 {state.bytes if state else 0}",
     ]
     tables.define(f"@{DESCRIPTOR_SYMBOL} = constant", module)
     return "\n".join(tables.lines)
@@ -99,7 +101,7 @@ def _kernel(tables: _Tables, family: Family, variants: list[VariantEntries], ver
         f"i32 {len(signature.outputs)}",
         tables.array([_argument(tables, argument, dims, differentiable) for argument in signature.arguments]),
         f"i32 {len(variants)}",
-        "i32 0",  # works on no state
+        f"i32 {int(family.state)}",
         tables.array([_variant(tables, family, variant) for variant in variants]),
     ]
 
@@ -118,17 +120,30 @@ def _variant(tables: _Tables, family: Family, variant: VariantEntries) -> list[s
         tables.array([[f"i64 {variant.sizes.get(dim, -1)}"] for dim in signature.dims]),
         f"i32 {int(variant.autodiff)}",
         f"i32 {len(variant.entries)}",
-        tables.array([_entry(tables, signature.wrt_mask(wrt), lowered) for wrt, lowered in variant.entries]),
+        tables.array([_entry(tables, signature, wrt, lowered) for wrt, lowered in variant.entries]),
     ]
 
 
-def _entry(tables: _Tables, mask: int, lowered: list[LoweredEntry]) -> list[str]:
+def _field(tables: _Tables, field: Field) -> list[str]:
+    return [
+        tables.string(field.name),
+        f"i32 {DTYPES[field.dtype]}",
+        f"i32 {len(field.shape)}",
+        tables.array([[f"i64 {size}"] for size in field.shape]),
+        tables.array([[f"i64 {stride}"] for stride in field.strides]),
+        f"i64 {field.offset}",
+        f"i32 {field.gradient}",
+        "i32 0",
+    ]
+
+
+def _entry(tables: _Tables, signature: Signature, wrt: tuple[str, ...], lowered: list[LoweredEntry]) -> list[str]:
     first = lowered[0]
     assert [entry.level for entry in lowered] == list(LEVELS)
     assert len({(entry.block_rows, bool(entry.workspace)) for entry in lowered}) == 1
     return [
-        f"i32 {_VJP if mask else _FORWARD}",
-        f"i32 {mask}",
+        f"i32 {_GRAD if wrt == STATE else _VJP if wrt else _FORWARD}",
+        f"i32 {signature.wrt_mask(wrt)}",
         tables.string(first.symbol),
         f"i64 {first.block_rows}",
         function_pointer(WORKSPACE_TYPE, first.workspace) if first.workspace else "i8* null",

@@ -18,9 +18,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from .declare import Declaration, Family, Implementation, Variant, load_declarations
+from .declare import STATE, Declaration, Family, Implementation, KernelFile, Variant, load_kernel_file
+from .cache import Cache
+from .fields import describe_trees, has_gradient, lay_out
+from .fingerprint import own_modules, source_without_other_kernels, values
 from .parameters import Parameter, example_arguments, parameters_of
 from .signature import parse_signature
+from .state import State, used_nodes, uses_state
+from .support import draws_random
 
 # How many pieces an outermost loop is cut into, of at least 512 turns each: Taichi bakes the number in. The runtime
 # hands the batch out itself, so that a kernel with a batch gets one.
@@ -33,7 +38,7 @@ class TraceError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Trace:
-    """One traced entry of one variant. `wrt` is empty for forward."""
+    """One traced entry of one variant. `wrt` is empty for forward, and STATE for the adjoint of a kernel on state."""
 
     kernel: str
     variant: Variant
@@ -42,33 +47,55 @@ class Trace:
     autodiff: bool
     block_rows: int | None
     tasks: tuple[str, ...]  # IR of each top-level loop or stretch of statements, in the order that they run
+    state: State | None = None  # what its fields are, of a kernel on state
+
+    @property
+    def on_state(self) -> bool:
+        """Whether it is the adjoint of a kernel on state, in place."""
+        return self.wrt == STATE
 
     @property
     def symbol(self) -> str:
-        entry = f"vjp_{'_'.join(self.wrt)}" if self.wrt else "forward"
+        entry = "grad" if self.on_state else f"vjp_{'_'.join(self.wrt)}" if self.wrt else "forward"
         return f"{self.kernel}_{self.variant.name}_{entry}"
 
 
-def trace_file(path: str | os.PathLike[str]) -> tuple[list[Family], list[Trace]]:
+@dataclasses.dataclass(frozen=True)
+class Traced:
+    """What a kernel file declares, traced."""
+
+    families: list[Family]
+    traces: list[Trace]  # of each family forward first, in the order of `Family.variants` and `Family.entries`
+    state: State | None
+    notes: list[str]  # what was left out, for the author
+    reused: list[str]  # names of the kernels whose traces the cache had
+
+
+def trace_file(path: str | os.PathLike[str], cache: Path | None = None) -> Traced:
     """Trace every entry of every variant of every kernel that a file declares.
 
-    Returns:
-        What the file declares, and the traces of each, forward first, in the order of `Family.variants`.
+    Args:
+        cache: the folder with what was traced before, from where unchanged kernels are taken.
 
     Raises:
         TraceError: with what Taichi or the file said.
     """
     with tempfile.TemporaryDirectory(prefix="tiaot-trace-") as directory:
-        command = [sys.executable, "-m", "tiaot.export.trace", os.path.abspath(path), directory]
+        command = [sys.executable, "-m", "tiaot.export.trace", os.path.abspath(path), directory, str(cache or "")]
         child = subprocess.run(command, capture_output=True, text=True, check=False)
         index = Path(directory, "index.json")
         if child.returncode != 0 or not index.exists():
             said = child.stderr.strip() or child.stdout.strip() or f"the child ended with status {child.returncode}"
             raise TraceError(f"{path}: tracing failed:\n{said}")
         content = json.loads(index.read_text())
-        return [_read_family(record) for record in content["families"]], [
-            _read_trace(record, directory) for record in content["traces"]
+        state = None if content["state"] is None else State.read(content["state"])
+        families = [_read_family(record) for record in content["families"]]
+        on_state = {family.name for family in families if family.state}
+        traces = [
+            _read_trace(record, directory, state if record["kernel"] in on_state else None)
+            for record in content["traces"]
         ]
+        return Traced(families, traces, state, content["notes"], content["reused"])
 
 
 def _read_family(record: dict[str, Any]) -> Family:
@@ -80,10 +107,12 @@ def _read_family(record: dict[str, Any]) -> Family:
         tuple(record["fixed"]),
         tuple(tuple(names) for names in record["wrt"]),
         record["doc"],
+        record["state"],
+        record["gradient"],
     )
 
 
-def _read_trace(record: dict[str, Any], directory: str) -> Trace:
+def _read_trace(record: dict[str, Any], directory: str, state: State | None) -> Trace:
     return Trace(
         record["kernel"],
         Variant(**record["variant"]),
@@ -92,13 +121,14 @@ def _read_trace(record: dict[str, Any], directory: str) -> Trace:
         record["autodiff"],
         record["block_rows"],
         tuple(Path(directory, file).read_text() for file in record["files"]),
+        state,
     )
 
 
 # ---- the child ----
 
 
-def _main(path: str, directory: str) -> None:
+def _main(path: str, directory: str, cache: str) -> None:
     path = os.path.abspath(path)
     os.chdir(directory)
     import taichi as ti
@@ -113,22 +143,76 @@ def _main(path: str, directory: str) -> None:
         print_kernel_llvm_ir=True,
         log_level=ti.ERROR,
     )
-    declarations = load_declarations(path)
-    tracer = _Tracer(ti)
-    families, traces = [], []
-    for declaration in declarations:
-        family = declaration.family
-        families.append(_describe(family))
-        for variant in family.variants():
-            implementation = declaration.make(variant)
-            if not isinstance(implementation, Implementation):
-                raise TypeError(
-                    f"{family.name}: expected the family to return autodiff(...) or written(...), "
-                    f"got {type(implementation).__name__}"
-                )
-            for wrt in ((), *family.wrt):
-                traces.append(tracer.trace(declaration, variant, implementation, wrt))
-    Path("index.json").write_text(json.dumps({"families": families, "traces": traces}))
+    file = _load(path, ti)
+    tracer = _Tracer(ti, file)
+    known = Cache(Path(cache) if cache else None)
+    common = _common(file, ti) if cache else ""
+    families: list[dict[str, Any]] = []
+    traces: list[dict[str, Any]] = []
+    reused = []
+    for declaration in file.declarations:
+        name = declaration.family.name
+        key = ("trace", name, common, source_without_other_kernels(Path(path).read_text(), name)) if cache else ()
+        stored = known.get(*key)
+        if stored is not None:
+            content = json.loads(stored)
+            reused.append(name)
+        else:
+            content = tracer.trace_all(declaration)
+            texts = {file: Path(file).read_text() for record in content["traces"] for file in record["files"]}
+            known.put(json.dumps({**content, "texts": texts}).encode(), *key)
+        for place, record in enumerate(content["traces"]):
+            if stored is not None:
+                record["files"] = _write(f"{name}.{place}", [content["texts"][file] for file in record["files"]])
+        families += [content["family"]] if content["family"] else []
+        traces += content["traces"]
+        tracer.notes += content["notes"]
+    if not families:
+        raise ValueError("\n".join([f"{path}: has no kernel that can be exported", *tracer.notes]))
+    used = [Path(name).read_text() for record in traces for name in record["files"]]
+    state = lay_out(file.fields, used_nodes(used)) if any(family["state"] for family in families) else None
+    index = {
+        "families": families,
+        "traces": traces,
+        "state": None if state is None else dataclasses.asdict(state),
+        "notes": tracer.notes,
+        "reused": reused,
+    }
+    Path("index.json").write_text(json.dumps(index))
+
+
+def _write(stem: str, texts: list[str]) -> list[str]:
+    names = [f"{stem}.{place}.txt" for place in range(len(texts))]
+    for name, text in zip(names, texts, strict=True):
+        Path(name).write_text(text)
+    return names
+
+
+def _common(file: KernelFile, ti: Any) -> str:
+    """What all kernels of a file follow from beside its text: the files that it imports, its names' values, its trees."""
+    modules = own_modules()
+    config = ti.lang.impl.current_cfg()
+    parts = [
+        *(f"{module.__name__}\n{Path(module.__file__ or '').read_text()}\n{values(vars(module))}" for module in modules),
+        values(file.namespace),
+        repr(describe_trees()),
+        f"{config.default_fp} {config.default_ip}",
+    ]
+    return "\n".join(parts)
+
+
+def _load(path: str, ti: Any) -> KernelFile:
+    """Runs the kernel file. What it runs itself is compiled in another way, so that Taichi compiles it again for us."""
+    config = ti.lang.impl.current_cfg()
+    config.fast_math, config.print_kernel_llvm_ir = True, False
+    file = load_kernel_file(path)
+    config.fast_math, config.print_kernel_llvm_ir = False, True
+    for declaration in file.declarations:
+        if declaration.kernel is not None:
+            declaration.kernel._primal.reset()
+            declaration.kernel._adjoint.reset()
+    ti.lang.impl.get_runtime().materialize()
+    return file
 
 
 def _describe(family: Family) -> dict[str, Any]:
@@ -141,6 +225,8 @@ def _describe(family: Family) -> dict[str, Any]:
         "fixed": [dict(sizes) for sizes in family.fixed],
         "wrt": family.wrt,
         "doc": family.doc,
+        "state": family.state,
+        "gradient": family.gradient,
     }
 
 
@@ -149,12 +235,73 @@ class _Refused(Exception):
 
 
 class _Tracer:
-    def __init__(self, ti: Any) -> None:
+    def __init__(self, ti: Any, file: KernelFile) -> None:
         self.ti = ti
+        self.fields = file.fields
+        self.notes = list(file.notes)
         self.builder = ti.aot.Module()._aot_builder
         self.count = 0
         self.traced: dict[Any, list[str]] = {}
         self.by_code: dict[Any, list[list[str]]] = {}
+
+    def trace_all(self, declaration: Declaration) -> dict[str, Any]:
+        """The family, with what only its code tells, the traces of all its entries, and notes for the author."""
+        traces: list[dict[str, Any]] = []
+        notes: list[str] = []
+        for variant in declaration.family.variants():
+            implementation = declaration.make(variant)
+            if not isinstance(implementation, Implementation):
+                raise TypeError(
+                    f"{declaration.family.name}: expected the family to return autodiff(...) or written(...), "
+                    f"got {type(implementation).__name__}"
+                )
+            forward = self.trace(declaration, variant, implementation, ())
+            texts = [Path(name).read_text() for name in forward["files"]]
+            if declaration.derived and any(map(draws_random, texts)):
+                declaration = declaration.with_seed()
+            traces.append(forward)
+            if any(map(uses_state, texts)):
+                adjoint = self._adjoint(declaration, variant, implementation, texts, notes)
+                declaration = declaration.with_state(adjoint is not None)
+                traces += [] if adjoint is None else [adjoint]
+            elif not declaration.family.signature.outputs:
+                if declaration.implicit:
+                    left = f"left out: {declaration.family.name}: uses no field and returns nothing"
+                    return {"family": None, "traces": [], "notes": [left]}
+                raise ValueError(f"{declaration.family.name}: has no output and uses no field")
+            for wrt in declaration.family.wrt:
+                traces.append(self.trace(declaration, variant, implementation, wrt))
+        self._check_draw(declaration)
+        return {"family": _describe(declaration.family), "traces": traces, "notes": notes}
+
+    def _adjoint(
+        self,
+        declaration: Declaration,
+        variant: Variant,
+        implementation: Implementation,
+        texts: list[str],
+        notes: list[str],
+    ) -> dict[str, Any] | None:
+        """The trace of the adjoint of a kernel on state; None where it has none."""
+        if declaration.wrt == () or declaration.family.signature.outputs:
+            return None
+        if not has_gradient(self.fields, used_nodes(texts)):
+            return None
+        try:
+            return self.trace(declaration, variant, implementation, STATE)
+        except _Refused as error:
+            if not declaration.implicit:
+                raise
+            notes.append(f"{declaration.family.name} has no gradient: {error}")
+            return None
+
+    def _check_draw(self, declaration: Declaration) -> None:
+        family = declaration.family
+        known = [argument.name for argument in family.signature.inputs]
+        known += list(self.fields) if family.state else []
+        for name in declaration.draw:
+            if name not in known:
+                raise ValueError(f"{family.name}: draw: expected names of {', '.join(known)}, got {name!r}")
 
     def trace(
         self, declaration: Declaration, variant: Variant, implementation: Implementation, wrt: tuple[str, ...]

@@ -9,6 +9,7 @@ DIRECTORY holds what verify.py has written: `trials.json`, and the arrays in `ar
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -18,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from . import trial_state
 from .declare import Declaration, Variant
 from .parameters import Parameter, is_array, is_template, parameters_of, taichi_type
 
@@ -43,6 +45,9 @@ def _run_module(path: str, trials: list[dict[str, Any]], arrays: Mapping[str, np
     results = {}
     module = open_module(path)
     for trial in trials:
+        if trial["fields"]:
+            results |= trial_state.run_module(module, trial, arrays)
+            continue
         kernel = module.kernels[trial["kernel"]].restrict(trial["variant_name"])
         inputs = [arrays[f"{trial['id']}.input.{name}"] for name in trial["inputs"]]
         cotangents = [arrays[f"{trial['id']}.cotangent.{name}"] for name in trial["outputs"]]
@@ -61,7 +66,7 @@ def _run_taichi(
 ) -> dict[str, np.ndarray]:
     import taichi as ti
 
-    from .declare import load_declarations
+    from .declare import load_kernel_file
 
     double = mode == "double"
     ti.init(
@@ -73,7 +78,10 @@ def _run_taichi(
         cpu_max_num_threads=2,
         print_kernel_llvm_ir=not double,
     )
-    declarations = {each.family.name: each for each in load_declarations(path)}
+    with trial_state.wide_fields() if double else contextlib.nullcontext():
+        file = load_kernel_file(path)
+    declarations = {each.family.name: each for each in file.declarations}
+    state = trial_state.TaichiState(file.fields)
     if double:  # whatever the file asked for
         ti.lang.impl.get_runtime().set_default_fp(ti.f64)
         ti.lang.impl.current_cfg().default_fp = ti.f64
@@ -82,6 +90,9 @@ def _run_taichi(
     for trial in trials:
         jit = _Jit(declarations[trial["kernel"]], trial, double)
         inputs = {name: arrays[f"{trial['id']}.input.{name}"] for name in trial["inputs"]}
+        if trial["fields"]:
+            results |= jit.on_state(inputs, state, arrays, stacks)
+            continue
         if double:
             for key, moved in _moved(trial, inputs, arrays):
                 for name, array in jit.forward(moved).items():
@@ -137,6 +148,7 @@ class _Jit:
     """A kernel of one variant in Taichi itself."""
 
     def __init__(self, declaration: Declaration, trial: Mapping[str, Any], double: bool) -> None:
+        self.trial = trial
         self.family = declaration.family
         self.signature = declaration.family.signature
         self.dims: dict[str, int] = trial["dims"]
@@ -153,11 +165,33 @@ class _Jit:
     def forward(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The outputs by name."""
         arguments, made = self._arguments(self.implementation.forward, (), False, inputs, {})
-        returned = self.implementation.forward(*arguments)
+        returned = self.implementation.forward._primal(*arguments)
         results = {}
         for argument in self.signature.outputs:
             name = argument.name
             results[name] = made[name].to_numpy() if name in made else np.asarray(_plain(returned), self.dtypes[name])
+        return results
+
+    def on_state(
+        self,
+        inputs: Mapping[str, np.ndarray],
+        state: trial_state.TaichiState,
+        arrays: Mapping[str, np.ndarray],
+        stacks: _Stacks | None,
+    ) -> dict[str, np.ndarray]:
+        """What the kernel does to fields; in float64, what it does where they are moved.
+
+        Without its adjoint, where that keeps values on Taichi's stack, and may write beyond it.
+        """
+        kernel = self.implementation.forward
+        arguments, made = self._arguments(kernel, (), False, inputs, {})
+        if stacks is None:
+            return trial_state.run_moved(kernel, arguments, state, self.trial, arrays, STEP)
+        adjoint = self.trial["gradient"] and not stacks.used(kernel, arguments)
+        returned, results = trial_state.run_taichi(kernel, arguments, state, self.trial, arrays, adjoint)
+        for argument in self.signature.outputs:
+            array = made[argument.name].to_numpy() if argument.name in made else _plain(returned)
+            results[f"{self.trial['id']}.output.{argument.name}"] = np.asarray(array, self.dtypes[argument.name])
         return results
 
     def gradient(
@@ -174,7 +208,7 @@ class _Jit:
         if self.implementation.vjp:
             kernel = self.implementation.vjp[wrt]
             arguments, made = self._arguments(kernel, wrt, False, inputs, cotangents)
-            kernel(*arguments)
+            kernel._primal(*arguments)
             return {name: made[f"grad_{name}"].to_numpy() for name in wrt}
         kernel = self.implementation.forward
         arguments, made = self._arguments(kernel, wrt, True, inputs, {})
@@ -182,10 +216,10 @@ class _Jit:
         assert stacks is not None
         if stacks.used(kernel, arguments) and max(*self.dims.values(), *numbers, 0, 0) > _SAFE_SIZE:
             return {}
-        kernel(*arguments)
+        kernel._primal(*arguments)
         for name, cotangent in cotangents.items():
             made[name].grad.from_numpy(cotangent)
-        kernel.grad(*arguments)
+        kernel._adjoint(*arguments)
         return {name: made[name].grad.to_numpy() for name in wrt}
 
     def _arguments(

@@ -18,15 +18,16 @@ from typing import Any
 
 import numpy as np
 
-from .declare import Declaration, Family, Variant
+from . import trial_state
+from .declare import Declaration, Family, KernelFile, Variant
 from .trial import STEP
 
 Say = Callable[[str], None]
 # How far apart the same operations may lie when they are rounded in another order, as a part of the largest number. A
 # kernel in float64 often has float32 inside: Taichi's own default for numbers.
-_CLOSE = {"float32": 2e-4, "float64": 2e-5}
+_CLOSE = {"float16": 1e-2, "float32": 2e-4, "float64": 2e-5}
 # And how far a gradient from the slope: rounding of the gradient, and a step across a kink here and there.
-_SLOPE = {"float32": 2e-3, "float64": 5e-4}
+_SLOPE = {"float16": 2e-2, "float32": 2e-3, "float64": 5e-4}
 _SIZES = (0, 1, 2, 30, 31, 32, 33, 64, 65, 513)
 _MOST_ELEMENTS = 1 << 16  # of one array of a trial
 
@@ -43,7 +44,8 @@ class Trial:
     family: Family
     variant: Variant
     dims: dict[str, int]
-    arrays: dict[str, np.ndarray]  # input.NAME, cotangent.NAME, direction.NAME
+    arrays: dict[str, np.ndarray]  # input.NAME, cotangent.NAME, direction.NAME, state.NAME
+    fields: list[str]  # of the state, for a kernel that works on it
 
     @property
     def empty(self) -> bool:
@@ -60,6 +62,8 @@ class Trial:
             "inputs": [argument.name for argument in signature.inputs],
             "outputs": [argument.name for argument in signature.outputs],
             "wrt": [list(wrt) for wrt in self.family.wrt],
+            "fields": self.fields,
+            "gradient": self.family.gradient,
         }
 
     def where(self) -> str:
@@ -100,8 +104,13 @@ def verify(
 # ---- the child: it has Taichi, since it reads the kernel file ----
 
 
-def _verify(module: str, source: str, declarations: list[Declaration], say: Say) -> dict[str, str]:
-    trials = [trial for declaration in declarations for trial in _trials(declaration)]
+def _verify(module: str, source: str, file: KernelFile, say: Say) -> dict[str, str]:
+    from .. import open as open_module
+
+    with open_module(module) as opened:
+        about = opened.info()
+    declarations = _as_exported(file, about)
+    trials = [trial for declaration in declarations for trial in _trials(declaration, file, about)]
     with tempfile.TemporaryDirectory(prefix="tiaot-verify-") as directory:
         Path(directory, "trials.json").write_text(json.dumps([trial.record() for trial in trials]))
         arrays = {f"{trial.id}.{key}": array for trial in trials for key, array in trial.arrays.items()}
@@ -113,11 +122,31 @@ def _verify(module: str, source: str, declarations: list[Declaration], say: Say)
         Path(directory, "trials.json").write_text(json.dumps([trial.record() for trial in filled]))
         say(f"running Taichi's JIT at {len(filled)} sizes")
         found["jit"] = _run("jit", source, directory, filled)
-        sloped = [trial for trial in filled if trial.family.wrt]
+        sloped = [trial for trial in filled if trial.family.wrt or trial.family.gradient]
         Path(directory, "trials.json").write_text(json.dumps([trial.record() for trial in sloped]))
         say(f"finite differences at {len(sloped)} sizes")
         found["double"] = _run("double", source, directory, sloped) if sloped else {}
     return _compare(trials, {d.family.name: d for d in declarations}, found)
+
+
+def _as_exported(file: KernelFile, about: Mapping[str, Any]) -> list[Declaration]:
+    """The declarations of a file with what the exporter found out about them, from what the module says."""
+    kernels = {each["name"]: each for each in about["kernels"]}
+    declarations = []
+    for declaration in file.declarations:
+        name = declaration.family.name
+        if name not in kernels:
+            if declaration.implicit:
+                continue
+            raise VerificationError(f"the module has no kernel {name!r}")
+        kernel = kernels[name]
+        if kernel["signature"] != declaration.family.signature.text and declaration.derived:
+            declaration = declaration.with_seed()
+        if kernel["state"]:
+            entries = [entry["kind"] for variant in kernel["variants"] for entry in variant["entries"]]
+            declaration = declaration.with_state("grad" in entries)
+        declarations.append(declaration)
+    return declarations
 
 
 def _run(mode: str, path: str | os.PathLike[str], directory: str, trials: list[Trial]) -> dict[str, np.ndarray]:
@@ -136,14 +165,19 @@ def _run(mode: str, path: str | os.PathLike[str], directory: str, trials: list[T
 # ---- what is tried ----
 
 
-def _trials(declaration: Declaration) -> list[Trial]:
+def _trials(declaration: Declaration, file: KernelFile, about: Mapping[str, Any]) -> list[Trial]:
     family = declaration.family
-    trials = []
+    trials: list[Trial] = []
+    fields = about["state"]["fields"] if family.state else []
     for variant in family.variants():
         for sizes in _sizes(declaration, variant):
             dims = {**sizes, **variant.sizes}
             identity = f"{family.name}.{variant.name}.{len(trials)}"
-            trials.append(Trial(identity, family, variant, dims, _draw(declaration, variant, dims)))
+            arrays = _draw(declaration, variant, dims)
+            if family.state:
+                rng = np.random.default_rng([len(family.name), len(trials)])
+                arrays |= trial_state.draw_state(declaration, file.fields, fields, rng)
+            trials.append(Trial(identity, family, variant, dims, arrays, [each["name"] for each in fields]))
     return trials
 
 
@@ -154,7 +188,7 @@ def _sizes(declaration: Declaration, variant: Variant) -> list[dict[str, int]]:
     if declaration.sizes is not None:
         return [{dim: sizes[dim] for dim in open_dims} for sizes in declaration.sizes]
     if not open_dims:
-        return [{}]
+        return [{}] * (2 if declaration.family.state else 1)
     chosen = []
     for size in _SIZES:
         # No two the same, so that none is taken for another.
@@ -241,8 +275,10 @@ def _errors(
     trial: Trial, declaration: Declaration, found: Mapping[str, Mapping[str, np.ndarray]]
 ) -> list[tuple[str, str, float, float]]:
     """(key of the record, what it is, error, limit) of everything that one trial compares."""
-    errors = []
+    errors: list[tuple[str, str, float, float]] = []
     family = trial.family
+    if family.state:
+        errors += _state_errors(trial, declaration, found)
     if not declaration.random:
         for argument in family.signature.outputs:
             key = f"{trial.id}.output.{argument.name}"
@@ -260,9 +296,36 @@ def _errors(
                 what = f"gradient of {name!r} (wrt {' '.join(wrt)}) beside Taichi's JIT"
                 errors.append(("vjp from the JIT", what, error, _CLOSE[dtype]))
             if declaration.finite_differences:
-                error = _slope_error(trial, name, gradient, found["double"])
+                outputs = [output.name for output in family.signature.outputs]
+                cotangents = {each: trial.arrays[f"cotangent.{each}"] for each in outputs}
+                error = _slope_error(trial, name, gradient, found["double"], cotangents)
                 what = f"gradient of {name!r} (wrt {' '.join(wrt)}) beside finite differences in float64"
                 errors.append(("vjp from finite differences", what, error, _SLOPE[dtype]))
+    return errors
+
+
+def _state_errors(
+    trial: Trial, declaration: Declaration, found: Mapping[str, Mapping[str, np.ndarray]]
+) -> list[tuple[str, str, float, float]]:
+    errors = []
+    limits = {name: _CLOSE.get(str(trial.arrays[f"state.{name}"].dtype), 0.0) for name in trial.fields}
+    for stage, key in (("after", "forward from the JIT"), ("adjoint", "grad from the JIT")):
+        for name in trial.fields:
+            place = f"{trial.id}.{stage}.{name}"
+            if declaration.random or place not in found["jit"]:
+                continue
+            error = _difference(found["module"][place], found["jit"][place])
+            what = f"field {name!r} {'after its adjoint' if stage == 'adjoint' else ''} beside Taichi's JIT"
+            errors.append((key, what.replace("  ", " "), error, limits[name]))
+    if trial.family.gradient and declaration.finite_differences:
+        for name in trial.fields:
+            if f"{trial.id}.moved.{name}.1.{name}" in found["double"]:
+                gradient = found["module"][f"{trial.id}.adjoint.{name}.grad"]
+                others = [each for each in trial.fields if f"{trial.id}.moved.{name}.1.{each}" in found["double"]]
+                cotangents = {each: trial.arrays[f"state.{each}.grad"] for each in others}
+                error = _slope_error(trial, name, gradient, found["double"], cotangents)
+                what = f"gradient of field {name!r} beside finite differences in float64"
+                errors.append(("grad from finite differences", what, error, _SLOPE[str(gradient.dtype)]))
     return errors
 
 
@@ -279,14 +342,19 @@ def _difference(ours: np.ndarray, theirs: np.ndarray) -> float:
     return float(difference.max()) / scale
 
 
-def _slope_error(trial: Trial, name: str, gradient: np.ndarray, moved: Mapping[str, np.ndarray]) -> float:
+def _slope_error(
+    trial: Trial,
+    name: str,
+    gradient: np.ndarray,
+    moved: Mapping[str, np.ndarray],
+    cotangents: Mapping[str, np.ndarray],
+) -> float:
     """How far gradient and slope lie apart, as a part of their terms, less what the slope is unsure of."""
 
     def value(steps: int) -> tuple[float, float]:
         terms = [
-            trial.arrays[f"cotangent.{output.name}"].astype(np.float64)
-            * moved[f"{trial.id}.moved.{name}.{steps}.{output.name}"].astype(np.float64)
-            for output in trial.family.signature.outputs
+            cotangent.astype(np.float64) * moved[f"{trial.id}.moved.{name}.{steps}.{each}"].astype(np.float64)
+            for each, cotangent in cotangents.items()
         ]
         return float(sum(term.sum() for term in terms)), float(sum(np.abs(term).sum() for term in terms))
 
@@ -302,11 +370,11 @@ def _slope_error(trial: Trial, name: str, gradient: np.ndarray, moved: Mapping[s
 def _main(module: str, source: str) -> int:
     import taichi as ti
 
-    from .declare import load_declarations
+    from .declare import load_kernel_file
 
     ti.init(arch=ti.cpu, log_level=ti.ERROR)
     try:
-        record = _verify(module, source, load_declarations(source), lambda text: print("say", text, flush=True))
+        record = _verify(module, source, load_kernel_file(source), lambda text: print("say", text, flush=True))
     except (VerificationError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -1,4 +1,5 @@
 """Entries of kernels without a batch: the traced tasks in their order, as one C function of module.h's `tiaot_code`.
+Those of kernels with a batch that entry.py does not take, too: the samples that such an entry is given are then all.
 
 Each task becomes a function `run`, whose pointers are noalias, over Taichi's argument struct and context on its own
 stack. A parallel loop is cut into pieces as Taichi cuts it, and the pieces are handed to the host's threads, or run one
@@ -8,7 +9,8 @@ atomically, runs on one thread.
 
 What Taichi does to its arguments is hidden: outputs start as zeros, an updated argument is copied first, and an adjoint
 gets copies of the cotangents, which it zeroes, and gradients that are zero, to which it adds. Where it reads what the
-kernel computed, the kernel runs first, into the workspace.
+kernel computed, the kernel runs first, into the workspace. Nothing of that is done to fields: they are state, which a
+kernel changes in place, and their adjoint is Taichi's own.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from . import ir, support
+from . import state as fields
 from .code import IR_TYPES, Code
 from .declare import Variant
 from .ir import LoweringError
@@ -64,26 +67,27 @@ class WholeEntry:
         self.signature = signature
         self.trace = trace
         self.variant: Variant = trace.variant
+        self.state = trace.state
         self.differentiate = trace.autodiff and bool(trace.wrt)
         self.inputs = {argument.name: argument for argument in signature.inputs}
         self.outputs = {argument.name: argument for argument in signature.outputs}
         self.dtypes = {p.name: p.dtype for p in (*primal.parameters, *trace.parameters) if p.role != "scratch"}
         self.dtypes.setdefault(SEED, "int64")
         self.parts = [_Part("task", trace, ir.parse(trace.tasks))]
-        if trace.wrt and self._reads_primal(self.parts[0]):
+        if trace.on_state:
+            self._check_scratch(self.parts[0])
+        elif trace.wrt and self._reads_primal(self.parts[0]):
             self.parts.insert(0, _Part("primal", primal, ir.parse(primal.tasks)))
-        for part in self.parts:
-            for parameter in part.trace.parameters:
-                if parameter.dtype == "float16":
-                    raise LoweringError(
-                        f"{trace.kernel}: parameter {parameter.name!r} has float16, which is not supported"
-                    )
         self._check_gradients()
         self.random = support.uses_random(part.module for part in self.parts)
         if self.random and SEED not in self.inputs:
             raise LoweringError(
                 f"{trace.kernel}: draws random numbers: add '{SEED}' to the inputs of its signature, an integer that "
                 "they follow from"
+            )
+        if self.random and signature.batch:
+            raise LoweringError(
+                f"{trace.kernel}: draws random numbers, which a kernel with a batch cannot: leave batch out"
             )
         self.buffers = self._buffers()
 
@@ -94,6 +98,15 @@ class WholeEntry:
         roles = ("output", "updated", "scratch") if part.trace.autodiff else ("output", "updated")
         made = {i for i, p in enumerate(part.parameters) if p.role in roles}
         return any(index in made and field == 1 for index, field in part.module.touched_slots())
+
+    def _check_scratch(self, part: _Part) -> None:
+        scratch = {i: p.name for i, p in enumerate(part.parameters) if p.role == "scratch"}
+        for index, field in part.module.touched_slots():
+            if index in scratch and field == 1:
+                raise LoweringError(
+                    f"{self.trace.kernel}: its adjoint needs what the kernel left in the scratch array "
+                    f"{scratch[index]!r}: make it a field"
+                )
 
     def _check_gradients(self) -> None:
         for part in self.parts:
@@ -140,6 +153,11 @@ class WholeEntry:
         """Everything but what is linked: types, tasks, the entry, the definitions that are ours."""
         modules = [part.module for part in self.parts]
         self.symbol = symbol
+        steps = ""
+        if self.state is not None:
+            steps = fields.definitions(modules, self.state)
+            for module in modules:
+                fields.place_lookups(module, self.state)
         entry = self._entry()
         texts = []
         for part in self.parts:
@@ -159,6 +177,7 @@ class WholeEntry:
                 support.TYPES,
                 ir.contract("\n".join(texts)),
                 entry,
+                steps,
                 own,
                 *declarations,
                 "declare void @llvm.memcpy.p0i8.p0i8.i64(i8* noalias, i8* noalias, i64, i1)",
@@ -188,9 +207,12 @@ class WholeEntry:
         for index, dim in enumerate(self.signature.dims):
             if dim in self.variant.sizes:
                 code.sizes[dim] = str(self.variant.sizes[dim])
+            elif dim == self.signature.batch:
+                code.sizes[dim] = "%rows"
             else:
                 pointer = code.add(f"getelementptr i64, i64* %dims, i64 {index}")
                 code.sizes[dim] = code.add(f"load i64, i64* {pointer}")
+        code.sizes["rows"] = "%rows"
 
     def _bytes(self, code: Code, buffer: _Buffer) -> str:
         if buffer.argument is not None:
@@ -211,7 +233,11 @@ class WholeEntry:
 
     def _arrays(self) -> list[str]:
         """Keys of the arrays of this entry, in the order of module.h."""
-        return [f"{role} {argument.name}" for role, argument in self.signature.arrays(self.trace.wrt)]
+        if self.trace.on_state:
+            keys = [f"input {argument.name}" for argument in self.signature.inputs]
+        else:
+            keys = [f"{role} {argument.name}" for role, argument in self.signature.arrays(self.trace.wrt)]
+        return [*keys, "state"] if self.state is not None else keys
 
     # ---- the entry ----
 
@@ -223,6 +249,10 @@ class WholeEntry:
         for index, key in enumerate(self._arrays()):
             slot = code.add(f"getelementptr i8*, i8** %arrays, i64 {index}")
             self.pointers[key] = code.add(f"load i8*, i8** {slot}")
+        if self.state is not None:  # the tasks get the parts of the state, so that LLVM knows that they lie apart
+            base = self.pointers.pop("state")
+            for node, offset in self.state.roots.items():
+                self.pointers[f"root {node}"] = code.add(f"getelementptr i8, i8* {base}, i64 {offset}")
         offsets: dict[str, tuple[str, str]] = {}
         self._place(code, offsets)
         for key, (offset, _) in offsets.items():
@@ -272,7 +302,7 @@ class WholeEntry:
                 copy(key, f"input {name}", size)
             else:
                 zero(key, size)
-        for name in self.trace.wrt:
+        for name in () if self.trace.on_state else self.trace.wrt:
             size = self._argument_bytes(code, name)
             if name in updated and self.differentiate:
                 copy(f"gradient {name}", f"cotangent {name}", size)
@@ -403,6 +433,8 @@ class WholeEntry:
                 for dim in self.signature.dims
             }
         )
+        if self.signature.batch:
+            inner.sizes["rows"] = inner.sizes[self.signature.batch]
         self._set_up(inner, part, index, task)
         for each in calls:
             inner.do(each)
@@ -420,14 +452,15 @@ class WholeEntry:
             mixed = code.add(f"mul i64 %index, {0x2545F4914F6CDD1D}")
             other = code.add(f"add i64 {mixed}, {(index + 1) * 0x9E3779B97F4A7C15 % (1 << 63)}")
             seed = code.add(f"call i64 @tiaot_mix(i64 {code.add(f'xor i64 {other}, %seed')})")
-        fields = {
+        frame = support.make_frame(code, "%temporaries", seed, failed, self._roots(code))
+        members = {
             0: ("i8*", code.add(f"bitcast {kind}* {struct} to i8*")),
-            1: ("%struct.LLVMRuntime*", support.make_frame(code, "%temporaries", seed, failed)),
+            1: ("%struct.LLVMRuntime*", frame),
         }
         if part.result is not None:
             key = f"output {part.result.name}"
-            fields[3] = ("i64*", code.add(f"bitcast i8* {_register(key)} to i64*"))
-        for place, (type_, value) in fields.items():
+            members[3] = ("i64*", code.add(f"bitcast i8* {_register(key)} to i64*"))
+        for place, (type_, value) in members.items():
             slot = code.add(
                 f"getelementptr %struct.RuntimeContext, %struct.RuntimeContext* %context, i32 0, i32 {place}"
             )
@@ -437,6 +470,17 @@ class WholeEntry:
             code.do("%piece = trunc i64 %index to i32")
             offset = code.add(f"mul i64 %index, {self._stride(task)}")
             code.do(f"%local = getelementptr i8, i8* %locals, i64 {offset}")
+
+    def _roots(self, code: Code) -> str:
+        """An array with the parts of the state, in their order, as an i8*."""
+        if self.state is None:
+            return "null"
+        kind = f"[{len(self.state.roots)} x i8*]"
+        array = code.add(f"alloca {kind}")
+        for place, node in enumerate(self.state.roots):
+            slot = code.add(f"getelementptr {kind}, {kind}* {array}, i64 0, i64 {place}")
+            code.do(f"store i8* %root_{node}, i8** {slot}")
+        return code.add(f"bitcast {kind}* {array} to i8*")
 
     def _struct_type(self, part: _Part) -> str:
         fields = []

@@ -1,0 +1,277 @@
+"""Fields: which a kernel file has, their names, and how Taichi lays them out. Knows no IR."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from .parameters import dtype_name
+from .signature import ITEM_SIZES
+from .state import ALIGNMENT, Dense, Field, State
+
+
+@dataclass(frozen=True, eq=False)
+class _Node:
+    """A node of one of Taichi's trees."""
+
+    id: int
+    kind: str  # "root", "dense", "place", or one that cannot be exported
+    parent: _Node | None
+    offset: int  # in a cell of the parent
+    cell_bytes: int
+    sizes: Mapping[int, int]  # by axis, of all the elements down to here
+
+    @property
+    def path(self) -> list[_Node]:
+        """From the child of the root to this node."""
+        above = [] if self.parent is None or self.parent.kind == "root" else self.parent.path
+        return [*above, self]
+
+    @property
+    def own_sizes(self) -> dict[int, int]:
+        """By axis, of what this node adds to its parent."""
+        above = self.parent.sizes if self.parent else {}
+        return {axis: size // above.get(axis, 1) for axis, size in sorted(self.sizes.items())}
+
+    @property
+    def container_bytes(self) -> int:
+        count = 1
+        for size in self.own_sizes.values():
+            count *= size
+        return count * self.cell_bytes
+
+
+def find_fields(namespace: Mapping[str, Any]) -> dict[str, Any]:
+    """Taichi's scalar and matrix fields in a file's namespace, by name.
+
+    Those in a list, a dict, a struct field or an instance of a `ti.data_oriented` class have the name of that in front:
+    `solver_x`, `grids_0`.
+    """
+    found: dict[str, Any] = {}
+    seen: set[int] = set()
+    for name, value in namespace.items():
+        if not name.startswith("__"):
+            for path, field in _walk(name, value, 0):
+                if id(field) not in seen:
+                    seen.add(id(field))
+                    found[path] = field
+    return found
+
+
+def _walk(name: str, value: Any, depth: int) -> Iterator[tuple[str, Any]]:
+    from taichi.lang.field import Field as TaichiField
+    from taichi.lang.struct import StructField
+
+    if depth > 3 or isinstance(value, types.ModuleType | type):
+        return
+    parts: Mapping[Any, Any] = {}
+    if isinstance(value, StructField):
+        parts = {key: value.get_member_field(key) for key in value.keys}
+    elif isinstance(value, TaichiField):
+        yield name, value
+    elif isinstance(value, list | tuple):
+        parts = dict(enumerate(value))
+    elif isinstance(value, dict):
+        parts = {key: each for key, each in value.items() if isinstance(key, str) and key.isidentifier()}
+    elif is_data_oriented(value):
+        parts = vars(value)
+    for key, each in parts.items():
+        yield from _walk(f"{name}_{key}", each, depth + 1)
+
+
+def is_data_oriented(value: Any) -> bool:
+    """Whether a value is an instance of a `ti.data_oriented` class."""
+    return not isinstance(value, type) and getattr(type(value), "_data_oriented", False)
+
+
+def has_gradient(fields: Mapping[str, Any], used: set[int]) -> bool:
+    """Whether any field that a kernel goes through has a gradient."""
+    return any(_members(field) & used and _members(field.grad) for field in fields.values())
+
+
+def lay_out(fields: Mapping[str, Any], used: set[int]) -> State:
+    """The state of a module whose kernels go through the nodes in `used`.
+
+    Args:
+        fields: Taichi's fields by name. Those that no kernel uses, itself or its gradient, are left out.
+
+    Raises:
+        ValueError: when a used field cannot be seen as one array; it says why and what to write instead.
+    """
+    nodes = _nodes()
+    kept = {name: field for name, field in fields.items() if _members(field) & used or _members(field.grad) & used}
+    named = set().union(*(_members(field) | _members(field.grad) for field in kept.values()))
+    wanted = {node for node in (nodes[each] for each in (used | named) if each in nodes) if node.kind == "place"}
+    refused = {node.id: why for node in nodes.values() if (why := _refusal(node, fields))}
+    roots, size = {}, 0
+    for root in dict.fromkeys(node.path[0] for node in sorted(wanted, key=lambda node: node.id)):
+        if root.id not in refused and not any(each.id in refused for node in wanted for each in node.path):
+            roots[root.id] = size
+            size += -(-root.container_bytes // ALIGNMENT) * ALIGNMENT
+    if refused.keys() & {each.id for node in wanted for each in node.path}:
+        return State((), 0, {}, {}, {}, refused)  # the entry that goes through it says so
+    laid: list[Field] = []
+    for name, field in kept.items():
+        place = len(laid)
+        laid.append(_view(name, field, nodes, roots))
+        if _members(field.grad):
+            laid[place] = replace(laid[place], gradient=place + 1)
+            laid.append(_view(f"{name}.grad", field.grad, nodes, roots))
+    for node in sorted(wanted, key=lambda node: node.id):
+        if node.id not in named:
+            laid.append(_view(f"field_{node.id}", [node.id], nodes, roots))
+    below = {each.id: each for node in sorted(wanted, key=lambda node: node.id) for each in node.path}
+    return State(
+        tuple(laid),
+        size,
+        roots,
+        {node.id: node.offset for node in below.values() if node.id not in roots},
+        {
+            node.id: Dense(node.cell_bytes, tuple(size for size in node.own_sizes.values() if size > 1))
+            for node in below.values()
+            if node.kind == "dense"
+        },
+        refused,
+    )
+
+
+def _nodes() -> dict[int, _Node]:
+    """Every node of Taichi's trees, by its number."""
+    from taichi.lang import impl
+
+    program = impl.get_runtime().prog
+    nodes: dict[int, _Node] = {}
+
+    def add(snode: Any, parent: _Node | None) -> None:
+        kind = str(snode.type).rpartition(".")[2]
+        places = snode.get_physical_index_position() if parent else []
+        sizes = {axis: snode.get_shape_along_axis(virtual) for virtual, axis in enumerate(places) if axis != -1}
+        offset = snode.offset_bytes_in_parent_cell if parent else 0
+        node = _Node(snode.id, kind, parent, offset, snode.cell_size_bytes, sizes)
+        nodes[node.id] = node
+        for place in range(snode.get_num_ch()):
+            add(snode.get_ch(place), node)
+
+    for place in range(program.get_snode_tree_size()):
+        add(program.get_snode_root(place), None)
+    return nodes
+
+
+def describe_trees() -> list[tuple[Any, ...]]:
+    """All that the code of a kernel over fields follows from of how they lie."""
+    return [
+        (node.id, node.kind, node.parent.id if node.parent else -1, node.offset, node.cell_bytes, sorted(node.sizes.items()))
+        for node in _nodes().values()
+    ]
+
+
+_KINDS = {
+    "pointer": "sparse",
+    "bitmasked": "sparse",
+    "hash": "sparse",
+    "dynamic": "of varying length",
+    "quant_array": "quantised",
+    "bit_struct": "quantised",
+}
+
+
+def _refusal(node: _Node, fields: Mapping[str, Any]) -> str:
+    """Why a node cannot be exported; "" when it can."""
+    bad = next((each for each in node.path if each.kind not in ("root", "dense", "place")), None)
+    if bad is None:
+        return ""
+    inside = [name for name, field in fields.items() if _members(field) & _descendants(node)]
+    who = f"field {inside[0]!r}" if inside else "a field"
+    return (
+        f"{who} lies in a {bad.kind} node, which is {_KINDS.get(bad.kind, 'not dense')}: only dense fields can be "
+        "exported; declare it with shape=, or place it in ti.root.dense(...)"
+    )
+
+
+def _descendants(node: _Node) -> set[int]:
+    return {each.id for each in _nodes().values() if node.id in {above.id for above in each.path}}
+
+
+def _members(field: Any) -> set[int]:
+    """Numbers of the places of a field's elements, of those of a vector or matrix all."""
+    if field is None:
+        return set()
+    return {member.ptr.snode().id for member in field.vars if member.ptr.snode()}
+
+
+def _view(name: str, field: Any, nodes: Mapping[int, _Node], roots: Mapping[int, int]) -> Field:
+    """A field as one strided array. `field` is Taichi's, or the numbers of its places."""
+    from taichi.lang.matrix import MatrixField
+
+    places = field if isinstance(field, list) else [member.ptr.snode().id for member in field.vars]
+    element: tuple[int, ...] = ()
+    if isinstance(field, MatrixField):
+        element = (field.n,) if field.ndim == 1 else (field.n, field.m)
+    first = nodes[places[0]]
+    dtype = dtype_name("state", f"field {name!r}", _data_type(places[0]))
+    item = ITEM_SIZES[dtype]
+    strides: dict[int, int] = dict.fromkeys(first.sizes, 0)
+    for node in first.path:
+        step = node.cell_bytes
+        for axis, size in reversed(node.own_sizes.items()):
+            if node.kind == "dense" and size > 1:
+                if strides[axis]:
+                    raise ValueError(
+                        f"field {name!r} is cut into blocks (dense in dense along one axis), which is no strided array: "
+                        "give each axis one dense node"
+                    )
+                strides[axis] = step
+                step *= size
+    starts = [_start(nodes[place], roots) for place in places]
+    shape = [size for _, size in sorted(first.sizes.items())]
+    steps = [stride for _, stride in sorted(strides.items())]
+    for axis, size in enumerate(element):
+        inner = 1
+        for behind in element[axis + 1 :]:
+            inner *= behind
+        steps.append(starts[inner] - starts[0] if size > 1 else item)
+    expected = [starts[0]]
+    for size, step in zip(element, steps[len(shape) :], strict=True):
+        expected = [start + step * index for start in expected for index in range(size)]
+    if starts != expected or any(step % item or step < 0 for step in steps):
+        raise ValueError(
+            f"field {name!r} has its elements at irregular places, which is no strided array: place it with layout="
+            "ti.Layout.AOS, in a node of its own"
+        )
+    return Field(name, dtype, (*shape, *element), tuple(step // item for step in steps), starts[0], -1)
+
+
+def _start(node: _Node, roots: Mapping[int, int]) -> int:
+    """Where in the state the first element of a place lies, in bytes."""
+    path = node.path
+    return roots[path[0].id] + sum(each.offset for each in path[1:])
+
+
+def _data_type(place: int) -> Any:
+    from taichi.lang import impl
+
+    program = impl.get_runtime().prog
+
+    def find(snode: Any) -> Any:
+        if snode.id == place:
+            return snode.data_type()
+        return next((found for i in range(snode.get_num_ch()) if (found := find(snode.get_ch(i))) is not None), None)
+
+    return next(
+        found for i in range(program.get_snode_tree_size()) if (found := find(program.get_snode_root(i))) is not None
+    )
+
+
+def find_kernels(namespace: Mapping[str, Any]) -> list[Any]:
+    """A file's Taichi kernels: its functions, and the methods of its instances of `ti.data_oriented` classes."""
+    found: list[Any] = []
+    for value in namespace.values():
+        if is_data_oriented(value):
+            names = [name for name, each in vars(type(value)).items() if hasattr(each, "_primal")]
+            found += [getattr(value, name) for name in names]
+        elif hasattr(value, "_primal") and not getattr(value, "_is_classkernel", False):
+            found.append(value)
+    own = [each for each in found if not each._primal.func.__module__.startswith("taichi.")]
+    return list({id(each._primal): each for each in own}.values())

@@ -1,0 +1,131 @@
+"""Kernels with a batch that entry.py does not take: vectors, numbers by value, several element types, updates."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiaot
+
+pytest.importorskip("taichi")
+pytest.importorskip("llvmlite")
+
+SOURCE = Path(__file__).parent / "kernels" / "rows.py"
+SIZES = [0, 1, 2, 31, 32, 33, 600, 70000]
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> tiaot.Module:
+    target = tmp_path_factory.mktemp("rows") / "rows.so"
+    command = [sys.executable, "-m", "tiaot", "export", SOURCE, "-o", target]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=target.parent)
+    assert done.returncode == 0, done.stderr
+    return tiaot.open(target)
+
+
+def draw(name: str, size: int) -> tuple[list, np.random.Generator]:
+    rng = np.random.default_rng([size, len(name)])
+    if name == "move":
+        return [rng.normal(size=(size, 3)), rng.normal(size=3), rng.integers(0, 3, size).astype(np.int32), 0.1, 5], rng
+    if name == "shift":
+        return [rng.normal(size=(size, 3)), rng.normal(size=3)], rng
+    if name == "bilinear":
+        return [rng.normal(size=s).astype(np.float32) for s in ((4, 2, 2), (size, 4, 2))], rng
+    return [rng.integers(0, 1 << 40, size), 251], rng
+
+
+def expected(name: str, inputs: list) -> list[np.ndarray]:
+    if name == "move":
+        x, w, kind, dt, turns = inputs
+        p = x
+        for _ in range(turns):
+            p = p + dt * np.stack([w[0] * p[:, 1], np.sin(p[:, 2]), w[kind] * p[:, 0]], 1)
+        return [p, (p * x).sum(1) * w[2]]
+    if name == "shift":
+        return [2 * inputs[0] + inputs[1]]
+    if name == "bilinear":
+        M, x = (each.astype(np.float64) for each in inputs)
+        return [np.exp(-np.einsum("bki,kij,bkj->bk", x, M, x))]
+    return [(inputs[0] % inputs[1]).astype(np.uint8)]
+
+
+def outputs(kernel: tiaot.Kernel, inputs: list, **options: int) -> list[np.ndarray]:
+    results = kernel(*inputs, **options)
+    return list(results) if isinstance(results, tuple) else [results]
+
+
+@pytest.mark.parametrize("name", ["move", "shift", "bilinear", "wrap"])
+@pytest.mark.parametrize("size", SIZES)
+def test_values(rows: tiaot.Module, name: str, size: int) -> None:
+    inputs, _ = draw(name, size)
+    copies = [np.copy(each) for each in inputs]
+    for result, value in zip(outputs(rows.kernels[name], inputs), expected(name, inputs), strict=True):
+        # In float32 the exponent, of order 10, is rounded.
+        tolerance = 3e-5 if name == "bilinear" else 1e-13
+        np.testing.assert_allclose(result, value, rtol=tolerance, atol=tolerance)
+    for each, copy in zip(inputs, copies, strict=True):
+        assert np.array_equal(each, copy)
+
+
+@pytest.mark.parametrize("name", ["move", "shift"])
+@pytest.mark.parametrize("size", [1, 33, 70000])
+def test_gradients_agree_with_finite_differences(rows: tiaot.Module, name: str, size: int) -> None:
+    kernel = rows.kernels[name]
+    inputs, rng = draw(name, size)
+    cotangents = [rng.normal(size=each.shape) for each in outputs(kernel, inputs)]
+    for place, argument in enumerate(["x", "w"] if name == "move" else ["x"]):
+        gradient = kernel.vjp(*inputs, *cotangents, wrt=argument)
+        direction = rng.normal(size=gradient.shape)
+        sides = []
+        for sign in (1, -1):
+            moved = [each + sign * 1e-6 * direction if i == place else each for i, each in enumerate(inputs)]
+            sides.append(sum((v * y).sum() for v, y in zip(cotangents, outputs(kernel, moved), strict=True)))
+        scale = np.abs(gradient * direction).sum() + sum(np.abs(v).sum() for v in cotangents)
+        assert abs((gradient * direction).sum() - (sides[0] - sides[1]) / 2e-6) <= 1e-8 * scale, argument
+
+
+@pytest.mark.parametrize("k", [3, 4])
+def test_gradients_of_matrices(rows: tiaot.Module, k: int) -> None:
+    rng = np.random.default_rng(k)
+    M, x, v = (rng.normal(size=s).astype(np.float32) for s in ((k, 2, 2), (500, k, 2), (500, k)))
+    gradient_M, gradient_x = rows.bilinear.vjp(M, x, v, wrt=("M", "x"))
+    y = np.exp(-np.einsum("bki,kij,bkj->bk", x, M, x, dtype=np.float64))
+    np.testing.assert_allclose(
+        gradient_M, -np.einsum("bk,bki,bkj->kij", v * y, x, x), rtol=1e-4, atol=1e-4 * np.abs(v * y).max()
+    )
+    symmetric = M + M.transpose(0, 2, 1)
+    np.testing.assert_allclose(
+        gradient_x, -(v * y)[..., None] * np.einsum("kij,bkj->bki", symmetric, x), rtol=1e-4, atol=1e-3
+    )
+
+
+@pytest.mark.parametrize("name", ["move", "shift", "bilinear", "wrap"])
+def test_results_are_the_same_bits_for_any_number_of_threads(rows: tiaot.Module, name: str) -> None:
+    kernel = rows.kernels[name]
+    inputs, rng = draw(name, 70000)
+    once = outputs(kernel, inputs, num_threads=1)
+    for one, many in zip(once, outputs(kernel, inputs, num_threads=3), strict=True):
+        assert one.tobytes() == many.tobytes()
+    if name == "move":
+        cotangents = [rng.normal(size=each.shape) for each in once]
+        pairs = (kernel.vjp(*inputs, *cotangents, wrt=("x", "w"), num_threads=t) for t in (1, 3))
+        for one, many in zip(*pairs, strict=True):
+            assert one.tobytes() == many.tobytes()
+
+
+def test_jacobian(rows: tiaot.Module) -> None:
+    inputs, _ = draw("move", 5)
+    jacobian = rows.move.jacobian(*inputs)[0]
+    for column in range(3):
+        h = 1e-6 * np.eye(3)[column]
+        slope = (expected("move", [inputs[0] + h, *inputs[1:]])[0] - expected("move", [inputs[0] - h, *inputs[1:]])[0]) / 2e-6
+        np.testing.assert_allclose(jacobian[:, :, column], slope, atol=1e-8)
+
+
+def test_the_gate_has_seen_them(rows: tiaot.Module) -> None:
+    for each in rows.info()["kernels"]:
+        assert "verified at" in each["verification"] and "forward from the JIT" in each["verification"], each["name"]
+        assert ("vjp from finite differences" in each["verification"]) == (each["name"] != "wrap")
