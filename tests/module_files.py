@@ -1,4 +1,4 @@
-"""Makes module files for tests: compiles fixtures/small.c and appends trailers, right ones and wrong ones."""
+"""Makes module files for tests: compiles one of fixtures/*.c and appends trailers, right ones and wrong ones."""
 
 import os
 import shutil
@@ -10,21 +10,20 @@ from pathlib import Path
 import pytest
 from tiaot import _core
 
-SOURCE = Path(__file__).parent / "fixtures" / "small.c"
+FIXTURES = Path(__file__).parent / "fixtures"
 INCLUDE = os.path.join(os.path.dirname(_core.__file__), "include")
 HASH = "0" * 63 + "1"
 OTHER_HASH = "0" * 63 + "2"
 
 
-def compile_small(path: Path, **defines: str) -> bytes:
-    """The shared library made from fixtures/small.c, without a trailer; leaves it at `path`."""
+def compile_source(source: str, path: Path, **defines: str) -> bytes:
+    """The shared library made from a file of fixtures/, without a trailer; leaves it at `path`."""
     compiler = shutil.which("cc")
     if compiler is None:
         pytest.skip("needs a C compiler")
     options = [f"-D{name}={value}" for name, value in defines.items()]
-    subprocess.run(
-        [compiler, "-shared", "-fPIC", "-O1", f"-I{INCLUDE}", *options, str(SOURCE), "-o", str(path)], check=True
-    )
+    command = [compiler, "-shared", "-fPIC", "-O1", f"-I{INCLUDE}", *options, str(FIXTURES / source), "-o", str(path)]
+    subprocess.run(command, check=True)
     return path.read_bytes()
 
 
@@ -46,7 +45,12 @@ def trailer(
 
 def write_small(path: Path, *, hash: str = HASH, **defines: str) -> Path:
     """A module file at `path`, with the kernels of fixtures/small.c."""
-    payload = compile_small(path.with_suffix(".tmp"), HASH=f'"{hash}"', **defines)
+    return write_module("small.c", path, hash=hash, **defines)
+
+
+def write_module(source: str, path: Path, *, hash: str = HASH, **defines: str) -> Path:
+    """A module file at `path`, with the kernels of a file of fixtures/."""
+    payload = compile_source(source, path.with_suffix(".tmp"), HASH=f'"{hash}"', **defines)
     path.with_suffix(".tmp").unlink()
     # A new file beside the old one: a module that is still open keeps what it has mapped.
     fresh = path.with_suffix(".new")

@@ -66,6 +66,7 @@ def test_info(small: tiaot.Module) -> None:
         "tiaot_version": "0",
         "taichi_version": "0",
         "llvm_version": "0",
+        "state": None,
     }
     levels = {"x86-64-v2": 64, "x86-64-v3": 64, "x86-64-v4": 64}
     assert pair == {
@@ -75,6 +76,7 @@ def test_info(small: tiaot.Module) -> None:
         "verification": "",
         "dims": ["B", "n"],
         "batch_dim": "B",
+        "state": False,
         "inputs": [
             {"name": "x", "dims": ["B", "n"], "batched": True, "differentiable": True},
             {"name": "s", "dims": ["n"], "batched": False, "differentiable": True},
@@ -365,4 +367,4 @@ tiaot.load("dense_tanh")
 print(*sorted(set(sys.modules) - before - set(sys.builtin_module_names)))
 """
     done = run(code)
-    assert done.stdout.split() == ["tiaot", "tiaot._core", "tiaot._load"], done.stderr
+    assert done.stdout.split() == ["tiaot", "tiaot._core", "tiaot._load", "tiaot._state"], done.stderr

@@ -6,6 +6,7 @@ namespace tiaot::binding {
 namespace {
 
 PyObject *memmap_type = nullptr;  // an ndarray on a file: its memory is all that it adds
+PyObject *field_type = nullptr;   // an ndarray on a state's memory
 
 const char *device_name(long type) {
   switch (type) {
@@ -186,7 +187,7 @@ Lease::~Lease() {
 bool read_uncommon_array(PyObject *object, bool writable, DLTensor *tensor, std::vector<Lease> *leases,
                          Mismatch *mismatch) {
   PyObject *type = reinterpret_cast<PyObject *>(Py_TYPE(object));
-  if (Py_TYPE(object) == &PyArray_Type || type == memmap_type) {
+  if (Py_TYPE(object) == &PyArray_Type || type == memmap_type || type == field_type) {
     return read_numpy(reinterpret_cast<PyArrayObject *>(object), writable, tensor, leases, mismatch);
   }
   if (PyArray_Check(object)) {
@@ -199,16 +200,20 @@ bool read_uncommon_array(PyObject *object, bool writable, DLTensor *tensor, std:
   return mismatch_of(mismatch, PyExc_TypeError, "", type_name(object));
 }
 
-PyObject *new_array(DLTensor *tensor) {
+int numpy_type(DLDataType dtype) {
   for (int type = NPY_BOOL; type <= NPY_HALF; ++type) {
-    const DLDataType &known = kNumpyTypes[type];
-    if (known.bits != tensor->dtype.bits || known.code != tensor->dtype.code) continue;
-    PyObject *array = PyArray_SimpleNew(tensor->ndim, reinterpret_cast<npy_intp *>(tensor->shape), type);
-    if (array != nullptr) tensor->data = PyArray_DATA(reinterpret_cast<PyArrayObject *>(array));
-    return array;
+    if (kNumpyTypes[type].bits == dtype.bits && kNumpyTypes[type].code == dtype.code) return type;
   }
-  PyErr_Format(PyExc_RuntimeError, "no NumPy type for code %d with %d bits", tensor->dtype.code, tensor->dtype.bits);
-  return nullptr;
+  PyErr_Format(PyExc_RuntimeError, "no NumPy type for code %d with %d bits", dtype.code, dtype.bits);
+  return -1;
+}
+
+PyObject *new_array(DLTensor *tensor) {
+  const int type = numpy_type(tensor->dtype);
+  if (type < 0) return nullptr;
+  PyObject *array = PyArray_SimpleNew(tensor->ndim, reinterpret_cast<npy_intp *>(tensor->shape), type);
+  if (array != nullptr) tensor->data = PyArray_DATA(reinterpret_cast<PyArrayObject *>(array));
+  return array;
 }
 
 namespace {
@@ -240,6 +245,12 @@ bool prepare_arrays() {
   Ref numpy(PyImport_ImportModule("numpy"));
   memmap_type = numpy ? PyObject_GetAttrString(numpy.get(), "memmap") : nullptr;
   return memmap_type != nullptr;
+}
+
+void accept_field_type(PyObject *type) {
+  Py_INCREF(type);
+  Py_XDECREF(field_type);
+  field_type = type;
 }
 
 }  // namespace tiaot::binding

@@ -105,6 +105,9 @@ inline bool read_array(PyObject *object, bool writable, DLTensor *tensor, std::v
   return read_uncommon_array(object, writable, tensor, leases, mismatch);
 }
 
+// NumPy's type number for an element type; -1 with an exception set where it has none.
+int numpy_type(DLDataType dtype);
+
 // A new, uninitialised NumPy array of a result's type and shape; sets the tensor's data.
 PyObject *new_array(DLTensor *tensor);
 
@@ -121,5 +124,8 @@ struct ArrayKind {
 
 // Finds numpy.memmap. False with an exception set.
 bool prepare_arrays();
+
+// Lets arrays of the type tiaot.Field pass as plain ones, which they are but for their name and their gradient.
+void accept_field_type(PyObject *type);
 
 }  // namespace tiaot::binding

@@ -15,6 +15,9 @@ struct BoundCallObject {
   PyObject_HEAD vectorcallfunc vectorcall;
   bool releases_gil;
   std::shared_ptr<OpenModule> module;
+  StateMemory *memory;  // of a kernel over state, or nullptr
+  Ref memory_object;
+  Ref record;  // what a tape keeps of each call; None for nothing
   Bound bound;
   Ref arrays;  // tuple of the arguments
   Ref result;  // what each call returns
@@ -44,12 +47,19 @@ PyObject *bound_call_run(PyObject *object, PyObject *const *, size_t nargsf, PyO
   return self->result.get();
 }
 
+PyObject *bound_call_run_on_state(PyObject *object, PyObject *const *arguments, size_t nargsf, PyObject *keywords) {
+  auto *self = reinterpret_cast<BoundCallObject *>(object);
+  return recorded(*self->memory, self->record.get(), bound_call_run(object, arguments, nargsf, keywords));
+}
+
 // No tp_clear, here and in kernel.cpp: these objects never change, so a cycle leads through one that can be cleared.
 int bound_call_traverse(PyObject *object, visitproc visit, void *arg) {
   auto *self = reinterpret_cast<BoundCallObject *>(object);
   Py_VISIT(Py_TYPE(object));
   Py_VISIT(self->arrays.get());
   Py_VISIT(self->result.get());
+  Py_VISIT(self->memory_object.get());
+  Py_VISIT(self->record.get());
   return 0;
 }
 
@@ -62,6 +72,8 @@ void bound_call_dealloc(PyObject *object) {
   self->leases.~vector();
   self->result.~Ref();
   self->arrays.~Ref();
+  self->record.~Ref();
+  self->memory_object.~Ref();
   self->module.~shared_ptr();
   type->tp_free(object);
   Py_DECREF(type);
@@ -94,7 +106,7 @@ constexpr char kBoundCallDoc[] =
     "Calling it, without arguments, computes from what the arrays hold at that moment and returns the array, or tuple\n"
     "of arrays, that was given as `out`, or that bind allocated: the same objects each time. It keeps its arrays "
     "alive;\n"
-    "do not resize them in place.\n"
+    "do not resize them in place. Of a kernel over state, it keeps the state alive too.\n"
     "\n"
     "Raises tiaot.ModuleError when the module has been closed.";
 
@@ -122,19 +134,22 @@ bool add_bound_call_type(PyObject *module) {
          PyObject_SetAttrString(module, "BoundCall", reinterpret_cast<PyObject *>(bound_call_type)) == 0;
 }
 
-PyObject *new_bound_call(const std::shared_ptr<OpenModule> &module, Bound bound, Ref arrays, Ref result,
-                         std::vector<Lease> leases, std::string label) {
+PyObject *new_bound_call(const EntryState &entry, Bound bound, Ref arrays, Ref result, std::vector<Lease> leases,
+                         Ref record) {
   PyObject *object = bound_call_type->tp_alloc(bound_call_type, 0);
   if (object == nullptr) return nullptr;
   auto *self = reinterpret_cast<BoundCallObject *>(object);
-  self->vectorcall = bound_call_run;
+  self->vectorcall = entry.memory != nullptr ? bound_call_run_on_state : bound_call_run;
   self->releases_gil = tiaot_bound_work(bound.get()) > kReleaseWork;
-  new (&self->module) std::shared_ptr<OpenModule>(module);
+  new (&self->module) std::shared_ptr<OpenModule>(entry.module);
+  self->memory = entry.memory;
+  new (&self->memory_object) Ref(Py_XNewRef(entry.memory_object.get()));
+  new (&self->record) Ref(std::move(record));
   new (&self->bound) Bound(std::move(bound));
   new (&self->arrays) Ref(std::move(arrays));
   new (&self->result) Ref(std::move(result));
   new (&self->leases) std::vector<Lease>(std::move(leases));
-  new (&self->label) std::string(std::move(label));
+  new (&self->label) std::string(entry.label);
   return object;
 }
 

@@ -43,6 +43,11 @@ std::string operand_text(const EntryState &entry, int position) {
   return (cotangent ? "cotangent of " : "argument ") + quoted(entry, position);
 }
 
+// Entries of which a call says for what inputs the gradient is wanted.
+bool takes_wrt(const EntryState &entry) { return entry.kind == TIAOT_VJP || entry.kind == TIAOT_JACOBIAN; }
+
+bool has_results(const EntryState &entry) { return takes_wrt(entry) || entry.desc->output_count > 0; }
+
 std::string operand_names(const EntryState &entry) {
   std::string names = input_names(*entry.desc, false);
   for (int i = static_cast<int>(entry.desc->input_count); i < entry.positional_count; ++i) {
@@ -84,9 +89,10 @@ std::string dtypes_of(const EntryState &entry, int argument) {
 }
 
 [[gnu::cold]] bool raise_keyword(const EntryState &entry, PyObject *keyword) {
-  const char *known = entry.kind == TIAOT_FORWARD ? "out or num_threads" : "wrt, out or num_threads";
-  PyErr_Format(PyExc_TypeError, "%s: expected keywords %s (arrays go by position), got %R", entry.label.c_str(), known,
-               keyword);
+  const char *known = takes_wrt(entry)     ? "keywords wrt, out or num_threads"
+                      : has_results(entry) ? "keywords out or num_threads"
+                                           : "no keyword but num_threads";
+  PyErr_Format(PyExc_TypeError, "%s: expected %s (arrays go by position), got %R", entry.label.c_str(), known, keyword);
   return false;
 }
 
@@ -114,11 +120,11 @@ bool take_wrt(EntryState *entry, PyObject *object, Call *call) {
 }
 
 bool take_keyword(EntryState *entry, PyObject *keyword, PyObject *value, Call *call) {
-  if (same_name(keyword, name_out)) {
+  if (same_name(keyword, name_out) && has_results(*entry)) {
     call->out = value == Py_None ? nullptr : value;
     return true;
   }
-  if (entry->kind != TIAOT_FORWARD && same_name(keyword, name_wrt)) return take_wrt(entry, value, call);
+  if (takes_wrt(*entry) && same_name(keyword, name_wrt)) return take_wrt(entry, value, call);
   if (same_name(keyword, name_num_threads)) {
     if (value == Py_None) return true;
     return read_num_threads(value, entry->label.c_str(), ": argument 'num_threads'", &call->options.num_threads);
@@ -247,6 +253,10 @@ bool take_out(const EntryState &entry, Call *call, int first) {
 
 // Allocates the results, in the structure that take_out reads.
 bool make_results(const EntryState &entry, Call *call, int first) {
+  if (call->outer == 0) {
+    call->result = Ref(Py_NewRef(Py_None));
+    return true;
+  }
   int32_t count = 0;
   const uint32_t mask = call->wrt != nullptr ? call->wrt->mask : 0;
   const tiaot_status status =
@@ -292,7 +302,8 @@ bool prepare_call(EntryState *entry, PyObject *const *arguments, Py_ssize_t coun
   }
   if (count != entry->positional_count) return raise_count(*entry, count);
   call->options.variant = entry->variant;
-  if (entry->kind != TIAOT_FORWARD) call->wrt = &entry->default_wrt;
+  if (entry->memory != nullptr) call->options.state = entry->memory->handle;
+  if (takes_wrt(*entry)) call->wrt = &entry->default_wrt;
   if (keywords != nullptr) {
     const Py_ssize_t keyword_count = PyTuple_GET_SIZE(keywords);
     for (Py_ssize_t i = 0; i < keyword_count; ++i) {
@@ -301,7 +312,7 @@ bool prepare_call(EntryState *entry, PyObject *const *arguments, Py_ssize_t coun
   }
   const int first = entry->positional_count;
   call->outer = entry->kind == TIAOT_VJP ? 1 : static_cast<int>(entry->desc->output_count);
-  call->inner = entry->kind == TIAOT_FORWARD ? 1 : call->wrt->count;
+  call->inner = call->wrt == nullptr ? 1 : call->wrt->count;
   call->count = first + call->outer * call->inner;
   if (call->count > TIAOT_MAX_ARRAYS) {
     PyErr_Format(PyExc_NotImplementedError, "%s: a call can have at most %d arrays, this one has %d",
@@ -342,7 +353,49 @@ tiaot_status run_call(const EntryState &entry, const Call &call) {
   return status;
 }
 
+// Whether the entry of a kernel over state can be called at all.
+bool check_on_state(const EntryState &entry) {
+  const char *name = entry.desc->name;
+  if (takes_wrt(entry)) {
+    PyErr_Format(PyExc_NotImplementedError, "%s: the kernel works on state: use state.%s.grad", entry.label.c_str(),
+                 name);
+    return false;
+  }
+  if (entry.memory != nullptr) return true;
+  const char *attribute = entry.kind == TIAOT_GRAD ? ".grad" : "";
+  PyErr_Format(PyExc_ValueError, "%s: works on the state of its module: call module.state().%s%s(...)", name, name,
+               attribute);
+  return false;
+}
+
+// (grad, arguments, keywords): what a tape calls to go back through this call; None where the kernel has no grad.
+Ref make_record(const EntryState &entry, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords) {
+  if (!entry.grad) return Ref(Py_NewRef(Py_None));
+  Ref kept(PyTuple_New(count)), named(PyDict_New());
+  if (!kept || !named) return Ref();
+  for (Py_ssize_t i = 0; i < count; ++i) PyTuple_SET_ITEM(kept.get(), i, Py_NewRef(arguments[i]));
+  for (Py_ssize_t i = 0; keywords != nullptr && i < PyTuple_GET_SIZE(keywords); ++i) {
+    if (PyDict_SetItem(named.get(), PyTuple_GET_ITEM(keywords, i), arguments[count + i]) != 0) return Ref();
+  }
+  return Ref(PyTuple_Pack(3, entry.grad.get(), kept.get(), named.get()));
+}
+
 }  // namespace
+
+PyObject *recorded(const StateMemory &memory, PyObject *record, PyObject *result) {
+  if (result == nullptr || !memory.tape || record == Py_None) return result;
+  if (record != nullptr && PyList_Append(memory.tape.get(), record) == 0) return result;
+  Py_DECREF(result);
+  return nullptr;
+}
+
+PyObject *call_entry_on_state(EntryObject *entry, PyObject *const *arguments, size_t nargsf, PyObject *keywords) {
+  const EntryState &state = entry->state;
+  if (!check_on_state(state)) return nullptr;
+  PyObject *result = call_entry(entry, arguments, nargsf, keywords);
+  if (result == nullptr || !state.memory->tape || !state.grad) return result;
+  return recorded(*state.memory, make_record(state, arguments, PyVectorcall_NARGS(nargsf), keywords).get(), result);
+}
 
 bool prepare_entries() {
   name_out = PyUnicode_InternFromString("out");
@@ -356,7 +409,7 @@ PyObject *call_entry(EntryObject *entry, PyObject *const *arguments, size_t narg
   if (!prepare_call(&entry->state, arguments, PyVectorcall_NARGS(nargsf), keywords, &call)) return nullptr;
   const tiaot_status status = run_call(entry->state, call);
   if (status != TIAOT_OK) return raise_status(status);
-  if (entry->state.arrays == nullptr && call.out == nullptr) {
+  if (entry->state.arrays == nullptr && call.out == nullptr && call.outer > 0) {
     for (int i = 0; i < entry->state.positional_count; ++i) {
       if (!PyArray_Check(arguments[i]) && !is_number(arguments[i]))
         return as_arrays_like(arguments[i], std::move(call.result)).release();
@@ -370,6 +423,7 @@ PyObject *call_entry(EntryObject *entry, PyObject *const *arguments, size_t narg
 PyObject *bind_entry(EntryObject *entry, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords) try {
   Call call;
   EntryState *state = &entry->state;
+  if (state->desc->state != 0 && !check_on_state(*state)) return nullptr;
   if (!prepare_call(state, arguments, count, keywords, &call)) return nullptr;
   Ref arrays(PyTuple_New(count));
   if (!arrays) return nullptr;
@@ -382,8 +436,14 @@ PyObject *bind_entry(EntryObject *entry, PyObject *const *arguments, Py_ssize_t 
   const tiaot_status status =
       tiaot_bind(state->kernel, state->kind, mask, call.tensors, call.count, &call.options, &bound);
   if (status != TIAOT_OK) return raise_status(status);
-  return new_bound_call(state->module, Bound(bound), std::move(arrays), std::move(call.result), std::move(call.leases),
-                        state->label);
+  Bound owned(bound);
+  Ref record;
+  if (state->memory != nullptr) {
+    record = make_record(*state, arguments, count, keywords);
+    if (!record) return nullptr;
+  }
+  return new_bound_call(*state, std::move(owned), std::move(arrays), std::move(call.result), std::move(call.leases),
+                        std::move(record));
 } catch (const std::bad_alloc &) {
   return PyErr_NoMemory();
 }

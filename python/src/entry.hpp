@@ -7,6 +7,7 @@
 
 #include "arrays.hpp"
 #include "common.hpp"
+#include "state.hpp"
 
 namespace tiaot::binding {
 
@@ -26,7 +27,10 @@ struct EntryState {
   const tiaot_kernel_desc *desc;
   const char *variant;      // the only one to run, from the descriptor; nullptr: the first that fits
   const ArrayKind *arrays;  // whose arrays come and go; nullptr: NumPy's, and DLPack's as inputs
-  int kind;                 // TIAOT_FORWARD, TIAOT_VJP, TIAOT_JACOBIAN
+  StateMemory *memory;      // what a kernel over state is bound to; nullptr for others, and for one that is not bound
+  Ref memory_object;        // which keeps it
+  Ref grad;                 // of the forward entry of a kernel over state: the entry that a tape calls; or empty
+  int kind;                 // TIAOT_FORWARD, TIAOT_VJP, TIAOT_JACOBIAN, TIAOT_GRAD
   int positional_count;     // inputs, and for vjp cotangents
   std::string label;        // "dense_tanh.vjp", "dense_tanh.forward": opens every message
   std::vector<Ref> inputs;  // names of the inputs, interned
@@ -45,6 +49,7 @@ struct KernelObject {
   EntryObject *forward;  // never nullptr; what a call of the kernel itself runs
   PyObject *vjp;
   PyObject *jacobian;
+  PyObject *grad;  // nullptr: there is none
 };
 
 // Creates the types Kernel, Entry and BoundCall and adds them to `module`. False with an exception set.
@@ -54,9 +59,10 @@ bool add_bound_call_type(PyObject *module);
 // Interns the names of the keywords. False with an exception set.
 bool prepare_entries();
 
-// `owner` is the Module; `variant` is from the kernel's tables, or nullptr; `arrays` as in EntryState.
+// `owner` is the Module; `variant` is from the kernel's tables, or nullptr; `arrays` as in EntryState; `memory` is a
+// StateMemory to bind a kernel over state to, or nullptr.
 PyObject *new_kernel(const std::shared_ptr<OpenModule> &module, PyObject *owner, const tiaot_kernel *kernel,
-                     const char *variant, const ArrayKind *arrays);
+                     const char *variant, const ArrayKind *arrays, PyObject *memory);
 
 // The state that a Kernel's entries share, of its forward entry. nullptr with TypeError set for any other object.
 const EntryState *kernel_state(PyObject *object);
@@ -66,12 +72,19 @@ struct DestroyBound {
 };
 using Bound = std::unique_ptr<tiaot_bound, DestroyBound>;
 
-// `arrays` is a tuple of the arguments, `result` what each call returns, `leases` what the arguments borrowed.
-PyObject *new_bound_call(const std::shared_ptr<OpenModule> &module, Bound bound, Ref arrays, Ref result,
-                         std::vector<Lease> leases, std::string label);
+// `arrays` is a tuple of the arguments, `result` what each call returns, `leases` what the arguments borrowed, `record`
+// what a tape keeps of each call, or empty.
+PyObject *new_bound_call(const EntryState &entry, Bound bound, Ref arrays, Ref result, std::vector<Lease> leases,
+                         Ref record);
 
 PyObject *call_entry(EntryObject *entry, PyObject *const *arguments, size_t nargsf, PyObject *keywords);
 PyObject *bind_entry(EntryObject *entry, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords);
+
+// As call_entry, of a kernel over state. Apart, so that tapes and what may not be called cost other kernels nothing.
+PyObject *call_entry_on_state(EntryObject *entry, PyObject *const *arguments, size_t nargsf, PyObject *keywords);
+
+// Takes the result of a call and hands it on, once the tape has the record. nullptr with an exception set.
+PyObject *recorded(const StateMemory &memory, PyObject *record, PyObject *result);
 
 // From this much work on, a few microseconds, releasing the GIL costs little beside the run.
 inline constexpr int64_t kReleaseWork = 16 * 1024;

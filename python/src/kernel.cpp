@@ -17,10 +17,25 @@ PyTypeObject *entry_type = nullptr;
 const EntryState &entry_of(PyObject *object) { return reinterpret_cast<EntryObject *>(object)->state; }
 const EntryState &kernel_of(PyObject *object) { return reinterpret_cast<KernelObject *>(object)->forward->state; }
 
-const char *kind_name(int kind) { return kind == TIAOT_FORWARD ? "forward" : kind == TIAOT_VJP ? "vjp" : "jacobian"; }
+const char *kind_name(int kind) {
+  const char *const names[] = {"forward", "vjp", "jacobian", "grad"};
+  return names[kind];
+}
+
+// Whether a variant that may run has a grad.
+bool has_grad(const tiaot_kernel_desc &desc, const char *variant) {
+  for (uint32_t v = 0; v < desc.variant_count; ++v) {
+    const tiaot_variant_desc &it = desc.variants[v];
+    if (variant != nullptr && std::strcmp(it.name, variant) != 0) continue;
+    for (uint32_t e = 0; e < it.entry_count; ++e) {
+      if (it.entries[e].kind == TIAOT_GRAD) return true;
+    }
+  }
+  return false;
+}
 
 EntryObject *new_entry(const std::shared_ptr<OpenModule> &module, PyObject *owner, const tiaot_kernel *kernel,
-                       const char *variant, const ArrayKind *arrays, int kind) {
+                       const char *variant, const ArrayKind *arrays, PyObject *memory, int kind) {
   const tiaot_kernel_desc *desc = tiaot_kernel_descriptor(kernel);
   const uint32_t inputs = desc->input_count;
   std::vector<Ref> names;
@@ -39,6 +54,11 @@ EntryObject *new_entry(const std::shared_ptr<OpenModule> &module, PyObject *owne
   self->vectorcall = [](PyObject *entry, PyObject *const *arguments, size_t nargsf, PyObject *keywords) {
     return call_entry(reinterpret_cast<EntryObject *>(entry), arguments, nargsf, keywords);
   };
+  if (desc->state != 0) {
+    self->vectorcall = [](PyObject *entry, PyObject *const *arguments, size_t nargsf, PyObject *keywords) {
+      return call_entry_on_state(reinterpret_cast<EntryObject *>(entry), arguments, nargsf, keywords);
+    };
+  }
   auto *state = new (&self->state) EntryState();
   state->module = module;
   Py_INCREF(owner);
@@ -47,6 +67,10 @@ EntryObject *new_entry(const std::shared_ptr<OpenModule> &module, PyObject *owne
   state->desc = desc;
   state->variant = variant;
   state->arrays = arrays;
+  if (memory != nullptr) {
+    state->memory = state_memory(memory);
+    state->memory_object = Ref(Py_NewRef(memory));
+  }
   state->kind = kind;
   state->positional_count = static_cast<int>(inputs + (kind == TIAOT_VJP ? desc->output_count : 0));
   state->label = std::move(label);
@@ -56,7 +80,7 @@ EntryObject *new_entry(const std::shared_ptr<OpenModule> &module, PyObject *owne
   return self;
 }
 
-// (tiaot._load.restore, (Module, kernel's name, variant or None, attribute or None))
+// (tiaot._load.restore, (Module or StateMemory, kernel's name, variant or None, attribute or None))
 PyObject *reduce(const EntryState &entry, const char *attribute) {
   if (entry.arrays != nullptr) {
     PyErr_Format(PyExc_TypeError, "%s: expected a kernel on NumPy's arrays to pickle, got one on another library's",
@@ -66,7 +90,8 @@ PyObject *reduce(const EntryState &entry, const char *attribute) {
   Ref load(PyImport_ImportModule("tiaot._load"));
   Ref restore = load ? get_attribute(load.get(), "restore") : Ref();
   if (!restore) return nullptr;
-  return Py_BuildValue("O(Oszz)", restore.get(), entry.owner.get(), entry.desc->name, entry.variant, attribute);
+  PyObject *origin = entry.memory_object ? entry.memory_object.get() : entry.owner.get();
+  return Py_BuildValue("O(Oszz)", restore.get(), origin, entry.desc->name, entry.variant, attribute);
 }
 
 // An inspect.Signature, made when asked for, since `inspect` is slow to import.
@@ -82,13 +107,15 @@ PyObject *signature_of(const EntryState &entry) {
     PyTuple_SET_ITEM(names.get(), i, name);
   }
   const char *wrt = nullptr;
-  if (entry.kind != TIAOT_FORWARD) wrt = desc.arguments[__builtin_ctz(entry.default_wrt.mask)].name;
-  return PyObject_CallMethod(python.get(), "signature", "Oz", names.get(), wrt);
+  if (entry.kind != TIAOT_FORWARD && desc.state == 0) wrt = desc.arguments[__builtin_ctz(entry.default_wrt.mask)].name;
+  PyObject *has_out = wrt != nullptr || desc.output_count > 0 ? Py_True : Py_False;
+  return PyObject_CallMethod(python.get(), "signature", "OzO", names.get(), wrt, has_out);
 }
 
 std::string description(const EntryState &entry, const std::string &name) {
   std::string text = name + ": " + entry.desc->signature;
   if (entry.variant != nullptr) text += std::string("; ") + entry.variant;
+  if (entry.memory != nullptr) text += "; bound to a state";
   return text;
 }
 
@@ -98,6 +125,8 @@ int entry_traverse(PyObject *object, visitproc visit, void *arg) {
   Py_VISIT(Py_TYPE(object));
   Py_VISIT(entry_of(object).owner.get());
   Py_VISIT(entry_of(object).last_wrt_object.get());
+  Py_VISIT(entry_of(object).memory_object.get());
+  Py_VISIT(entry_of(object).grad.get());
   return 0;
 }
 
@@ -148,7 +177,7 @@ PyGetSetDef entry_getset[] = {
 };
 
 constexpr char kEntryDoc[] =
-    "The derivative of a kernel: `kernel.vjp` or `kernel.jacobian`.\n"
+    "The derivative of a kernel: `kernel.vjp` or `kernel.jacobian`; of one over state, `state.kernel.grad`.\n"
     "\n"
     "kernel.vjp(*inputs, *cotangents, wrt=<first differentiable input>, out=None, num_threads=None)\n"
     "    The vector-Jacobian product J^T v: the cotangents have the outputs' shapes, one for each output, and the "
@@ -158,6 +187,10 @@ constexpr char kEntryDoc[] =
     "kernel.jacobian(*inputs, wrt=<first differentiable input>, out=None, num_threads=None)\n"
     "    The Jacobian, sample by sample: for an output (B, o...) and an input (B, i...) or (i...), the shape is\n"
     "    (B, o..., i...). A tuple over the outputs where the kernel has several.\n"
+    "state.kernel.grad(*inputs, num_threads=None)\n"
+    "    The adjoint of the kernel, in place: reads the gradients of the fields that the kernel wrote and adds into "
+    "those\n"
+    "    of the fields that it read. Returns None.\n"
     "\n"
     "wrt: the name of an input for one array, or a tuple of names for a tuple of arrays in that order.\n"
     "out: the array, or tuple of arrays, to write to; returned as it is.\n"
@@ -170,8 +203,11 @@ constexpr char kEntryDoc[] =
     "that is not NumPy and has __array_namespace__, as the array API standard says.\n"
     "\n"
     "Raises TypeError for an element type that no variant has, a non-array, a wrong number of arrays, an unknown\n"
-    "keyword; ValueError for a wrong shape, stride, alignment, overlap, name or number; NotImplementedError for a\n"
-    "gradient that the module does not have; tiaot.ModuleError when the module has been closed.";
+    "keyword; ValueError for a wrong shape, stride, alignment, overlap, name or number, and for a state that another "
+    "call\n"
+    "is working on; NotImplementedError for a gradient that the module does not have; tiaot.ModuleError when the "
+    "module has\n"
+    "been closed.";
 
 PyType_Slot entry_slots[] = {
     {Py_tp_doc, const_cast<char *>(kEntryDoc)},
@@ -196,6 +232,10 @@ PyObject *kernel_call(PyObject *object, PyObject *const *arguments, size_t nargs
   return call_entry(reinterpret_cast<KernelObject *>(object)->forward, arguments, nargsf, keywords);
 }
 
+PyObject *kernel_call_on_state(PyObject *object, PyObject *const *arguments, size_t nargsf, PyObject *keywords) {
+  return call_entry_on_state(reinterpret_cast<KernelObject *>(object)->forward, arguments, nargsf, keywords);
+}
+
 PyObject *kernel_bind(PyObject *object, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords) {
   return bind_entry(reinterpret_cast<KernelObject *>(object)->forward, arguments, count, keywords);
 }
@@ -206,6 +246,7 @@ int kernel_traverse(PyObject *object, visitproc visit, void *arg) {
   Py_VISIT(reinterpret_cast<PyObject *>(self->forward));
   Py_VISIT(self->vjp);
   Py_VISIT(self->jacobian);
+  Py_VISIT(self->grad);
   return 0;
 }
 
@@ -216,6 +257,7 @@ void kernel_dealloc(PyObject *object) {
   Py_XDECREF(reinterpret_cast<PyObject *>(self->forward));
   Py_XDECREF(self->vjp);
   Py_XDECREF(self->jacobian);
+  Py_XDECREF(self->grad);
   type->tp_free(object);
   Py_DECREF(type);
 }
@@ -263,7 +305,7 @@ PyObject *kernel_restrict(PyObject *object, PyObject *arguments, PyObject *keywo
     const char *name = entry.desc->variants[v].name;
     const bool allowed = entry.variant == nullptr || std::strcmp(entry.variant, name) == 0;
     if (allowed && PyUnicode_CompareWithASCIIString(wanted, name) == 0) {
-      return new_kernel(entry.module, entry.owner.get(), entry.kernel, name, entry.arrays);
+      return new_kernel(entry.module, entry.owner.get(), entry.kernel, name, entry.arrays, entry.memory_object.get());
     }
   }
   Ref comma(PyUnicode_FromString(", "));
@@ -271,6 +313,17 @@ PyObject *kernel_restrict(PyObject *object, PyObject *arguments, PyObject *keywo
   if (!list) return nullptr;
   PyErr_Format(PyExc_ValueError, "%s.restrict: argument 'variant': expected one of %U, got %R", entry.desc->name,
                list.get(), wanted);
+  return nullptr;
+}
+
+PyObject *kernel_grad(PyObject *object, void *) {
+  PyObject *grad = reinterpret_cast<KernelObject *>(object)->grad;
+  if (grad != nullptr) return Py_NewRef(grad);
+  const tiaot_kernel_desc &desc = *kernel_of(object).desc;
+  PyErr_Format(
+      PyExc_AttributeError,
+      desc.state != 0 ? "%s: the module has no grad of this kernel" : "%s: works on no state: its gradient is %s.vjp",
+      desc.name, desc.name);
   return nullptr;
 }
 
@@ -305,6 +358,10 @@ PyGetSetDef kernel_getset[] = {
     {"variants", kernel_variants, nullptr,
      "Names of the compiled forms, in the order in which they are tried: the first that fits the arrays is run.",
      nullptr},
+    {"grad", kernel_grad, nullptr,
+     "Entry for the adjoint of a kernel over state, in place: grad(*inputs, num_threads=None). AttributeError where "
+     "there\nis none.",
+     nullptr},
     {"__signature__", kernel_python_signature, nullptr, nullptr, nullptr},
     {nullptr, nullptr, nullptr, nullptr, nullptr},
 };
@@ -323,6 +380,12 @@ constexpr char kKernelDoc[] =
     "kernel.bind(...), kernel.vjp.bind(...), kernel.jacobian.bind(...)\n"
     "    Fix the arrays and check them once.\n"
     "\n"
+    "A kernel over state works on the fields of its module, in place. It is called on a state, "
+    "`module.state().kernel`;\n"
+    "the result is None where it has no outputs. It has `grad` in place of the derivatives above, where the module "
+    "has\n"
+    "it: the adjoint, in place. Pickled, such a kernel brings its state along.\n"
+    "\n"
     "out: the array, or tuple of arrays, to write to; returned as it is.\n"
     "num_threads: at most this many threads; None for the process default. Results do not depend on it.\n"
     "\n"
@@ -333,9 +396,10 @@ constexpr char kKernelDoc[] =
     "that is not NumPy and has __array_namespace__, as the array API standard says.\n"
     "\n"
     "Raises TypeError for an element type that no variant has, a non-array, a wrong number of arrays, an unknown\n"
-    "keyword; ValueError for a wrong shape, stride, alignment, overlap or number; tiaot.ModuleError when the module "
-    "has\n"
-    "been closed.\n"
+    "keyword; ValueError for a wrong shape, stride, alignment, overlap or number, for a kernel over state that is "
+    "not\n"
+    "called on one, and for a state that another call is working on; tiaot.ModuleError when the module has been "
+    "closed.\n"
     "\n"
     "Kernels pickle as their module's name or path, with its hash.";
 
@@ -365,21 +429,24 @@ bool add_kernel_types(PyObject *module) {
 }
 
 PyObject *new_kernel(const std::shared_ptr<OpenModule> &module, PyObject *owner, const tiaot_kernel *kernel,
-                     const char *variant, const ArrayKind *arrays) {
-  EntryObject *entries[3] = {};
-  Ref keep[3];
-  for (int kind : {TIAOT_FORWARD, TIAOT_VJP, TIAOT_JACOBIAN}) {
-    entries[kind] = new_entry(module, owner, kernel, variant, arrays, kind);
+                     const char *variant, const ArrayKind *arrays, PyObject *memory) {
+  EntryObject *entries[4] = {};
+  Ref keep[4];
+  for (int kind : {TIAOT_FORWARD, TIAOT_VJP, TIAOT_JACOBIAN, TIAOT_GRAD}) {
+    if (kind == TIAOT_GRAD && !has_grad(*tiaot_kernel_descriptor(kernel), variant)) continue;
+    entries[kind] = new_entry(module, owner, kernel, variant, arrays, memory, kind);
     keep[kind] = Ref(reinterpret_cast<PyObject *>(entries[kind]));
     if (!keep[kind]) return nullptr;
   }
   PyObject *object = kernel_type->tp_alloc(kernel_type, 0);
   if (object == nullptr) return nullptr;
   auto *self = reinterpret_cast<KernelObject *>(object);
-  self->vectorcall = kernel_call;
+  self->vectorcall = entries[TIAOT_FORWARD]->state.desc->state != 0 ? kernel_call_on_state : kernel_call;
   self->forward = entries[TIAOT_FORWARD];
   self->vjp = keep[TIAOT_VJP].release();
   self->jacobian = keep[TIAOT_JACOBIAN].release();
+  if (memory != nullptr) self->forward->state.grad = Ref(Py_XNewRef(keep[TIAOT_GRAD].get()));
+  self->grad = keep[TIAOT_GRAD].release();
   keep[TIAOT_FORWARD].release();
   return object;
 }

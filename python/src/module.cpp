@@ -5,6 +5,7 @@
 #include <nanobind/stl/string.h>
 
 #include "entry.hpp"
+#include "state.hpp"
 #include "tensors.hpp"
 #include "xla.hpp"
 
@@ -31,7 +32,8 @@ class Module {
       const tiaot_kernel *kernel = nullptr;
       const tiaot_status status = tiaot_module_kernel(open_->handle, name, &kernel);
       if (status != TIAOT_OK) raise_status(status);
-      PyObject *object = status == TIAOT_OK ? new_kernel(open_, self.ptr(), kernel, nullptr, nullptr) : nullptr;
+      PyObject *object =
+          status == TIAOT_OK ? new_kernel(open_, self.ptr(), kernel, nullptr, nullptr, nullptr) : nullptr;
       if (object == nullptr) throw nb::python_error();
       kernels_[name] = nb::steal(object);
     }
@@ -68,6 +70,13 @@ class Module {
     PyErr_Format(PyExc_AttributeError, "%s: expected an attribute or the name of a kernel, of %S, got %R",
                  name_.c_str(), names.get(), name.ptr());
     throw nb::python_error();
+  }
+
+  nb::object state(nb::handle self) const {
+    open();
+    PyObject *memory = new_state_memory(open_, self.ptr());
+    if (memory == nullptr) throw nb::python_error();
+    return nb::module_::import_("tiaot._state").attr("State")(nb::steal(memory));
   }
 
   nb::list dir(nb::handle self) const {
@@ -140,7 +149,7 @@ nb::dict describe_entry(const tiaot_kernel_desc &kernel, const tiaot_entry_desc 
     code_bytes[tiaot_cpu_level_name(level)] = entry.code_bytes[level];
   }
   nb::dict item;
-  item["kind"] = entry.kind == TIAOT_FORWARD ? "forward" : "vjp";
+  item["kind"] = entry.kind == TIAOT_FORWARD ? "forward" : entry.kind == TIAOT_VJP ? "vjp" : "grad";
   item["wrt"] = wrt;
   item["symbol"] = entry.symbol;
   item["block_rows"] = entry.block_rows;
@@ -177,9 +186,35 @@ nb::dict describe_kernel(const tiaot_kernel_desc &kernel) {
   item["verification"] = kernel.verification;
   item["dims"] = dims;
   item["batch_dim"] = kernel.batch_dim < 0 ? nb::object(nb::none()) : nb::cast(kernel.dim_names[kernel.batch_dim]);
+  item["state"] = kernel.state != 0;
   item["inputs"] = describe_arguments(kernel, 0, kernel.input_count);
   item["outputs"] = describe_arguments(kernel, kernel.input_count, kernel.output_count);
   item["variants"] = variants;
+  return item;
+}
+
+nb::object describe_state(const tiaot_module_desc &desc) {
+  if (desc.field_count == 0) return nb::none();
+  nb::list fields;
+  for (uint32_t f = 0; f < desc.field_count; ++f) {
+    const tiaot_field_desc &field = desc.fields[f];
+    nb::list shape, strides;
+    for (uint32_t axis = 0; axis < field.rank; ++axis) {
+      shape.append(field.shape[axis]);
+      strides.append(field.strides[axis]);
+    }
+    nb::dict item;
+    item["name"] = field.name;
+    item["dtype"] = dtype_name(field.dtype);
+    item["shape"] = shape;
+    item["strides"] = strides;
+    item["offset"] = field.offset;
+    item["gradient"] = field.gradient < 0 ? nb::object(nb::none()) : nb::cast(desc.fields[field.gradient].name);
+    fields.append(item);
+  }
+  nb::dict item;
+  item["bytes"] = desc.state_bytes;
+  item["fields"] = fields;
   return item;
 }
 
@@ -197,6 +232,7 @@ nb::dict Module::info() const {
   item["tiaot_version"] = desc.tiaot_version;
   item["taichi_version"] = desc.taichi_version;
   item["llvm_version"] = desc.llvm_version;
+  item["state"] = describe_state(desc);
   item["kernels"] = kernels;
   return item;
 }
@@ -250,9 +286,9 @@ void use_torch(nb::handle package) {
 
 nb::object for_tensors(nb::handle kernel) {
   const EntryState *state = kernel_state(kernel.ptr());
-  PyObject *object = state == nullptr
-                         ? nullptr
-                         : new_kernel(state->module, state->owner.get(), state->kernel, state->variant, &kTensorArrays);
+  PyObject *object = state == nullptr ? nullptr
+                                      : new_kernel(state->module, state->owner.get(), state->kernel, state->variant,
+                                                   &kTensorArrays, nullptr);
   if (object == nullptr) throw nb::python_error();
   return nb::steal(object);
 }
@@ -312,6 +348,11 @@ NB_MODULE(_core, m) {
   m.def("for_tensors", &for_tensors, nb::arg("kernel"),
         "The kernel on torch's tensors: they come as arguments and as results, without gradients.");
 
+  m.def(
+      "accept_field_type", [](nb::handle type) { accept_field_type(type.ptr()); }, nb::arg("type"),
+      "Lets arrays of that type, a subclass of numpy.ndarray, be arguments of kernels.");
+  add_state_memory_type(m.ptr());
+
   m.def("xla_handler", &make_xla_handler, "The handler of XLA's custom calls, as jax.ffi registers it.");
   m.def("register_for_xla", &add_xla_kernel, nb::arg("key"), nb::arg("kernel"),
         "Lets the handler find the kernel, for calls whose attribute `kernel` is the key.");
@@ -331,7 +372,12 @@ NB_MODULE(_core, m) {
       .def(
           "info", &Module::info,
           "All that the module says of itself, as a dict of plain types: versions, kernels, their arguments, variants\n"
-          "and entries, and the bytes of code of each.")
+          "and entries, and the bytes of code of each; 'state' is None, or the bytes and fields of its state.")
+      .def(
+          "state", [](nb::handle self) { return nb::cast<Module &>(self).state(self); },
+          "A new tiaot.State: the fields that the module's kernels work on, all zeros, apart from every other "
+          "state.\n\n"
+          "Raises ValueError for a module without state, MemoryError, or ModuleError when the module has been closed.")
       .def("close", &Module::close,
            "Closes the module: calls of its kernels raise ModuleError from now on. Calls in flight end as usual.\n"
            "Closing twice is allowed.")

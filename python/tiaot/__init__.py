@@ -23,13 +23,16 @@ from ._core import (
     set_num_threads,
 )
 from ._load import load, open
+from ._state import Field, State
 
 __all__ = [
     "BoundCall",
     "Entry",
+    "Field",
     "Kernel",
     "Module",
     "ModuleError",
+    "State",
     "__version__",
     "cpu_level",
     "get_num_threads",

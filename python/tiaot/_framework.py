@@ -8,9 +8,11 @@ from . import _core
 
 
 def checked(kernel: _core.Kernel) -> _core.Kernel:
-    """The argument of `wrap`. TypeError for anything but a Kernel."""
+    """The argument of `wrap`. TypeError for anything but a Kernel, and for a kernel over state."""
     if not isinstance(kernel, _core.Kernel):
         raise TypeError(f"wrap: argument 'kernel': expected a tiaot.Kernel, got {type(kernel).__name__}")
+    if any(each["state"] for each in kernel.module.info()["kernels"] if each["name"] == kernel.name):
+        raise TypeError(f"wrap: argument 'kernel': '{kernel.name}' works on state in place, which no framework records")
     return kernel
 
 

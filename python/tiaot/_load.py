@@ -4,7 +4,7 @@ import os
 import threading
 
 from . import _core
-from ._core import Entry, Kernel, Module, ModuleError
+from ._core import Entry, Kernel, Module, ModuleError, StateMemory
 
 # Beside the extension, not beside this file: in an editable install the two are in different places.
 _SHIPPED = os.path.join(os.path.dirname(_core.__file__), "modules")
@@ -66,9 +66,9 @@ def restore_module(source: str, shipped: bool, expected_hash: str) -> Module:
     return module
 
 
-def restore(module: Module, name: str, variant: str | None, attribute: str | None) -> Kernel | Entry:
-    """Rebuilds a pickled Kernel, or the Entry that is its `attribute`."""
-    kernel = module.kernels[name]
+def restore(origin: Module | StateMemory, name: str, variant: str | None, attribute: str | None) -> Kernel | Entry:
+    """Rebuilds a pickled Kernel, of a module or bound to a state, or the Entry that is its `attribute`."""
+    kernel = origin.kernels[name] if isinstance(origin, Module) else origin.kernel(name)
     if variant is not None:
         kernel = kernel.restrict(variant)
     return kernel if attribute is None else getattr(kernel, attribute)

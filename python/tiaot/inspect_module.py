@@ -51,7 +51,7 @@ def _columns(rows: list[list[str]]) -> list[str]:
 
 
 def _entry_name(entry: dict[str, Any]) -> str:
-    return entry["kind"] if entry["kind"] == "forward" else f"vjp {', '.join(entry['wrt'])}"
+    return f"vjp {', '.join(entry['wrt'])}" if entry["kind"] == "vjp" else str(entry["kind"])
 
 
 def _sizes(variant: dict[str, Any]) -> str:
@@ -65,7 +65,8 @@ def _kernel_lines(kernel: dict[str, Any], level: str) -> list[str]:
     if kernel["doc"].strip():
         lines.append(f"  {kernel['doc'].strip().splitlines()[0]}")
     batch = kernel["batch_dim"] or "none"
-    lines.append(f"  batch dimension: {batch}; gradients for: {differentiable or 'nothing'}")
+    about = f"batch dimension: {batch}; gradients for: {differentiable or 'nothing'}"
+    lines.append(f"  {'works on the state' if kernel['state'] else about}")
     lines += [f"  {kernel['verification']}"] if kernel["verification"] else []
     lines.append("")
     entries = [entry for variant in kernel["variants"] for entry in variant["entries"]]
@@ -88,6 +89,20 @@ def _kernel_lines(kernel: dict[str, Any], level: str) -> list[str]:
     return lines + [f"    {dtypes}: {'; '.join(order)}" for dtypes, order in by_dtype.items()]
 
 
+def _state_lines(state: dict[str, Any]) -> list[str]:
+    gradients = {field["gradient"] for field in state["fields"]}
+    rows = [
+        [
+            field["name"],
+            f"{field['dtype']}[{', '.join(map(str, field['shape']))}]",
+            "with a gradient" if field["gradient"] else "",
+        ]
+        for field in state["fields"]
+        if field["name"] not in gradients
+    ]
+    return ["", f"state, {state['bytes']:,} bytes:", *_columns(rows)]
+
+
 def text(info: dict[str, Any]) -> str:
     """The description for people."""
     lines = [
@@ -97,6 +112,8 @@ def text(info: dict[str, Any]) -> str:
         f"  ABI {info['abi_version']}, for {info['target']}",
         f"  this machine has {info['machine_cpu_level']} and runs the code for {info['cpu_level']}",
     ]
+    if info["state"] is not None:
+        lines += _state_lines(info["state"])
     for kernel in info["kernels"]:
         lines += _kernel_lines(kernel, info["cpu_level"])
     return "\n".join(lines)

@@ -1,0 +1,33 @@
+// state.hpp: the memory of a module's fields as Python holds it: what its Fields view and its kernels work on.
+#pragma once
+
+#include "common.hpp"
+
+namespace tiaot::binding {
+
+// Inside of the Python object _core.StateMemory, which everything that needs the memory holds a reference to.
+struct StateMemory {
+  StateMemory(std::shared_ptr<OpenModule> opened, PyObject *python_module, tiaot_state *created)
+      : module(std::move(opened)), owner(python_module), handle(created) {
+    Py_INCREF(python_module);
+  }
+  StateMemory(const StateMemory &) = delete;
+  StateMemory &operator=(const StateMemory &) = delete;
+  ~StateMemory() { tiaot_state_destroy(handle); }
+
+  const std::shared_ptr<OpenModule> module;
+  const Ref owner;            // the Module
+  tiaot_state *const handle;  // destroyed before `module` may close
+  Ref tape;                   // a list while calls are recorded: of (grad, arguments, keywords)
+};
+
+// Zeros for the fields of a module: a StateMemory. nullptr with an exception set.
+PyObject *new_state_memory(const std::shared_ptr<OpenModule> &module, PyObject *owner);
+
+// What a StateMemory object holds.
+StateMemory *state_memory(PyObject *object);
+
+// Creates the type StateMemory and adds it to `module`. Throws where nanobind does.
+void add_state_memory_type(PyObject *module);
+
+}  // namespace tiaot::binding
