@@ -77,7 +77,7 @@ def charge(by: ti.math.vec3):
         beads[i].charge += beads[i].spot.dot(by)
         beads[i].kind = ti.cast(i + 1, ti.u8)
     for i in range(3):
-        count[i] += 1 << (33 + i)
+        count[i] += ti.cast(1, ti.i64) << (33 + i)
 
 
 @ti.kernel

@@ -19,11 +19,14 @@ def move(
     x: vectors, w: numbers, kind: ti.types.ndarray(ti.i32, ndim=1), dt: ti.f64, turns: ti.i32, y: vectors, e: numbers
 ):
     for i in x:
-        p = x[i]
+        p, q, r = x[i][0], x[i][1], x[i][2]
         for _ in range(turns):
-            p = p + dt * ti.Vector([w[0] * p[1], ti.sin(p[2]), w[kind[i]] * p[0]])
-        y[i] = p
-        e[i] = p.dot(x[i]) * w[2]
+            new_p = p + dt * w[0] * q
+            new_q = q + dt * ti.sin(r)
+            new_r = r + dt * w[kind[i]] * p
+            p, q, r = new_p, new_q, new_r
+        y[i] = ti.Vector([p, q, r])
+        e[i] = ti.Vector([p, q, r]).dot(x[i]) * w[2]
 
 
 @kernel("x[B, 3], push[3] -> x[B, 3]", batch="B")

@@ -38,7 +38,7 @@ def own_modules() -> list[types.ModuleType]:
     found = []
     for _, module in sorted(sys.modules.items()):
         file = getattr(module, "__file__", None)
-        if not file or Path(file).suffix != ".py" or "site-packages" in Path(file).parts:
+        if not file or Path(file).suffix != ".py" or not Path(file).is_file() or "site-packages" in Path(file).parts:
             continue
         if not any(Path(file).resolve().is_relative_to(place) for place in foreign):
             found.append(module)

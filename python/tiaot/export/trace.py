@@ -355,13 +355,13 @@ class _Tracer:
             files = sorted(set(glob.glob("taichi_kernel_generic_*.ll")) - before)
             # Taichi does not compile again what it knows: a variant whose code is that of another one.
             same = self.by_code.setdefault((kernel._primal.func.__code__, differentiate, *parameters), [])
-            if not files and len(same) != 1:
+            if not files and len(same) > 1:
                 raise _Refused(
                     f"{family.name}: two variants give the same code, which then cannot be told from that of a third: "
                     "leave sizes out of 'fixed' that the kernel does not use"
                 )
             same += [files] if files else []
-            self.traced[key] = files or same[0]
+            self.traced[key] = files or (same[0] if same else [])  # none at all: the kernel does nothing
         return self.traced[key]
 
 

@@ -78,10 +78,13 @@ def _run_taichi(
         cpu_max_num_threads=2,
         print_kernel_llvm_ir=not double,
     )
+    if double:  # what the file calls by these names, in casts too; annotations and fields are widened below
+        ti.f16 = ti.f32 = ti.float16 = ti.float32 = ti.f64
     with trial_state.wide_fields() if double else contextlib.nullcontext():
         file = load_kernel_file(path)
     declarations = {each.family.name: each for each in file.declarations}
     state = trial_state.TaichiState(file.fields)
+    ti.lang.impl.get_runtime().materialize()  # fields, before there is a builder: Taichi loses them otherwise
     if double:  # whatever the file asked for
         ti.lang.impl.get_runtime().set_default_fp(ti.f64)
         ti.lang.impl.current_cfg().default_fp = ti.f64
