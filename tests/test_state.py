@@ -19,7 +19,7 @@ from tiaot import inspect_module
 
 f32 = np.float32
 FIELDS = ["x", "v", "loss", "k", "w"]
-KERNELS = ["count", "move", "weigh", "square", "read", "wait", "fields", "w"]
+KERNELS = ["count", "move", "weigh", "square", "read", "wait", "tape", "w"]
 LARGE = str(1 << 17)  # bytes of state that make a call worth releasing the GIL
 
 
@@ -147,9 +147,9 @@ def test_assigning_to_attributes(state: tiaot.State) -> None:
 
 
 def test_names_that_are_taken(state: tiaot.State) -> None:
-    assert isinstance(state.fields, dict)
+    assert not isinstance(state.tape, tiaot.Kernel)
     assert type(state.w) is tiaot.Field
-    state.kernels["fields"]()
+    state.kernels["tape"]()
     state.kernels["w"]()
     assert (state.k == 2).all()
     state.fields.clear()
@@ -193,6 +193,21 @@ def test_fields_keep_the_memory(state_path: Path) -> None:
     assert part.tolist() == [2, 2, 2]
 
 
+def test_what_holds_the_memory(state: tiaot.State) -> None:
+    memory = state._memory
+    for make in (
+        state.count.bind,
+        lambda: state.read.bind(1),
+        lambda: memory.field("v"),
+        lambda: memory.kernel("count"),
+    ):
+        count = sys.getrefcount(memory)
+        each = make()
+        assert sys.getrefcount(memory) > count
+        del each
+        assert sys.getrefcount(memory) == count
+
+
 def test_other_libraries_view_fields(state: tiaot.State) -> None:
     torch = pytest.importorskip("torch")
     tensor = torch.from_dlpack(state.v)
@@ -229,6 +244,19 @@ def test_other_arrays_than_numpys(state: tiaot.State) -> None:
     torch = pytest.importorskip("torch")
     assert state.weigh(torch.full((4,), 2.0)) is None
     assert state.weigh.grad(torch.full((4,), 2.0)) is None
+    assert state.x.tolist() == [2, 4, 6, 8]
+
+
+def test_results_of_none_for_arrays_of_other_libraries(state: tiaot.State) -> None:
+    class Array:
+        """Follows the array API standard, so that results would be of its library."""
+
+        def __init__(self, array: np.ndarray) -> None:
+            self.__dlpack__, self.__dlpack_device__ = array.__dlpack__, array.__dlpack_device__
+            self.__array_namespace__ = lambda: np
+
+    assert state.weigh(Array(np.full(4, 2, f32))) is None
+    assert state.weigh.grad(Array(np.full(4, 2, f32))) is None
     assert state.x.tolist() == [2, 4, 6, 8]
 
 

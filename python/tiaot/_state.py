@@ -47,9 +47,6 @@ class Field(np.ndarray[Any, Any]):
     def __reduce__(self) -> Any:
         return np.asarray(self).__reduce__()
 
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        return np.asarray(self).__reduce_ex__(protocol)
-
 
 def _make_plain(name: str) -> None:
     method = getattr(np.ndarray, name)
