@@ -67,6 +67,24 @@ def test_the_kernel_of_the_readme_is_exported_and_runs(tmp_path: Path) -> None:
     np.testing.assert_allclose(names["gx"], cx - np.float32(0.4) * both, rtol=1e-5, atol=1e-5)
 
 
+def test_the_program_over_fields_is_exported_and_finds_its_target(tmp_path: Path) -> None:
+    pytest.importorskip("llvmlite")
+    pytest.importorskip("taichi")
+    page = (ROOT / "docs" / "fields.md").read_text()
+    program, use = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "throw.py").write_text(program)
+    command = "tiaot export throw.py -o throw.so"
+    assert f"`{command}`" in page
+    done = subprocess.run(
+        [sys.executable, "-m", *command.split()], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    exec(compile(use.replace("throw.so", str(tmp_path / "throw.so")), "docs/fields.md", "exec"), {})
+    header = (tmp_path / "throw.h").read_text()
+    for name in re.findall(r"`(THROW_\w+)`", page):
+        assert f"#define {name} " in header
+
+
 def test_the_c_of_the_readme_is_the_headers() -> None:
     call = re.search(r"```c\n(\w+)\((.*?)\);", README)
     assert call is not None

@@ -36,7 +36,7 @@ def half(half_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.Mo
     return tiaot.open(half_path)
 
 
-@pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_conversions_are_those_of_the_standard(half: tiaot.Module) -> None:
     every = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
     exact = every.astype(np.float32)

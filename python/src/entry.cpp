@@ -195,6 +195,12 @@ bool take_number(const EntryState &entry, PyObject *const *arguments, int positi
     if (dtype == TIAOT_FLOAT32) std::memcpy(place, &narrow, sizeof narrow);
     if (dtype == TIAOT_FLOAT64) std::memcpy(place, &value, sizeof value);
     done = true;
+  } else if (dtype == TIAOT_FLOAT16) {
+    const double value = PyFloat_AsDouble(object);
+    if (value == -1 && PyErr_Occurred()) return false;
+    const auto narrow = static_cast<_Float16>(value);
+    std::memcpy(place, &narrow, sizeof narrow);
+    done = true;
   } else if (dtype == TIAOT_INT32) {
     done = write_integer<int32_t>(object, entry.label, subject, place);
   } else if (dtype == TIAOT_INT64) {

@@ -57,6 +57,10 @@ def is_array(argument: Any) -> bool:
 def dtype_name(kernel: str, what: str, dtype: Any) -> str:
     """The name of one of Taichi's element types; ValueError for one that no module has."""
     import taichi as ti
+    from taichi.types.texture_type import RWTextureType, TextureType
+
+    if isinstance(dtype, TextureType | RWTextureType):
+        raise ValueError(f"{kernel}: {what} is a texture, which cannot be exported: pass its data as an array")
 
     config = ti.lang.impl.current_cfg()
     if dtype is float:
@@ -191,6 +195,7 @@ def parameters_of(
             if each.name not in implementation.constants:
                 raise ValueError(f"{name}: parameter {each.name!r} is a template: give its value in constants={{...}}")
             continue
+        _describe(name, f"parameter {each.name!r}", each.annotation, "float32")  # says what cannot be exported at all
         plain = each.name.removeprefix("grad_")
         if each.name in updated:
             role, of, gradient = "updated", each.name, differentiate
@@ -206,8 +211,9 @@ def parameters_of(
             role, of, gradient = "scratch", each.name, differentiate
         else:
             raise ValueError(
-                f"{name}: parameter {each.name!r} is none of the signature's arguments {', '.join(inputs)}, "
-                f"{', '.join(outputs)}, nor a grad_ of one that this kernel differentiates, nor declared as scratch"
+                f"{name}: parameter {each.name!r} is none of the signature's arguments "
+                f"{', '.join((*inputs, *outputs))}, nor a grad_ of one that this kernel differentiates, nor declared as "
+                "scratch"
             )
         what = f"parameter {each.name!r}"
         known = dtypes.get(of, "float32")
