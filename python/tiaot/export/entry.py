@@ -9,7 +9,7 @@ cotangents as it reads them, and it adds into the gradients.
 
 from __future__ import annotations
 
-from . import ir, lanes, support
+from . import ir, lanes, stacks, support
 from .code import IR_TYPES, Code
 from .declare import Variant
 from .ir import LoweringError
@@ -194,7 +194,7 @@ class Entry:
 
         for task in module.tasks:
             for function in task.functions:
-                support.grow_stacks(function)
+                stacks.grow_stacks(function)
                 rewritten = ir.widen_offsets(ir.plain_additions(function.body), layout)
                 function.body[:] = ir.reassociate_sums(rewritten, is_shared_gradient)
         return module.text(prefix)

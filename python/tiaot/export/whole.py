@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from . import ir, support
+from . import ir, stacks, support
 from . import state as fields
 from .code import IR_TYPES, Code
 from .declare import Variant
@@ -164,7 +164,7 @@ class WholeEntry:
             for index, task in enumerate(part.module.tasks):
                 parallel = self._is_parallel(task)
                 for function in task.functions:
-                    support.grow_stacks(function)
+                    stacks.grow_stacks(function)
                     if not (parallel and function is task.body):
                         function.body[:] = ir.plain_additions(function.body)
                     function.body[:] = ir.widen_offsets(function.body, self._layout(part))
