@@ -1,4 +1,4 @@
-"""The exporter's cache: unchanged kernels are not traced again, and everything that a kernel follows from changes it."""
+"""The exporter's cache: unchanged kernels are not traced again; whatever a kernel follows from makes it changed."""
 
 from __future__ import annotations
 

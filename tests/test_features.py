@@ -1,4 +1,4 @@
-"""The table of Taichi's features: what it says is supported is a tested kernel, what it says is refused is tested too."""
+"""The table of Taichi's features: what is supported there is a tested kernel, what is refused is tested too."""
 
 from __future__ import annotations
 

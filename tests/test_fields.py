@@ -1,4 +1,4 @@
-"""Kernels over Taichi's fields, of a program without a decorator: values, adjoints against finite differences, layouts."""
+"""Kernels over Taichi's fields, of a program without a decorator: values, layouts, adjoints."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[tiaot.Module, st
 def state(exported: tuple[tiaot.Module, str]) -> tiaot.State:
     state = exported[0].state()
     rng = np.random.default_rng(7)
-    for name, field in state.fields.items():
+    for field in state.fields.values():
         if field.dtype.kind == "f":
             field[...] = rng.uniform(0.1, 0.9, field.shape)
     state.order[...] = rng.permutation(N)
@@ -368,7 +368,9 @@ def not_declared():
 
 
 def test_declared_kernels_mix_fields_and_arrays(tmp_path: Path) -> None:
-    (tmp_path / "declared.py").write_text(DECLARED.replace('"source[n], ', '"source[50], ').replace("weight[n]", "weight[50]"))
+    (tmp_path / "declared.py").write_text(
+        DECLARED.replace('"source[n], ', '"source[50], ').replace("weight[n]", "weight[50]")
+    )
     done = export(tmp_path / "declared.py", tmp_path / "declared.so")
     assert done.returncode == 0, done.stderr
     with tiaot.open(tmp_path / "declared.so") as module:

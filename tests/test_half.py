@@ -51,7 +51,9 @@ def test_conversions_are_those_of_the_standard(half: tiaot.Module) -> None:
             wanted = numbers.astype(np.float16)
             same = (narrow.view(np.uint16) == wanted.view(np.uint16)) | (np.isnan(narrow) & np.isnan(wanted))
             assert same.all()
-    extreme = np.array([3.4e38, -3.4e38, 65519.99, 65520, 2.0**-25, 2.0**-25 * 1.001, -(2.0**-24) * 1.5, 1e-45], np.float32)
+    extreme = np.array(
+        [3.4e38, -3.4e38, 65519.99, 65520, 2.0**-25, 2.0**-25 * 1.001, -(2.0**-24) * 1.5, 1e-45], np.float32
+    )
     narrow = half.convert(np.zeros(len(extreme), np.float16), extreme)[1]
     assert np.array_equal(narrow.view(np.uint16), extreme.astype(np.float16).view(np.uint16))
 

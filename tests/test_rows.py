@@ -121,7 +121,9 @@ def test_jacobian(rows: tiaot.Module) -> None:
     jacobian = rows.move.jacobian(*inputs)[0]
     for column in range(3):
         h = 1e-6 * np.eye(3)[column]
-        slope = (expected("move", [inputs[0] + h, *inputs[1:]])[0] - expected("move", [inputs[0] - h, *inputs[1:]])[0]) / 2e-6
+        slope = (
+            expected("move", [inputs[0] + h, *inputs[1:]])[0] - expected("move", [inputs[0] - h, *inputs[1:]])[0]
+        ) / 2e-6
         np.testing.assert_allclose(jacobian[:, :, column], slope, atol=1e-8)
 
 

@@ -259,6 +259,45 @@ def test_numbers_as_arguments(whole: tiaot.Module) -> None:
             whole.recurrence(values, bad)
 
 
+def test_numbers_as_arguments_of_torch(whole: tiaot.Module) -> None:
+    torch = pytest.importorskip("torch")
+    step, recurrence = tiaot.torch.wrap(whole.step), tiaot.torch.wrap(whole.recurrence)
+    x, v = torch.randn(2, 5, 3, dtype=torch.float64)
+    x.requires_grad_()
+    moved, _ = step(x, v, 0.25)
+    torch.testing.assert_close(moved, x + 0.25 * v)
+    moved.sum().backward()
+    assert torch.equal(x.grad, torch.ones_like(x))
+    assert torch.equal(step(x, v, 1)[0], step(x, v, torch.tensor(1.0, dtype=torch.float64))[0])
+    compiled = torch.compile(lambda x, v: step(x, v, 0.25)[0], fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(x, v), moved)
+    values = torch.zeros(3, dtype=torch.float64)
+    assert recurrence(values, 3).shape == (3,)
+    for bad, exception, message in (
+        (1.5, TypeError, "recurrence: argument 'turns': expected an integer, got float"),
+        (2**31, ValueError, "recurrence: argument 'turns': expected an integer that fits int32, got 2147483648"),
+        (True, TypeError, "argument 'turns'"),
+        ("3", TypeError, "argument 'turns'"),
+    ):
+        with pytest.raises(exception, match=message):
+            recurrence(values, bad)
+
+
+def test_numbers_as_arguments_of_jax(whole: tiaot.Module) -> None:
+    jax = pytest.importorskip("jax")
+    with jax.enable_x64(True):
+        step, recurrence = tiaot.jax.wrap(whole.step), tiaot.jax.wrap(whole.recurrence)
+        x, v = jax.numpy.asarray(np.random.default_rng(0).standard_normal((2, 5, 3)))
+        np.testing.assert_allclose(step(x, v, 0.25)[0], x + 0.25 * v)
+        np.testing.assert_allclose(jax.jit(lambda x, v: step(x, v, 1)[0])(x, v), x + v)
+        gradient = jax.grad(lambda v: step(x, v, 0.25)[0].sum())(v)
+        np.testing.assert_allclose(gradient, np.full((5, 3), 0.25))
+        with pytest.raises(TypeError, match="recurrence: argument 'turns': expected an integer, got float"):
+            recurrence(jax.numpy.zeros(3), 1.5)
+        with pytest.raises(ValueError, match=r"step: argument 'x': expected float64\[n, 3\], got float64\[5, 4\]"):
+            step(jax.numpy.zeros((5, 4)), v, 1.0)
+
+
 def test_jacobians(whole: tiaot.Module) -> None:
     x = np.array([0.2, -0.4, 0.6])
     jacobian = whole.folded.jacobian(x)

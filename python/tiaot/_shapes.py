@@ -5,18 +5,24 @@ Knows nothing of frameworks: sizes may be their symbols, element types are names
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
 from ._core import Kernel
 
 
+def is_number(value: Any) -> bool:
+    """Whether a value is a Python number that may stand for an array without dimensions."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
 class Signature:
     """What a kernel declares of its arguments and results.
 
     Attributes: `inputs` and `outputs`, names in order; `batched`, those of both that have the batch dimension;
-    `differentiable`, the inputs whose gradient there is; `label`, the kernel's name, which opens messages.
+    `differentiable`, the inputs whose gradient there is; `numbers`, places of inputs without dimensions; `label`, the
+    kernel's name, which opens messages.
     """
 
     def __init__(self, kernel: Kernel) -> None:
@@ -29,6 +35,7 @@ class Signature:
         self.has_batch = about["batch_dim"] is not None
         self._dims = {each["name"]: tuple(each["dims"]) for each in arguments}
         self._variants = [each for each in about["variants"] if each["name"] in kernel.variants]
+        self.numbers = tuple(i for i, name in enumerate(self.inputs) if not self._dims[name])
         known = set[str]().union(*self.entries)
         self.differentiable = tuple(name for name in self.inputs if name in known)
 
@@ -50,6 +57,39 @@ class Signature:
         if count != len(self.inputs):
             names = ", ".join(self.inputs)
             raise TypeError(f"{self.label}: expected {len(self.inputs)} arrays ({names}), got {count}")
+
+    def with_numbers(
+        self, arguments: Sequence[Any], dtype_of: Callable[[Any], str], make: Callable[[Any, str], Any]
+    ) -> list[Any]:
+        """The arguments of a call, with an array in place of each Python number that stands for one without dimensions.
+
+        `dtype_of` tells an array's element type, `make` an array of a number and an element type.
+
+        Raises TypeError for a float where an integer is expected, ValueError for an integer that does not fit.
+        """
+        places = [i for i in self.numbers if i < len(arguments) and is_number(arguments[i])]
+        if not places:
+            return list(arguments)
+        pairs = zip(self.inputs, arguments, strict=False)  # a wrong number of them is told later
+        known = {name: dtype_of(a) for i, (name, a) in enumerate(pairs) if i not in places}
+        fitting = [v["dtypes"] for v in self._variants if all(v["dtypes"][n] == d for n, d in known.items())]
+        dtypes = (fitting or [self._variants[0]["dtypes"]])[0]
+        made = list(arguments)
+        for place in places:
+            name = self.inputs[place]
+            made[place] = make(self._checked_number(name, arguments[place], dtypes[name]), dtypes[name])
+        return made
+
+    def _checked_number(self, name: str, value: Any, dtype: str) -> Any:
+        if dtype.startswith("float"):
+            return value
+        if not isinstance(value, int):
+            raise TypeError(f"{self.label}: argument '{name}': expected an integer, got {type(value).__name__}")
+        bits = int(dtype.lstrip("uint"))
+        least, most = (0, (1 << bits) - 1) if dtype.startswith("u") else (-1 << bits - 1, (1 << bits - 1) - 1)
+        if not least <= value <= most:
+            raise ValueError(f"{self.label}: argument '{name}': expected an integer that fits {dtype}, got {value}")
+        return value
 
     def results(self, shapes: Sequence[Sequence[Any]], dtypes: Sequence[str]) -> list[tuple[tuple[Any, ...], str]]:
         """Shape and element type of each output, from those of the inputs.
@@ -80,20 +120,24 @@ class Signature:
             known = list(dict.fromkeys(kinds[name] for kinds in fitting))
             if dtypes[place] not in known:
                 raise TypeError(
-                    f"{self.label}: {self._called(name)}: expected {' or '.join(known)}, got {dtypes[place]}"
+                    f"{self.label}: {self._called(place, name)}: expected {' or '.join(known)}, got {dtypes[place]}"
                 )
         raise TypeError(f"{self.label}: no variant takes {', '.join(dtypes)}")
 
     def _sizes(self, names: Sequence[str], shapes: Sequence[Sequence[Any]], dtypes: Sequence[str]) -> dict[str, Any]:
-        sizes: dict[str, Any] = {}
-        for name, shape, dtype in zip(names, shapes, dtypes, strict=True):
+        sizes: dict[str, Any] = {dim: int(dim) for dims in self._dims.values() for dim in dims if dim.isdigit()}
+        for place, (name, shape, dtype) in enumerate(zip(names, shapes, dtypes, strict=True)):
             dims = self._dims[name]
-            if len(shape) == len(dims) and all(sizes.setdefault(d, s) == s for d, s in zip(dims, shape, strict=True)):
+            found = dict(sizes)
+            if len(shape) == len(dims) and all(found.setdefault(d, s) == s for d, s in zip(dims, shape, strict=True)):
+                sizes = found
                 continue
-            expected = ", ".join(f"{dim}={sizes[dim]}" if dim in sizes else dim for dim in dims)
+            expected = ", ".join(f"{d}={sizes[d]}" if d in sizes and not d.isdigit() else d for d in dims)
             got = ", ".join(map(str, shape))
-            raise ValueError(f"{self.label}: {self._called(name)}: expected {dtype}[{expected}], got {dtype}[{got}]")
+            raise ValueError(
+                f"{self.label}: {self._called(place, name)}: expected {dtype}[{expected}], got {dtype}[{got}]"
+            )
         return sizes
 
-    def _called(self, name: str) -> str:
-        return f"cotangent of '{name}'" if name in self.outputs else f"argument '{name}'"
+    def _called(self, place: int, name: str) -> str:
+        return f"argument '{name}'" if place < len(self.inputs) else f"cotangent of '{name}'"

@@ -99,7 +99,7 @@ class Operator:
                 self._refuse(name, "a tensor on the CPU", f"one on {tensor.device}")
         if torch.is_grad_enabled():
             self.check_gradients([tensor.requires_grad for tensor in tensors])
-        self.signature.results([tensor.shape for tensor in tensors], [_dtype_name(tensor) for tensor in tensors])
+        self.signature.results([tensor.shape for tensor in tensors], [dtype_name(tensor) for tensor in tensors])
 
     def _refuse(self, name: str, expected: str, got: str) -> None:
         raise TypeError(f"{self.signature.label}: argument '{name}': expected {expected}, got {got}")
@@ -140,7 +140,7 @@ class Operator:
         torch.library.register_autograd(vjp, self._second_derivative, lib=_library)
 
     def _fake_forward(self, *tensors: Tensor) -> Any:
-        shapes, dtypes = [tensor.shape for tensor in tensors], [_dtype_name(tensor) for tensor in tensors]
+        shapes, dtypes = [tensor.shape for tensor in tensors], [dtype_name(tensor) for tensor in tensors]
         results = self.signature.results(shapes, dtypes)
         made = [tensors[0].new_empty(shape, dtype=getattr(torch, dtype)) for shape, dtype in results]
         return made[0] if self.single else tuple(made)
@@ -148,7 +148,7 @@ class Operator:
     def _fake_vjp(self, *arguments: Any) -> Any:
         *tensors, needed = arguments
         self.signature.check_cotangents(
-            [tensor.shape for tensor in tensors], [_dtype_name(tensor) for tensor in tensors]
+            [tensor.shape for tensor in tensors], [dtype_name(tensor) for tensor in tensors]
         )
         gradients = [tensor.new_empty(tensor.shape) for tensor in itertools.compress(tensors, needed)]
         return self._complete(needed, gradients, tensors[0])
@@ -345,7 +345,7 @@ def _has_tangent(tensor: Tensor) -> bool:
     return forward_ad._current_level >= 0 and forward_ad.unpack_dual(tensor).tangent is not None
 
 
-def _dtype_name(tensor: Tensor) -> str:
+def dtype_name(tensor: Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
 
 

@@ -44,7 +44,8 @@ class Kernel(Handle):
     """A kernel on JAX arrays; from load or wrap.
 
     kernel(*inputs) computes the output, or a tuple where there are several. Inputs are JAX arrays, or NumPy's, of the
-    kernel's element type (float64 needs jax_enable_x64). Reverse-mode derivatives are the module's, first ones only.
+    kernel's element type (float64 needs jax_enable_x64), or Python numbers in place of arrays without
+    dimensions. Reverse-mode derivatives are the module's, first ones only.
 
     Raises TypeError for another element type or a wrong number of arguments, ValueError for a wrong shape,
     NotImplementedError for a gradient or second derivative that the module does not have; when the program runs,
@@ -65,6 +66,10 @@ class Kernel(Handle):
 
     def __call__(self, *arrays: Any) -> Any:
         self._signature.check_count(len(arrays))
+        if self._signature.numbers:
+            arrays = tuple(
+                self._signature.with_numbers(arrays, lambda array: str(getattr(array, "dtype", "")), np.asarray)
+            )
         for name, array in zip(self._signature.inputs, arrays, strict=True):
             self._check(name, array)
         return self._call(*arrays)

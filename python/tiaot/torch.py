@@ -17,7 +17,7 @@ from torch.compiler import is_dynamo_compiling
 
 from . import _core, _load
 from ._framework import Handle, checked
-from ._torch_operator import operator_of, record
+from ._torch_operator import dtype_name, operator_of, record
 
 __all__ = ["DenseTanh", "Kernel", "Layer", "load", "wrap"]
 
@@ -34,12 +34,21 @@ def wrap(kernel: _core.Kernel) -> Kernel:
     return Kernel(checked(kernel))
 
 
+def _dtype_of(value: Any) -> str:
+    return dtype_name(value) if isinstance(value, Tensor) else ""
+
+
+def _tensor_of(number: float, dtype: str) -> Tensor:
+    return torch.tensor(number, dtype=getattr(torch, dtype))
+
+
 class Kernel(Handle):
     """A kernel on tensors; from load or wrap.
 
     kernel(*inputs) computes the output, or a tuple where there are several, as new tensors. Its gradient with respect
     to the inputs that have one is recorded as for torch's own functions, for first derivatives. Tensors are dense ones
-    on the CPU, of the kernel's element type; a strided one is copied first, as torch's own functions do.
+    on the CPU, of the kernel's element type; a strided one is copied first, as torch's own functions do. A Python
+    number may stand for a tensor without dimensions.
 
     Raises TypeError for another element type, device or layout, or a wrong number of arguments; ValueError for a wrong
     shape; NotImplementedError for a gradient or second derivative that the module does not have; tiaot.ModuleError when
@@ -53,7 +62,11 @@ class Kernel(Handle):
         tensors = _core.for_tensors(kernel)
         self._call = _core.TensorCall(tensors, record, self._operator, self._operator.general)
 
-    def __call__(self, *tensors: Tensor) -> Any:
+        self._numbers = self._operator.signature.numbers
+
+    def __call__(self, *tensors: Tensor | float) -> Any:
+        if self._numbers:
+            tensors = tuple(self._operator.signature.with_numbers(tensors, _dtype_of, _tensor_of))
         if is_dynamo_compiling():
             return self._op(*tensors)
         return self._call(*tensors)

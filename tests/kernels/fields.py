@@ -1,4 +1,4 @@
-"""A Taichi program over fields, without a decorator: all of its kernels are exported, with the state that they share."""
+"""A Taichi program over fields, without a decorator: all of its kernels are exported, with the state they share."""
 
 import taichi as ti
 
@@ -110,7 +110,7 @@ class Chain:
 
     @ti.kernel
     def reach(self):
-        for k in range(1):
+        for _ in range(1):
             total, x_tip, y_tip = 0.0, 0.0, 0.0
             for i in range(self.links):
                 total += self.angle[i]

@@ -15,7 +15,7 @@ _MOST_BYTES = 512 << 20  # of all entries; the longest unused go first
 
 
 def default_folder() -> Path:
-    """Where entries are kept: TIAOT_CACHE_DIR, or `tiaot` in the folder that the XDG Base Directory Specification names."""
+    """Where entries are kept: TIAOT_CACHE_DIR, or `tiaot` in the cache folder of the XDG base directories."""
     own = os.environ.get("TIAOT_CACHE_DIR")
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(own) if own else Path(base, "tiaot")

@@ -167,7 +167,9 @@ class Declaration:
         """
         family = self.family
         if family.signature.batch:
-            raise ValueError(f"{family.name}: works on fields, which the samples of a batch would share: leave batch out")
+            raise ValueError(
+                f"{family.name}: works on fields, which the samples of a batch would share: leave batch out"
+            )
         if self.wrt or self.make(family.variants()[0]).vjp:
             raise ValueError(
                 f"{family.name}: works on fields: its gradient is that of the fields, which are no inputs: leave "

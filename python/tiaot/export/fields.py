@@ -162,7 +162,14 @@ def _nodes() -> dict[int, _Node]:
 def describe_trees() -> list[tuple[Any, ...]]:
     """All that the code of a kernel over fields follows from of how they lie."""
     return [
-        (node.id, node.kind, node.parent.id if node.parent else -1, node.offset, node.cell_bytes, sorted(node.sizes.items()))
+        (
+            node.id,
+            node.kind,
+            node.parent.id if node.parent else -1,
+            node.offset,
+            node.cell_bytes,
+            sorted(node.sizes.items()),
+        )
         for node in _nodes().values()
     ]
 
@@ -219,8 +226,8 @@ def _view(name: str, field: Any, nodes: Mapping[int, _Node], roots: Mapping[int,
             if node.kind == "dense" and size > 1:
                 if strides[axis]:
                     raise ValueError(
-                        f"field {name!r} is cut into blocks (dense in dense along one axis), which is no strided array: "
-                        "give each axis one dense node"
+                        f"field {name!r} is cut into blocks (dense in dense along one axis), which is no strided "
+                        "array: give each axis one dense node"
                     )
                 strides[axis] = step
                 step *= size

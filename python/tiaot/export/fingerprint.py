@@ -46,7 +46,7 @@ def own_modules() -> list[types.ModuleType]:
 
 
 def values(namespace: Mapping[str, Any]) -> str:
-    """What the names of a namespace stand for, as a hash; another at every run where they hold what cannot be compared."""
+    """What the names of a namespace stand for, as a hash; another one at every run for what cannot be compared."""
     digest = hashlib.sha256()
     for name, value in sorted(namespace.items()):
         if not name.startswith("__"):

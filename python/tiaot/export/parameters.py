@@ -146,7 +146,7 @@ def _returned(kernel: Any) -> Any:
 
 
 def derive_signature(kernel: Any) -> str:
-    """The signature of a kernel that has no arrays: its numbers, vectors and matrices, and `result` for what it returns.
+    """The signature of a kernel that has no arrays: its numbers, vectors and matrices; `result` for what it returns.
 
     Raises:
         ValueError: when it has an array, whose shape only the author knows.
@@ -157,7 +157,9 @@ def derive_signature(kernel: Any) -> str:
         if is_template(each):
             continue
         if is_array(each):
-            raise ValueError(f"{name}: parameter {each.name!r} is an array: give the kernel a signature that says its shape")
+            raise ValueError(
+                f"{name}: parameter {each.name!r} is an array: give the kernel a signature that says its shape"
+            )
         inputs.append(each.name + _brackets(_describe(name, f"parameter {each.name!r}", each.annotation, "float32")[1]))
     returned = _returned(kernel)
     if returned is None:
@@ -212,8 +214,8 @@ def parameters_of(
         else:
             raise ValueError(
                 f"{name}: parameter {each.name!r} is none of the signature's arguments "
-                f"{', '.join((*inputs, *outputs))}, nor a grad_ of one that this kernel differentiates, nor declared as "
-                "scratch"
+                f"{', '.join((*inputs, *outputs))}, nor a grad_ of one that this kernel differentiates, nor declared "
+                "as scratch"
             )
         what = f"parameter {each.name!r}"
         known = dtypes.get(of, "float32")

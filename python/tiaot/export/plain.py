@@ -241,10 +241,10 @@ def header(module: str, kernels: list[tuple[Family, list[VariantEntries]]], stat
         " * without tiaot's runtime. Made by tiaot's exporter.",
         " *",
         " * Arrays are dense, row-major and aligned to their element; no size is negative. A function overwrites every",
-        " * element of its last, non-const arrays, which overlap no other array, and writes to nothing else but state. It runs",
-        " * on the calling thread and is thread-safe. The gradient of an array without the batch dimension is the sum",
-        " * over the batch. Returns 0, or why the results are not valid: 1 no memory for workspace, 2 this CPU is",
-        " * below x86-64-v2, 3 no variant was compiled for these sizes. A float16 is its bits as uint16_t. */",
+        " * element of its last, non-const arrays, which overlap no other array, and writes to nothing else but state.",
+        " * It runs on the calling thread and is thread-safe. The gradient of an array without the batch dimension is",
+        " * the sum over the batch. Returns 0, or why the results are not valid: 1 no memory for workspace, 2 this CPU",
+        " * is below x86-64-v2, 3 no variant was compiled for these sizes. A float16 is its bits as uint16_t. */",
         f"#ifndef {guard}",
         f"#define {guard}",
         "",
@@ -272,9 +272,9 @@ def _state_lines(module: str, state: State) -> list[str]:
     prefix = module.upper()
     lines = [
         "",
-        f"/* The state, which kernels with a parameter `state` work on: {prefix}_STATE_BYTES bytes, aligned to 64, zeros",
-        " * at first. A function reads and writes it in place; one call at a time. Where each field lies in it, in bytes,",
-        " * with its shape and its strides in elements: */",
+        f"/* The state, which functions with a parameter `state` work on: {prefix}_STATE_BYTES bytes, aligned to 64,",
+        " * zeros at first. A function reads and writes it in place; one call at a time. Where each field lies in it,",
+        " * in bytes, with its shape and its strides in elements: */",
         f"#define {prefix}_STATE_BYTES {state.bytes}",
     ]
     for field in state.fields:

@@ -1,4 +1,4 @@
-"""State: Taichi's fields as named arrays in memory of the module's, and the IR that finds their elements. Knows no Taichi.
+"""State: Taichi's fields as named arrays in memory of the module's, and the IR that finds their elements.
 
 Taichi keeps fields in trees, whose inner nodes say how the elements lie. Every child of a root that a kernel uses gets
 a place in the state's memory, the rest of a tree none. Taichi's IR walks from the root down, with a call for each step:
@@ -74,9 +74,7 @@ _DROPPED = re.compile(r"^\s*call void @(StructMeta_set_|DenseMeta_set_)")
 _FORGOTTEN = re.compile(r"(StructMeta|DenseMeta)_set_\w+|Dense_\w+|S\d+_refine_coordinates|get_ch_S\d+_to_S\d+")
 _SNODE = re.compile(r"^\s*call void @StructMeta_set_snode_id\(%struct\.StructMeta\* (%[\w.]+), i32 (\d+)\)$")
 _META = re.compile(r"^\s*(%[\w.]+) = bitcast %struct\.DenseMeta\* (%[\w.]+) to (?:%struct\.StructMeta|i8)\*$")
-_LOOKUP = re.compile(
-    r"^\s*(%[\w.]+) = call i8\* @Dense_lookup_element\(i8\* (%[\w.]+), i8\* (%[\w.]+), i32 (\S+)\)$"
-)
+_LOOKUP = re.compile(r"^\s*(%[\w.]+) = call i8\* @Dense_lookup_element\(i8\* (%[\w.]+), i8\* (%[\w.]+), i32 (\S+)\)$")
 
 
 def uses_state(text: str) -> bool:

@@ -18,8 +18,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from .declare import STATE, Declaration, Family, Implementation, KernelFile, Variant, load_kernel_file
 from .cache import Cache
+from .declare import STATE, Declaration, Family, Implementation, KernelFile, Variant, load_kernel_file
 from .fields import describe_trees, has_gradient, lay_out
 from .fingerprint import own_modules, source_without_other_kernels, values
 from .parameters import Parameter, example_arguments, parameters_of
@@ -189,11 +189,14 @@ def _write(stem: str, texts: list[str]) -> list[str]:
 
 
 def _common(file: KernelFile, ti: Any) -> str:
-    """What all kernels of a file follow from beside its text: the files that it imports, its names' values, its trees."""
+    """What all kernels of a file follow from beside its text: the files that it imports, its values, its trees."""
     modules = own_modules()
     config = ti.lang.impl.current_cfg()
     parts = [
-        *(f"{module.__name__}\n{Path(module.__file__ or '').read_text()}\n{values(vars(module))}" for module in modules),
+        *(
+            f"{module.__name__}\n{Path(module.__file__ or '').read_text()}\n{values(vars(module))}"
+            for module in modules
+        ),
         values(file.namespace),
         repr(describe_trees()),
         f"{config.default_fp} {config.default_ip}",
