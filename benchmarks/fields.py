@@ -2,8 +2,8 @@
 
     python -m tiaot.benchmarks.fields [--json FILE] [--threads N]
 
-The program is fields_program.py, exported as it is. Results are checked first; the statements of one kernel are timed in
-turn, in one process.
+The program is fields_program.py, exported as it is. Results are checked first; the statements of one kernel are timed
+in turn, in one process.
 """
 
 from __future__ import annotations

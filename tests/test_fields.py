@@ -16,7 +16,7 @@ pytest.importorskip("taichi")
 pytest.importorskip("llvmlite")
 
 SOURCE = Path(__file__).parent / "kernels" / "fields.py"
-KERNELS = ["advance", "measure", "scatter", "energy", "blur", "charge", "gather", "clear", "shake", "reach"]
+KERNELS = ["advance", "measure", "scatter", "energy", "blur", "charge", "gather", "weave", "clear", "shake", "reach"]
 N, STEPS, GRID = 600, 4, 9
 
 
@@ -84,6 +84,12 @@ def expected_gather(s: dict[str, np.ndarray]) -> None:
     s["x"][1] = s["x"][0][s["order"]] * s["x"][0]
 
 
+def expected_weave(s: dict[str, np.ndarray]) -> None:
+    box, power = s["box"], s["power"]
+    s["woven"][...] = box + 2 * np.roll(box, -1, 1) + 3 * box[::-1, :, ::-1] * power[:3, [0, 1, 0, 1, 0], :7]
+    s["woven"][:, :, 0:6:2] += box[:, :, 1:7:2] + power[[1, 3, 1]][:, [0, 0, 0, 1, 1], 4:7]
+
+
 def expected_clear(s: dict[str, np.ndarray]) -> None:
     s["grid"][...] = 0
     s["loss"][...] = 0
@@ -106,10 +112,11 @@ EXPECTED: dict[str, tuple[Callable[[dict[str, np.ndarray]], None], tuple]] = {
     "blur": (expected_blur, ()),
     "charge": (expected_charge, (np.array([1.0, -2.0, 0.5]),)),
     "gather": (expected_gather, ()),
+    "weave": (expected_weave, ()),
     "clear": (expected_clear, ()),
     "reach": (expected_reach, ()),
 }
-WITH_GRADIENT = ["advance", "measure", "scatter", "blur", "gather", "reach"]
+WITH_GRADIENT = ["advance", "measure", "scatter", "blur", "gather", "weave", "reach"]
 
 
 def test_a_program_without_a_decorator_is_exported_as_it_is(exported: tuple[tiaot.Module, str]) -> None:
@@ -144,6 +151,9 @@ def test_the_state_has_the_fields_that_kernels_use(exported: tuple[tiaot.Module,
         "plane": ("float32", (5, 2, 3)),
         "image": ("float32", (5, 7)),
         "blurred": ("float32", (5, 7)),
+        "box": ("float64", (3, 5, 7)),
+        "woven": ("float64", (3, 5, 7)),
+        "power": ("float64", (4, 2, 8)),
         "beads_charge": ("float64", (4,)),
         "beads_kind": ("uint8", (4,)),
         "beads_spot": ("float64", (4, 3)),
@@ -227,6 +237,22 @@ def test_results_are_the_same_bits_for_any_number_of_threads(state: tiaot.State,
     assert found[0] == found[1] == found[2]
 
 
+def test_loops_that_add_floats_up_are_spread_over_threads_by_copies() -> None:
+    from tiaot.export.trace import trace_file
+    from tiaot.export.whole import WholeEntry
+
+    traced = trace_file(SOURCE)
+    signatures = {family.name: family.signature for family in traced.families}
+    copied = {}
+    for trace in traced.traces:
+        entry = WholeEntry(signatures[trace.kernel], trace, trace)
+        copied[trace.symbol] = [array.key for arrays in entry.sums.values() for array in arrays]
+        if copied[trace.symbol]:
+            assert "@tiaot_add_copies_double(" in entry.text("entry"), trace.symbol
+    assert len(copied["scatter_float32_dynamic_forward"]) == 1  # into the grid
+    assert copied["gather_float32_dynamic_forward"] == []
+
+
 def test_random_numbers_follow_from_the_seed(state: tiaot.State) -> None:
     state.shake(5)
     first = np.array(state.x[0])
@@ -263,6 +289,36 @@ def test_what_the_gate_compares_is_recorded(exported: tuple[tiaot.Module, str]) 
         assert "forward from the JIT" in records[name] and "grad from finite differences" in records[name], name
     assert "grad from the JIT" in records["scatter"]  # no stack of Taichi's in it
     assert "nothing was compared" in records["shake"]
+
+
+def test_a_module_that_does_something_else_to_the_fields_is_found(
+    exported: tuple[tiaot.Module, str], tmp_path: Path
+) -> None:
+    text = SOURCE.read_text()
+    assert "x[0, order[i]] * x[0, i]" in text
+    (tmp_path / "fields.py").write_text(text.replace("x[0, order[i]] * x[0, i]", "x[0, order[i]] + x[0, i]"))
+    command = [sys.executable, "-m", "tiaot", "verify", exported[0].path, "--against", str(tmp_path / "fields.py")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "gather, float32_dynamic: field 'x' beside Taichi's JIT: off by" in done.stderr
+
+
+def test_whole_numbers_are_tried_as_the_file_left_them() -> None:
+    from types import SimpleNamespace
+
+    from tiaot.export.trial_state import draw_state
+
+    indices = np.array([7, 1, 300], np.int32)
+    fields = {"index": SimpleNamespace(to_numpy=lambda: indices)}
+    about = [
+        {"name": name, "shape": [3], "dtype": dtype, "gradient": None}
+        for name, dtype in (("index", "int32"), ("value", "float32"), ("own", "float32"))
+    ]
+    declaration = SimpleNamespace(draw={"own": lambda rng, shape, sizes: np.arange(3.0)})
+    drawn = draw_state(declaration, fields | {"value": None}, about, np.random.default_rng(0))  # type: ignore[arg-type]
+    assert np.array_equal(drawn["state.index"], indices)
+    assert drawn["state.value"].min() >= 0.25 and drawn["state.value"].max() <= 0.75
+    assert np.array_equal(drawn["state.own"], [0, 1, 2])
 
 
 SEED = """
@@ -361,6 +417,13 @@ def rise(data: ti.template(), power: ti.template()):
         total[None] += data[i] ** power
 
 
+@kernel(wrt=[])
+@ti.kernel
+def reset():
+    for i in other:
+        other[i] = 0
+
+
 @ti.kernel
 def not_declared():
     total[None] = 0
@@ -374,7 +437,7 @@ def test_declared_kernels_mix_fields_and_arrays(tmp_path: Path) -> None:
     done = export(tmp_path / "declared.py", tmp_path / "declared.so")
     assert done.returncode == 0, done.stderr
     with tiaot.open(tmp_path / "declared.so") as module:
-        assert list(module.kernels) == ["load", "weigh", "rise"]
+        assert list(module.kernels) == ["load", "weigh", "rise", "reset"]
         state = module.state()
         rng = np.random.default_rng(1)
         source, weight = rng.uniform(0, 1, (2, 50))
@@ -388,6 +451,11 @@ def test_declared_kernels_mix_fields_and_arrays(tmp_path: Path) -> None:
         state.other[...] = source
         state.rise.grad()
         np.testing.assert_allclose(state.other.grad, 4.5 * source**2, rtol=1e-14)
+        state.reset()
+        assert not np.any(state.other)
+        for name in ("load", "reset"):
+            with pytest.raises(AttributeError):
+                state.kernels[name].grad  # noqa: B018
 
 
 HEADER = "import taichi as ti\nfrom tiaot.export import kernel\n"

@@ -32,6 +32,8 @@ def draw(name: str, size: int) -> tuple[list, np.random.Generator]:
         return [rng.normal(size=(size, 3)), rng.normal(size=3), rng.integers(0, 3, size).astype(np.int32), 0.1, 5], rng
     if name == "shift":
         return [rng.normal(size=(size, 3)), rng.normal(size=3)], rng
+    if name == "stretch":
+        return [rng.normal(size=size), 1.5], rng
     if name == "bilinear":
         return [rng.normal(size=s).astype(np.float32) for s in ((4, 2, 2), (size, 4, 2))], rng
     return [rng.integers(0, 1 << 40, size), 251], rng
@@ -46,6 +48,8 @@ def expected(name: str, inputs: list) -> list[np.ndarray]:
         return [p, (p * x).sum(1) * w[2]]
     if name == "shift":
         return [2 * inputs[0] + inputs[1]]
+    if name == "stretch":
+        return [inputs[1] * inputs[0] ** 2]
     if name == "bilinear":
         M, x = (each.astype(np.float64) for each in inputs)
         return [np.exp(-np.einsum("bki,kij,bkj->bk", x, M, x))]
@@ -57,7 +61,7 @@ def outputs(kernel: tiaot.Kernel, inputs: list, **options: int) -> list[np.ndarr
     return list(results) if isinstance(results, tuple) else [results]
 
 
-@pytest.mark.parametrize("name", ["move", "shift", "bilinear", "wrap"])
+@pytest.mark.parametrize("name", ["move", "shift", "bilinear", "stretch", "wrap"])
 @pytest.mark.parametrize("size", SIZES)
 def test_values(rows: tiaot.Module, name: str, size: int) -> None:
     inputs, _ = draw(name, size)
@@ -70,7 +74,7 @@ def test_values(rows: tiaot.Module, name: str, size: int) -> None:
         assert np.array_equal(each, copy)
 
 
-@pytest.mark.parametrize("name", ["move", "shift"])
+@pytest.mark.parametrize("name", ["move", "shift", "stretch"])
 @pytest.mark.parametrize("size", [1, 33, 70000])
 def test_gradients_agree_with_finite_differences(rows: tiaot.Module, name: str, size: int) -> None:
     kernel = rows.kernels[name]
@@ -102,7 +106,7 @@ def test_gradients_of_matrices(rows: tiaot.Module, k: int) -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["move", "shift", "bilinear", "wrap"])
+@pytest.mark.parametrize("name", ["move", "shift", "bilinear", "stretch", "wrap"])
 def test_results_are_the_same_bits_for_any_number_of_threads(rows: tiaot.Module, name: str) -> None:
     kernel = rows.kernels[name]
     inputs, rng = draw(name, 70000)

@@ -37,6 +37,7 @@ DRAWN: dict[str, Callable[[int, np.random.Generator], list]] = {
         rng.integers(0, n // 4 + 1, n).astype(np.int32),
         rng.standard_normal(n),
     ],
+    "weigh": lambda n, rng: [rng.standard_normal((n, 4)), rng.standard_normal(4)],
     "histogram": lambda n, rng: [rng.integers(0, 256, n).astype(np.uint8)],
     "transform": lambda n, rng: [rng.standard_normal((n, 2, 3)), rng.standard_normal((n, 3)), rng.standard_normal(2)],
     "stencil": lambda n, rng: [rng.uniform(0, 2, (n, 7))],
@@ -56,6 +57,7 @@ GRADIENTS = {
     "step": ("x", "v"),
     "recurrence": ("x",),
     "scatter": ("x", "width"),
+    "weigh": ("x", "w"),
     "transform": ("A", "x"),
     "functions": ("x",),
     "folded": ("x",),
@@ -93,6 +95,8 @@ def expected(name: str, inputs: list) -> list[np.ndarray]:
         y = width**2
         np.add.at(y, place, x * width[place])
         return [y]
+    if name == "weigh":
+        return [np.sin(inputs[0] * inputs[1]).sum(1)]
     if name == "histogram":
         return [np.bincount(inputs[0] % 8, minlength=8)]
     if name == "transform":

@@ -24,6 +24,10 @@ ti.root.dense(ti.j, 7).dense(ti.i, 5).place(image)
 ti.root.lazy_grad()
 blurred = ti.field(ti.f32, shape=(5, 7), needs_grad=True)
 
+box = ti.field(ti.f64, shape=(3, 5, 7), needs_grad=True)
+woven = ti.field(ti.f64, shape=(3, 5, 7), needs_grad=True)
+power = ti.field(ti.f64, shape=(4, 2, 8), needs_grad=True)
+
 Bead = ti.types.struct(charge=ti.f64, kind=ti.u8, spot=ti.math.vec3)
 beads = Bead.field(shape=4)
 count = ti.field(ti.i64, shape=3)
@@ -85,6 +89,16 @@ def gather():
     """Through an index that is data."""
     for i in range(N):
         x[1, i] = x[0, order[i]] * x[0, i]
+
+
+@ti.kernel
+def weave():
+    """Elements by the indices of a loop over all of them, as they are, mixed up and in steps."""
+    for i, j, k in woven:
+        woven[i, j, k] = box[i, j, k] + 2 * box[i, (j + 1) % 5, k] + 3 * box[2 - i, j, 6 - k] * power[i, j % 2, k]
+    for i, j in ti.ndrange(3, 5):
+        for k in range(3):
+            woven[i, j, 2 * k] += box[i, j, 2 * k + 1] + power[2 * (i % 2) + 1, j // 3, k + 4]
 
 
 @ti.kernel

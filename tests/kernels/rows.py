@@ -56,6 +56,13 @@ def bilinear(
         y[i, j] = ti.exp(-half[i, j])
 
 
+@kernel("x[B], factor -> y[B]", batch="B")
+@ti.kernel
+def stretch(x: numbers, factor: ti.f64, y: numbers):
+    for i in x:
+        y[i] = factor * x[i] * x[i]
+
+
 @kernel("bin[B], size -> place[B]", batch="B")
 @ti.kernel
 def wrap(bin: ti.types.ndarray(ti.i64, ndim=1), size: ti.i32, place: ti.types.ndarray(ti.u8, ndim=1)):

@@ -39,6 +39,15 @@ def scatter(x: f64_1, place: i32_1, width: f64_1, y: f64_1):
         y[j] += width[j] ** 2
 
 
+@kernel("x[n, 4], w[4] -> y[n]")
+@ti.kernel
+def weigh(x: f64_2, w: f64_1, y: f64_1):
+    """Few weights for many rows: their gradient is summed in copies, where there are many rows."""
+    for i in y:
+        for k in range(4):
+            y[i] += ti.sin(w[k] * x[i, k])
+
+
 @kernel("bin[n] -> count[8]", wrt=[])
 @ti.kernel
 def histogram(bin: ti.types.ndarray(ti.u8, ndim=1), count: i32_1):

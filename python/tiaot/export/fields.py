@@ -9,7 +9,7 @@ from typing import Any
 
 from .parameters import dtype_name
 from .signature import ITEM_SIZES
-from .state import ALIGNMENT, Dense, Field, State
+from .state import ALIGNMENT, Dense, Field, Root, State
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,10 +105,12 @@ def lay_out(fields: Mapping[str, Any], used: set[int]) -> State:
     named = set().union(*(_members(field) | _members(field.grad) for field in kept.values()))
     wanted = {node for node in (nodes[each] for each in (used | named) if each in nodes) if node.kind == "place"}
     refused = {node.id: why for node in nodes.values() if (why := _refusal(node, fields))}
-    roots, size = {}, 0
+    roots: dict[int, Root] = {}
+    size = 0
     for root in dict.fromkeys(node.path[0] for node in sorted(wanted, key=lambda node: node.id)):
         if root.id not in refused and not any(each.id in refused for node in wanted for each in node.path):
-            roots[root.id] = size
+            dtypes = {dtype_name("state", "a field", _data_type(node.id)) for node in wanted if node.path[0] is root}
+            roots[root.id] = Root(size, root.container_bytes, dtypes.pop() if len(dtypes) == 1 else "")
             size += -(-root.container_bytes // ALIGNMENT) * ALIGNMENT
     if refused.keys() & {each.id for node in wanted for each in node.path}:
         return State((), 0, {}, {}, {}, refused)  # the entry that goes through it says so
@@ -208,7 +210,7 @@ def _members(field: Any) -> set[int]:
     return {member.ptr.snode().id for member in field.vars if member.ptr.snode()}
 
 
-def _view(name: str, field: Any, nodes: Mapping[int, _Node], roots: Mapping[int, int]) -> Field:
+def _view(name: str, field: Any, nodes: Mapping[int, _Node], roots: Mapping[int, Root]) -> Field:
     """A field as one strided array. `field` is Taichi's, or the numbers of its places."""
     from taichi.lang.matrix import MatrixField
 
@@ -250,10 +252,10 @@ def _view(name: str, field: Any, nodes: Mapping[int, _Node], roots: Mapping[int,
     return Field(name, dtype, (*shape, *element), tuple(step // item for step in steps), starts[0], -1)
 
 
-def _start(node: _Node, roots: Mapping[int, int]) -> int:
+def _start(node: _Node, roots: Mapping[int, Root]) -> int:
     """Where in the state the first element of a place lies, in bytes."""
     path = node.path
-    return roots[path[0].id] + sum(each.offset for each in path[1:])
+    return roots[path[0].id].offset + sum(each.offset for each in path[1:])
 
 
 def _data_type(place: int) -> Any:

@@ -297,12 +297,15 @@ def reassociate_sums(body: list[str], is_sum: Callable[[int, int], bool]) -> lis
 _ATOMIC = re.compile(r"^\s*(%[\w.]+) = atomicrmw (fadd|add) ([\w]+)\* (%[\w.]+), \w+ (\S+) seq_cst, align (\d+)$")
 
 
-def plain_additions(body: list[str]) -> list[str]:
-    """The atomic additions of a function that runs on one thread at a time, as plain ones."""
+def plain_additions(body: list[str], *, whole_numbers: bool = True) -> list[str]:
+    """The atomic additions of a function that runs on one thread at a time, as plain ones.
+
+    Without `whole_numbers` only those of floating-point numbers, where these go to memory of the thread's own.
+    """
     lines = []
     for line in body:
         match = _ATOMIC.match(line)
-        if match is None:
+        if match is None or (match[2] == "add" and not whole_numbers):
             lines.append(line)
             continue
         name, operation, kind, pointer, value, align = match.groups()

@@ -38,12 +38,21 @@ class Dense:
 
 
 @dataclass(frozen=True)
+class Root:
+    """The place of a child of a root in the state. `dtype` is that of all numbers in it, "" where there are several."""
+
+    offset: int
+    bytes: int
+    dtype: str
+
+
+@dataclass(frozen=True)
 class State:
     """The fields that a module's kernels use, and the nodes of Taichi's trees that they lie in, by Taichi's numbers."""
 
     fields: tuple[Field, ...]
     bytes: int
-    roots: Mapping[int, int]  # a child of a root: its offset in the state
+    roots: Mapping[int, Root]  # by the number of the child
     inner: Mapping[int, int]  # any other node: its offset in a cell of its parent
     dense: Mapping[int, Dense]
     refused: Mapping[int, str]  # a node that cannot be exported: why
@@ -61,7 +70,7 @@ class State:
                 for each in record["fields"]
             ),
             record["bytes"],
-            numbered(record["roots"]),
+            {key: Root(**each) for key, each in numbered(record["roots"]).items()},
             numbered(record["inner"]),
             {key: Dense(each["cell_bytes"], tuple(each["sizes"])) for key, each in numbered(record["dense"]).items()},
             numbered(record["refused"]),

@@ -29,7 +29,7 @@ from .support import draws_random
 
 # How many pieces an outermost loop is cut into, of at least 512 turns each: Taichi bakes the number in. The runtime
 # hands the batch out itself, so that a kernel with a batch gets one.
-_PIECES = 16
+PIECES = 16
 
 
 class TraceError(Exception):
@@ -345,7 +345,7 @@ class _Tracer:
             # Taichi's own control-flow optimisation frees adjoints of stacks that they do not need. Elsewhere LLVM does
             # it again, and it takes most of the time of a large kernel.
             config.cfg_optimization = implementation.autodiff
-            config.cpu_max_num_threads = 1 if family.signature.batch else _PIECES
+            config.cpu_max_num_threads = 1 if family.signature.batch else PIECES
             before = set(glob.glob("taichi_kernel_generic_*.ll"))
             taichi_kernel = kernel._adjoint if differentiate else kernel._primal
             try:

@@ -4,8 +4,9 @@ Those of kernels with a batch that entry.py does not take, too: the samples that
 Each task becomes a function `run`, whose pointers are noalias, over Taichi's argument struct and context on its own
 stack. A parallel loop is cut into pieces as Taichi cuts it, and the pieces are handed to the host's threads, or run one
 after another; what they share out to neighbours (the partial results of a reduction) is put together in their order, so
-that the result does not depend on the threads. A loop whose result would, because it adds floating-point numbers up
-atomically, runs on one thread.
+that the result does not depend on the threads. In a loop that adds floating-point numbers up atomically it would:
+there each piece adds into a copy of its own (sums.py) where that costs little beside the data, or the loop runs on one
+thread.
 
 What Taichi does to its arguments is hidden: outputs start as zeros, an updated argument is copied first, and an adjoint
 gets copies of the cotangents, which it zeroes, and gradients that are zero, to which it adds. Where it reads what the
@@ -17,17 +18,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from . import ir, stacks, support
+from . import ir, stacks, sums, support
 from . import state as fields
 from .code import IR_TYPES, Code
 from .declare import Variant
 from .ir import LoweringError
 from .parameters import Parameter
 from .signature import ITEM_SIZES, Argument, Signature
-from .trace import Trace
+from .trace import PIECES, Trace
 
 SEED = "seed"  # the input that random numbers are drawn from
-_REAL = ("float32", "float64")
+REAL = ("float32", "float64")
+_COPIES = "copies"
 
 
 @dataclass
@@ -38,6 +40,7 @@ class _Buffer:
     dtype: str
     argument: Argument | None
     shape: tuple[str, ...]
+    bytes: int = 0  # where neither says it
 
 
 @dataclass
@@ -90,6 +93,7 @@ class WholeEntry:
                 f"{trace.kernel}: draws random numbers, which a kernel with a batch cannot: leave batch out"
             )
         self.buffers = self._buffers()
+        self.sums = self._sums()
 
     # ---- what the adjoint needs ----
 
@@ -147,6 +151,29 @@ class WholeEntry:
                     need(f"spare {name}", parameter.dtype, self.inputs[name])
         return list(buffers.values())
 
+    def _sums(self) -> dict[tuple[str, int], list[_Buffer]]:
+        """Of each parallel loop that would run on one thread but for copies: the arrays to copy, by their keys."""
+        found = {}
+        roots = {} if self.state is None else self.state.roots
+        for part in self.parts:
+            for index, task in enumerate(part.module.tasks):
+                targets = sums.summed(task.body, roots) if task.pieces > 1 and ir.depends_on_order(task.body) else None
+                arrays = [self._summed_array(part, target) for target in targets or ()]
+                if arrays and None not in arrays:
+                    found[part.name, index] = [array for array in arrays if array is not None]
+        return found
+
+    def _summed_array(self, part: _Part, target: sums.Slot | int) -> _Buffer | None:
+        if isinstance(target, int):
+            assert self.state is not None
+            root = self.state.roots[target]
+            return _Buffer(f"root {target}", root.dtype, None, (), root.bytes) if root.dtype in REAL else None
+        parameter = part.parameters[target[0]]
+        if parameter.role == "scratch" or parameter.dtype not in REAL:
+            return None
+        key = self._data_key(part, parameter) if target[1] == 1 else self._gradient_key(part, parameter)
+        return None if key is None else _Buffer(key, parameter.dtype, self.signature.argument(parameter.name), ())
+
     # ---- text ----
 
     def text(self, symbol: str) -> str:
@@ -165,8 +192,10 @@ class WholeEntry:
                 parallel = self._is_parallel(task)
                 for function in task.functions:
                     stacks.grow_stacks(function)
-                    if not (parallel and function is task.body):
+                    if function is not task.body or not (parallel or (part.name, index) in self.sums):
                         function.body[:] = ir.plain_additions(function.body)
+                    elif not parallel:
+                        function.body[:] = ir.plain_additions(function.body, whole_numbers=False)
                     function.body[:] = ir.widen_offsets(function.body, self._layout(part))
                 texts.append(self._run(part, index, task))
             texts.append(part.module.text(part.name))
@@ -177,6 +206,7 @@ class WholeEntry:
                 support.TYPES,
                 ir.contract("\n".join(texts)),
                 entry,
+                sums.add_copies(each.dtype for arrays in self.sums.values() for each in arrays),
                 steps,
                 own,
                 *declarations,
@@ -215,6 +245,8 @@ class WholeEntry:
         code.sizes["rows"] = "%rows"
 
     def _bytes(self, code: Code, buffer: _Buffer) -> str:
+        if buffer.bytes:
+            return str(buffer.bytes)
         if buffer.argument is not None:
             elements = code.multiply("1", *(code.sizes[dim] for dim in buffer.argument.dims))
         else:
@@ -229,7 +261,32 @@ class WholeEntry:
             offsets[buffer.key] = total, size
             padded = code.round_up(size, 64)
             total = code.add_up(total, padded)
+        if self.sums:  # all loops use the same memory, each as much as it needs
+            offsets[_COPIES] = total, "0"
+            total = code.add_up(total, self._largest([self._copies(code, task) for task in self.sums], code))
         return total
+
+    def _largest(self, sizes: list[str], code: Code) -> str:
+        most = sizes[0]
+        for size in sizes[1:]:
+            larger = code.add(f"icmp sgt i64 {size}, {most}")
+            most = code.add(f"select i1 {larger}, i64 {size}, i64 {most}")
+        return most
+
+    def _copies(self, code: Code, task: tuple[str, int]) -> str:
+        """Bytes of the copies that the pieces of a loop add into; 0 where they are much beside the call's data.
+
+        By the sizes alone, so that the order of the additions does not depend on the threads.
+        """
+        one = "0"
+        for array in self.sums[task]:
+            one = code.add_up(one, code.round_up(self._bytes(code, array), 64))
+        all_ = code.multiply(one, str(PIECES))
+        data = str(0 if self.state is None else self.state.bytes)
+        for argument in dict.fromkeys(self.signature.arguments):
+            data = code.add_up(data, self._argument_bytes(code, argument.name))
+        few = code.add(f"icmp slt i64 {code.multiply(all_, '2')}, {data}")
+        return code.add(f"select i1 {few}, i64 {all_}, i64 0")
 
     def _arrays(self) -> list[str]:
         """Keys of the arrays of this entry, in the order of module.h."""
@@ -251,14 +308,16 @@ class WholeEntry:
             self.pointers[key] = code.add(f"load i8*, i8** {slot}")
         if self.state is not None:  # the tasks get the parts of the state, so that LLVM knows that they lie apart
             base = self.pointers.pop("state")
-            for node, offset in self.state.roots.items():
-                self.pointers[f"root {node}"] = code.add(f"getelementptr i8, i8* {base}, i64 {offset}")
+            for node, root in self.state.roots.items():
+                self.pointers[f"root {node}"] = code.add(f"getelementptr i8, i8* {base}, i64 {root.offset}")
         offsets: dict[str, tuple[str, str]] = {}
         self._place(code, offsets)
+        copies = offsets.pop(_COPIES, ("0", ""))[0]
         for key, (offset, _) in offsets.items():
             self.pointers[key] = code.add(f"getelementptr i8, i8* %workspace, i64 {offset}")
         sizes = {key: size for key, (_, size) in offsets.items()}
         self._prepare(code, sizes)
+        self.copies = code.add(f"getelementptr i8, i8* %workspace, i64 {copies}")
         record = self._record(code)
         locals_ = self._local_buffers(code)
         for part in self.parts:
@@ -314,7 +373,8 @@ class WholeEntry:
     def _record_keys(self) -> list[str]:
         dims = [f"dim {dim}" for dim in self.signature.dims if dim not in self.variant.sizes]
         fixed = ["temporaries", "failed", *(["seed"] if self.random else [])]
-        return [*self.pointers, *dims, *fixed, "locals"]
+        strides = dict.fromkeys(f"stride {array.key}" for arrays in self.sums.values() for array in arrays)
+        return [*self.pointers, *dims, *fixed, *strides, "locals"]
 
     def _record(self, code: Code) -> str:
         keys = self._record_keys()
@@ -335,6 +395,8 @@ class WholeEntry:
                 value = code.add(f"load i64, i64* {typed}")
             elif key == "locals":
                 continue
+            elif key.startswith("stride "):
+                value = "0"
             else:
                 value = code.add(f"ptrtoint i8* {self.pointers[key]} to i64")
             code.do(f"store i64 {value}, i64* {self._record_slot(code, record, len(keys), place)}")
@@ -367,26 +429,77 @@ class WholeEntry:
             return
         slot = self._record_slot(code, record, count, count - 1)
         code.do(f"store i64 {code.add(f'ptrtoint i8* {local} to i64')}, i64* {slot}")
-        end = f"{part.name}{index}.end"
+        tag = f"{part.name}{index}"
         if self._is_parallel(task):
-            code.do(f"{(alone := f'%{part.name}{index}.alone')} = icmp eq %tiaot.host* %host, null")
-            code.do(f"br i1 {alone}, label %{part.name}{index}.serial, label %{part.name}{index}.shared")
-            code.label(f"{part.name}{index}.shared")
-            function = code.add("getelementptr %tiaot.host, %tiaot.host* %host, i32 0, i32 0")
-            loaded = code.add(
-                f"load void (i8*, i64, void (i8*, i64)*, i8*)*, void (i8*, i64, void (i8*, i64)*, i8*)** {function}"
-            )
-            user = code.add(f"load i8*, i8** {code.add('getelementptr %tiaot.host, %tiaot.host* %host, i32 0, i32 1')}")
-            code.do(f"call void {loaded}(i8* {user}, i64 {task.pieces}, void (i8*, i64)* {name}.piece, i8* {raw})")
-            code.do(f"br label %{end}")
-            code.label(f"{part.name}{index}.serial")
-        for piece in range(task.pieces):
-            code.do(f"call void {name}.piece(i8* {raw}, i64 {piece})")
-        code.do(f"br label %{end}")
-        code.label(end)
+            self._run_pieces(code, tag, name, task, raw)
+        elif (part.name, index) in self.sums:
+            needed = self._copies(code, (part.name, index))
+            code.do(f"%{tag}.copied = icmp sgt i64 {needed}, 0")
+            code.do(f"br i1 %{tag}.copied, label %{tag}.copies, label %{tag}.single")
+            code.label(f"{tag}.copies")
+            self._run_on_copies(code, part, index, task, record, raw)
+            code.do(f"br label %{tag}.summed")
+            code.label(f"{tag}.single")
+            self._run_serially(code, name, task, raw)
+            code.do(f"br label %{tag}.summed")
+            code.label(f"{tag}.summed")
+        else:
+            self._run_serially(code, name, task, raw)
         if task.epilogue:
             for piece in range(task.pieces):
                 code.do(f"call void {name}.epilogue(i8* {raw}, i64 {piece})")
+
+    def _run_serially(self, code: Code, name: str, task: ir.Task, raw: str) -> None:
+        for piece in range(task.pieces):
+            code.do(f"call void {name}.piece(i8* {raw}, i64 {piece})")
+
+    def _run_pieces(self, code: Code, tag: str, name: str, task: ir.Task, raw: str) -> None:
+        """Runs the pieces on the host's threads, where there is a host."""
+        code.do(f"{(alone := f'%{tag}.alone')} = icmp eq %tiaot.host* %host, null")
+        code.do(f"br i1 {alone}, label %{tag}.serial, label %{tag}.shared")
+        code.label(f"{tag}.shared")
+        function = code.add("getelementptr %tiaot.host, %tiaot.host* %host, i32 0, i32 0")
+        loaded = code.add(
+            f"load void (i8*, i64, void (i8*, i64)*, i8*)*, void (i8*, i64, void (i8*, i64)*, i8*)** {function}"
+        )
+        user = code.add(f"load i8*, i8** {code.add('getelementptr %tiaot.host, %tiaot.host* %host, i32 0, i32 1')}")
+        code.do(f"call void {loaded}(i8* {user}, i64 {task.pieces}, void (i8*, i64)* {name}.piece, i8* {raw})")
+        code.do(f"br label %{tag}.end")
+        code.label(f"{tag}.serial")
+        self._run_serially(code, name, task, raw)
+        code.do(f"br label %{tag}.end")
+        code.label(f"{tag}.end")
+
+    def _run_on_copies(self, code: Code, part: _Part, index: int, task: ir.Task, record: str, raw: str) -> None:
+        """Runs the pieces on the host's threads, each with copies of the arrays that it adds to, and adds these up."""
+        keys = self._record_keys()
+        arrays = []
+        base = self.copies
+        for array in self.sums[part.name, index]:
+            bytes_ = self._bytes(code, array)
+            stride = code.round_up(bytes_, 64)
+            room = code.multiply(stride, str(task.pieces))
+            code.do(f"call void @llvm.memset.p0i8.i64(i8* {base}, i8 0, i64 {room}, i1 false)")
+            arrays.append((array, base, stride, bytes_))
+            base = code.add(f"getelementptr i8, i8* {base}, i64 {room}")
+
+        def point(key: str, value: str) -> None:
+            code.do(f"store i64 {value}, i64* {self._record_slot(code, record, len(keys), keys.index(key))}")
+
+        for array, copies, stride, _ in arrays:
+            point(array.key, code.add(f"ptrtoint i8* {copies} to i64"))
+            point(f"stride {array.key}", stride)
+        self._run_pieces(code, f"{part.name}{index}", f"@{self.symbol}.{part.name}_{index}", task, raw)
+        for array, copies, stride, bytes_ in arrays:
+            target = self.pointers[array.key]
+            point(array.key, code.add(f"ptrtoint i8* {target} to i64"))
+            point(f"stride {array.key}", "0")
+            size = str(ITEM_SIZES[array.dtype])
+            count = code.add(f"sdiv i64 {bytes_}, {size}") if bytes_.startswith("%") else str(int(bytes_) // int(size))
+            code.do(
+                f"call void @tiaot_add_copies_{IR_TYPES[array.dtype]}(i8* {target}, i8* {copies}, i64 {stride}, "
+                f"i64 {count}, i64 {task.pieces})"
+            )
 
     # ---- the functions of a task ----
 
@@ -413,9 +526,14 @@ class WholeEntry:
         outer = Code({})
         record = outer.add(f"bitcast i8* %record to [{count} x i64]*")
         values, formals = [], []
+        copied = {array.key for array in self.sums.get((part.name, index), ()) if name.endswith(".piece")}
         for place, key in enumerate(keys):
             loaded = outer.add(f"load i64, i64* {self._record_slot(outer, record, count, place)}")
             if key in self.pointers:
+                if key in copied:  # each piece has its own
+                    slot = self._record_slot(outer, record, count, keys.index(f"stride {key}"))
+                    ahead = outer.add(f"mul i64 %index, {outer.add(f'load i64, i64* {slot}')}")
+                    loaded = outer.add(f"add i64 {loaded}, {ahead}")
                 values.append(f"i8* {outer.add(f'inttoptr i64 {loaded} to i8*')}")
                 formals.append(f"i8* noalias {_register(key)}")
             elif key in ("temporaries", "failed", "locals"):
@@ -526,17 +644,23 @@ class WholeEntry:
 
     def _data(self, part: _Part, parameter: Parameter) -> str:
         """The register with a parameter's memory."""
-        name, role = parameter.name, parameter.role
-        if role in ("cotangent", "gradient", "scratch", "input"):
-            return _register(f"{role} {name}")
-        if not self.trace.wrt:
-            return _register(f"output {name}")
-        if part.name == "primal":
-            return _register(f"primal {name}")
-        key = f"primal {name}"
-        return _register(key) if key in self.pointers else "null"
+        key = self._data_key(part, parameter)
+        return "null" if key is None else _register(key)
 
     def _gradient(self, part: _Part, parameter: Parameter) -> str:
+        key = self._gradient_key(part, parameter)
+        return "null" if key is None else _register(key)
+
+    def _data_key(self, part: _Part, parameter: Parameter) -> str | None:
+        name, role = parameter.name, parameter.role
+        if role in ("cotangent", "gradient", "scratch", "input"):
+            return f"{role} {name}"
+        if not self.trace.wrt:
+            return f"output {name}"
+        key = f"primal {name}"
+        return key if part.name == "primal" or key in self._keys() else None
+
+    def _gradient_key(self, part: _Part, parameter: Parameter) -> str | None:
         name = parameter.name
         candidates = {
             "input": (f"gradient {name}", f"spare {name}"),
@@ -544,10 +668,14 @@ class WholeEntry:
             "output": (f"adjoint {name}",),
             "scratch": (f"scratch-gradient {name}",),
         }[parameter.role]
-        found = next((key for key in candidates if key in self.pointers), None)
+        found = next((key for key in candidates if key in self._keys()), None)
         if found is None or (part.name == "primal" and not found.startswith(("spare", "scratch"))):
-            return "null"
-        return _register(found)
+            return None
+        return found
+
+    def _keys(self) -> set[str]:
+        """Keys of all arrays that there is memory for."""
+        return {*self._arrays(), *(buffer.key for buffer in self.buffers)}
 
 
 def _register(key: str) -> str:
