@@ -344,6 +344,27 @@ if __name__ == "__main__":
         assert np.array_equal(module.tenth.vjp(x, x), 0.1 * x)
 
 
+def test_an_array_that_is_annotated_so_has_no_gradient(tmp_path: Path) -> None:
+    source = """
+import taichi as ti
+from tiaot.export import kernel
+array = ti.types.ndarray(ti.f32, ndim=1)
+
+@kernel("x[n], w[n] -> y[n]")
+@ti.kernel
+def scaled(x: array, w: ti.types.ndarray(ti.f32, ndim=1, needs_grad=False), y: array):
+    for i in x:
+        y[i] = ti.acos(x[i]) * w[i]
+"""
+    (tmp_path / "fixed.py").write_text(source)
+    command = [sys.executable, "-m", "tiaot", "export", "fixed.py", "-o", "fixed.so"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    with tiaot.open(tmp_path / "fixed.so") as module:
+        differentiable = [each["differentiable"] for each in module.info()["kernels"][0]["inputs"]]
+    assert differentiable == [True, False]
+
+
 HEADER = """
 import taichi as ti
 from tiaot.export import kernel

@@ -319,7 +319,7 @@ def kernel(
         able = [
             each.name
             for each in parsed.inputs
-            if types[each.name] in REAL_DTYPES and not _is_scalar(decorated, each.name, vjp)
+            if types[each.name] in REAL_DTYPES and not _without_gradient(decorated, each.name, vjp)
         ]
         real = [types[each.name] for each in parsed.arguments if types[each.name] in REAL_DTYPES]
         written_sets = list(vjp) if vjp and wrt is None else wrt
@@ -368,11 +368,17 @@ def kernel(
     return declare
 
 
-def _is_scalar(decorated: Any, name: str, vjp: Mapping[str, Any] | None) -> bool:
-    """Whether an argument is passed by value, which Taichi does not differentiate; a hand-written kernel may."""
+def _without_gradient(decorated: Any, name: str, vjp: Mapping[str, Any] | None) -> bool:
+    """Whether Taichi gives an argument no gradient: one passed by value, or an array that is annotated so.
+
+    A kernel written by hand may give one.
+    """
     from .parameters import is_array
 
-    return not vjp and any(each.name == name and not is_array(each) for each in decorated._primal.arguments)
+    return not vjp and any(
+        each.name == name and (not is_array(each) or each.annotation.needs_grad is False)
+        for each in decorated._primal.arguments
+    )
 
 
 @contextlib.contextmanager
