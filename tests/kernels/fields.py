@@ -142,5 +142,11 @@ def load(source: ti.types.ndarray(ti.f64, ndim=1)):
         x[0, i] = source[i]
 
 
+@ti.kernel
+def fill(data: ti.template()):
+    for i in ti.grouped(data):
+        data[i] = 1
+
+
 if __name__ == "__main__":
     raise SystemExit("not run")

@@ -413,6 +413,19 @@ class KernelFile:
     namespace: Mapping[str, Any]
 
 
+def _check_templates(declaration: Declaration) -> None:
+    """ValueError for a template parameter without a value, which only a decorator can give it."""
+    from .parameters import is_template
+
+    given = declaration.make(declaration.family.variants()[0]).constants
+    for each in declaration.kernel._primal.arguments:
+        if is_template(each) and each.name not in given:
+            raise ValueError(
+                f"{declaration.family.name}: parameter {each.name!r} is a template: decorate the kernel with "
+                "tiaot.export.kernel, and its value in constants={...}"
+            )
+
+
 def load_kernel_file(path: str) -> KernelFile:
     """Run a kernel file and see what it declares: where it decorates no kernel, all that it has.
 
@@ -433,10 +446,11 @@ def load_kernel_file(path: str) -> KernelFile:
         for each in find_kernels(namespace):
             try:
                 kernel()(each)
+                _check_templates(_registered[start])
+                declarations.append(replace(_registered[start], implicit=True))
             except ValueError as error:
                 notes.append(f"left out: {error}")
-        declarations = [replace(each, implicit=True) for each in _registered[start:]]
-        del _registered[start:]
+            del _registered[start:]
     names = [each.family.name for each in declarations]
     if not declarations:
         left = "".join(f"\n{note}" for note in notes)
