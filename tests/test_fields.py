@@ -16,7 +16,20 @@ pytest.importorskip("taichi")
 pytest.importorskip("llvmlite")
 
 SOURCE = Path(__file__).parent / "kernels" / "fields.py"
-KERNELS = ["advance", "measure", "scatter", "energy", "blur", "charge", "gather", "weave", "clear", "shake", "reach"]
+KERNELS = [
+    "advance",
+    "measure",
+    "scatter",
+    "energy",
+    "blur",
+    "charge",
+    "gather",
+    "weave",
+    "choose",
+    "clear",
+    "shake",
+    "reach",
+]
 N, STEPS, GRID = 600, 4, 9
 
 
@@ -90,6 +103,11 @@ def expected_weave(s: dict[str, np.ndarray]) -> None:
     s["woven"][:, :, 0:6:2] += box[:, :, 1:7:2] + power[[1, 3, 1]][:, [0, 0, 0, 1, 1], 4:7]
 
 
+def expected_choose(s: dict[str, np.ndarray]) -> None:
+    x = s["x"]
+    s["y"] += (np.where(x[0] > 0.5, x[1], 2) * np.where(x[2] > 0.4, x[3], 1)) ** 2
+
+
 def expected_clear(s: dict[str, np.ndarray]) -> None:
     s["grid"][...] = 0
     s["loss"][...] = 0
@@ -113,10 +131,11 @@ EXPECTED: dict[str, tuple[Callable[[dict[str, np.ndarray]], None], tuple]] = {
     "charge": (expected_charge, (np.array([1.0, -2.0, 0.5]),)),
     "gather": (expected_gather, ()),
     "weave": (expected_weave, ()),
+    "choose": (expected_choose, ()),
     "clear": (expected_clear, ()),
     "reach": (expected_reach, ()),
 }
-WITH_GRADIENT = ["advance", "measure", "scatter", "blur", "gather", "weave", "reach"]
+WITH_GRADIENT = ["advance", "measure", "scatter", "blur", "gather", "weave", "choose", "reach"]
 
 
 def test_a_program_without_a_decorator_is_exported_as_it_is(exported: tuple[tiaot.Module, str]) -> None:
@@ -129,6 +148,7 @@ def test_a_program_without_a_decorator_is_exported_as_it_is(exported: tuple[tiao
     assert signatures["shake"] == "seed ->"
     assert "left out: load: parameter 'source' is an array: give the kernel a signature" in said
     assert "left out: fill: parameter 'data' is a template: decorate the kernel" in said
+    assert "left out: scattered: field 'sparse' lies in a pointer node, which is sparse" in said
     assert "shake has no gradient" in said and "RandStmt" in said
     kinds = {
         each["name"]: [entry["kind"] for entry in each["variants"][0]["entries"]] for each in module.info()["kernels"]
@@ -143,6 +163,7 @@ def test_the_state_has_the_fields_that_kernels_use(exported: tuple[tiaot.Module,
     shapes = {name: (str(field.dtype), field.shape) for name, field in state.fields.items()}
     assert shapes == {
         "x": ("float64", (STEPS, N)),
+        "y": ("float64", (N,)),
         "rate": ("float64", ()),
         "loss": ("float64", ()),
         "pos": ("float64", (N, 2)),

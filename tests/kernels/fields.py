@@ -7,6 +7,7 @@ ti.init(arch=ti.cpu, default_fp=ti.f64)
 N, STEPS, GRID = 600, 4, 9
 
 x = ti.field(ti.f64, shape=(STEPS, N), needs_grad=True)
+y = ti.field(ti.f64, shape=N, needs_grad=True)
 rate = ti.field(ti.f64, shape=(), needs_grad=True)
 loss = ti.field(ti.f64, shape=(), needs_grad=True)
 
@@ -99,6 +100,28 @@ def weave():
     for i, j in ti.ndrange(3, 5):
         for k in range(3):
             woven[i, j, 2 * k] += box[i, j, 2 * k + 1] + power[2 * (i % 2) + 1, j // 3, k + 4]
+
+
+@ti.kernel
+def choose():
+    """Variables that change under conditions: Taichi counts how many values each can have."""
+    for i in range(N):
+        b = ti.cast(2, ti.f64)
+        if x[0, i] > 0.5:
+            b = x[1, i]
+        if x[2, i] > 0.4:
+            b = b * x[3, i]
+        y[i] += b * b
+
+
+sparse = ti.field(ti.f32)
+ti.root.pointer(ti.i, 4).dense(ti.i, 4).place(sparse)
+
+
+@ti.kernel
+def scattered():
+    for i in sparse:
+        sparse[i] = 1
 
 
 @ti.kernel

@@ -104,7 +104,7 @@ def lay_out(fields: Mapping[str, Any], used: set[int]) -> State:
     kept = {name: field for name, field in fields.items() if _members(field) & used or _members(field.grad) & used}
     named = set().union(*(_members(field) | _members(field.grad) for field in kept.values()))
     wanted = {node for node in (nodes[each] for each in (used | named) if each in nodes) if node.kind == "place"}
-    refused = {node.id: why for node in nodes.values() if (why := _refusal(node, fields))}
+    refused = refusals(fields)
     roots: dict[int, Root] = {}
     size = 0
     for root in dict.fromkeys(node.path[0] for node in sorted(wanted, key=lambda node: node.id)):
@@ -137,6 +137,11 @@ def lay_out(fields: Mapping[str, Any], used: set[int]) -> State:
         },
         refused,
     )
+
+
+def refusals(fields: Mapping[str, Any]) -> dict[int, str]:
+    """Why nodes cannot be exported, by their numbers."""
+    return {node.id: why for node in _nodes().values() if (why := _refusal(node, fields))}
 
 
 def _nodes() -> dict[int, _Node]:

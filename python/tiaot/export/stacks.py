@@ -1,7 +1,7 @@
 """Stacks: where an adjoint keeps the values of a variable that changes in a loop, as LLVM IR text. Knows no kernels.
 
-Taichi's stack has room for 32 values and does not look. Ours begins with as many in place and grows in chunks that
-double, which never move. Its three parts are variables of their own: the number of values, which LLVM keeps in a
+Taichi's stack has room for 32 values, or for as many as conditions alone can put on it, and does not look. Ours begins
+with 32 in place and grows in chunks that double, which never move. Its three parts are variables of their own: the number of values, which LLVM keeps in a
 register; the room for the first ones, which it dissolves where it knows how often a loop runs; and the table of chunks,
 which is all that the function that grows it is given.
 """
@@ -140,7 +140,7 @@ clear:
 
 _ALLOCA = re.compile(r"^\s*(%[\w.]+) = alloca \[(\d+) x i8\], align \d+$")
 _CAST = re.compile(r"^\s*(%[\w.]+) = bitcast \[\d+ x i8\]\* (%[\w.]+) to i8\*$")
-_CALL = re.compile(r"^(\s*(?:%[\w.]+ = )?call \S+ @)(stack_\w+)\(i8\* (%[\w.]+)(?:, i64 32)?(.*)\)$")
+_CALL = re.compile(r"^(\s*(?:%[\w.]+ = )?call \S+ @)(stack_\w+)\(i8\* (%[\w.]+)(?:, i64 \d+(?=, i64 ))?(.*)\)$")
 
 
 def grow_stacks(function: Function) -> None:
@@ -148,6 +148,11 @@ def grow_stacks(function: Function) -> None:
     casts = {match[1]: match[2] for line in function.body if (match := _CAST.match(line))}
     owners = {match[3]: casts[match[3]] for line in function.body if (match := _CALL.match(line))}
     stacks = set(owners.values())
+    rooms = {  # of 32 values and their adjoints, whatever Taichi counted
+        owners[match[3]]: 64 * int(size[1])
+        for line in function.body
+        if (match := _CALL.match(line)) and (size := re.search(r"i64 (\d+)$", match[4]))
+    }
     context = function.parameters.split()[1].rstrip(",")
     lines: list[str] = []
     pending: list[str] = []
@@ -155,7 +160,7 @@ def grow_stacks(function: Function) -> None:
         alloca = _ALLOCA.match(line)
         if alloca and alloca[1] in stacks:
             own = f"%stack{alloca[1][1:]}"
-            lines.append(line.replace(f"[{alloca[2]} x i8]", f"[{int(alloca[2]) - 4} x i8]"))  # Taichi's own count
+            lines.append(line.replace(f"[{alloca[2]} x i8]", f"[{rooms[alloca[1]]} x i8]"))
             lines += [f"  {own}.count = alloca i64", f"  {own}.table = alloca {_TABLE}"]
             create = f"call void @tiaot_stack_create({_TABLE}* {own}.table, %struct.RuntimeContext* {context})"
             pending.append(f"  {create}")
@@ -164,7 +169,7 @@ def grow_stacks(function: Function) -> None:
             lines += pending
             pending = []
         if (cast := _CAST.match(line)) and cast[2] in stacks:
-            line = re.sub(r"\[(\d+) x i8\]", lambda match: f"[{int(match[1]) - 4} x i8]", line)
+            line = re.sub(r"\[\d+ x i8\]", f"[{rooms[cast[2]]} x i8]", line)
         elif call := _CALL.match(line):
             own = f"%stack{owners[call[3]][1:]}"
             line = f"{call[1]}tiaot_{call[2]}(i8* {call[3]}, i64* {own}.count, {_TABLE}* {own}.table{call[4]})"

@@ -20,7 +20,7 @@ from typing import Any
 
 from .cache import Cache
 from .declare import STATE, Declaration, Family, Implementation, KernelFile, Variant, load_kernel_file
-from .fields import describe_trees, has_gradient, lay_out
+from .fields import describe_trees, has_gradient, lay_out, refusals
 from .fingerprint import own_modules, source_without_other_kernels, values
 from .parameters import Parameter, example_arguments, parameters_of
 from .signature import parse_signature
@@ -167,6 +167,20 @@ def _main(path: str, directory: str, cache: str) -> None:
         families += [content["family"]] if content["family"] else []
         traces += content["traces"]
         tracer.notes += content["notes"]
+    refused = refusals(file.fields)
+    implicit = {each.family.name: each.implicit for each in file.declarations}
+    for family in list(families):
+        name = family["name"]
+        own = [text for record in traces if record["kernel"] == name for text in record["files"]]
+        nodes = used_nodes(Path(text).read_text() for text in own)
+        why = next((refused[node] for node in sorted(nodes) if node in refused), None)
+        if why is None:
+            continue
+        if not implicit[name]:
+            raise ValueError(f"{name}: {why}")
+        tracer.notes.append(f"left out: {name}: {why}")
+        families.remove(family)
+        traces = [record for record in traces if record["kernel"] != name]
     if not families:
         raise ValueError("\n".join([f"{path}: has no kernel that can be exported", *tracer.notes]))
     used = [Path(name).read_text() for record in traces for name in record["files"]]
