@@ -1,9 +1,9 @@
 """Stacks: where an adjoint keeps the values of a variable that changes in a loop, as LLVM IR text. Knows no kernels.
 
 Taichi's stack has room for 32 values, or for as many as conditions alone can put on it, and does not look. Ours begins
-with 32 in place and grows in chunks that double, which never move. Its three parts are variables of their own: the number of values, which LLVM keeps in a
-register; the room for the first ones, which it dissolves where it knows how often a loop runs; and the table of chunks,
-which is all that the function that grows it is given.
+with 32 in place and grows in chunks that double, which never move. Its three parts are variables of their own: the
+number of values, which LLVM keeps in a register; the room for the first ones, which it dissolves where it knows how
+often a loop runs; and the table of chunks, which is all that the function that grows it is given.
 """
 
 from __future__ import annotations
