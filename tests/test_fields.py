@@ -328,6 +328,7 @@ def test_a_module_that_does_something_else_to_the_fields_is_found(
 def test_whole_numbers_are_tried_as_the_file_left_them() -> None:
     from types import SimpleNamespace
 
+    from tiaot.export.declare import Declaration
     from tiaot.export.trial_state import draw_state
 
     indices = np.array([7, 1, 300], np.int32)
@@ -336,7 +337,8 @@ def test_whole_numbers_are_tried_as_the_file_left_them() -> None:
         {"name": name, "shape": [3], "dtype": dtype, "gradient": None}
         for name, dtype in (("index", "int32"), ("value", "float32"), ("own", "float32"))
     ]
-    declaration = SimpleNamespace(draw={"own": lambda rng, shape, sizes: np.arange(3.0)})
+    draw = {"own": lambda rng, shape, sizes: np.arange(3.0)}
+    declaration = Declaration(SimpleNamespace(name="f"), None, None, draw, True)  # type: ignore[arg-type]
     drawn = draw_state(declaration, fields | {"value": None}, about, np.random.default_rng(0))  # type: ignore[arg-type]
     assert np.array_equal(drawn["state.index"], indices)
     assert drawn["state.value"].min() >= 0.25 and drawn["state.value"].max() <= 0.75

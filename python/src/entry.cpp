@@ -188,18 +188,16 @@ bool take_number(const EntryState &entry, PyObject *const *arguments, int positi
   const std::string subject = operand_text(entry, position);
   PyObject *object = arguments[position];
   bool done = false;
-  if (dtype == TIAOT_FLOAT32 || dtype == TIAOT_FLOAT64) {
+  if (dtype == TIAOT_FLOAT16 || dtype == TIAOT_FLOAT32 || dtype == TIAOT_FLOAT64) {
     const double value = PyFloat_AsDouble(object);
     if (value == -1 && PyErr_Occurred()) return false;
     const auto narrow = static_cast<float>(value);
+    if (dtype == TIAOT_FLOAT16) {
+      const auto half = static_cast<_Float16>(value);
+      std::memcpy(place, &half, sizeof half);
+    }
     if (dtype == TIAOT_FLOAT32) std::memcpy(place, &narrow, sizeof narrow);
     if (dtype == TIAOT_FLOAT64) std::memcpy(place, &value, sizeof value);
-    done = true;
-  } else if (dtype == TIAOT_FLOAT16) {
-    const double value = PyFloat_AsDouble(object);
-    if (value == -1 && PyErr_Occurred()) return false;
-    const auto narrow = static_cast<_Float16>(value);
-    std::memcpy(place, &narrow, sizeof narrow);
     done = true;
   } else if (dtype == TIAOT_INT32) {
     done = write_integer<int32_t>(object, entry.label, subject, place);

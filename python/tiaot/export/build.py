@@ -139,7 +139,7 @@ def write(built: Built, target: str | os.PathLike[str], *, version: str, verific
 def _lower(request: tuple[Signature, Trace, Trace, str, Path | None]) -> LoweredEntry:
     signature, trace, primal, level, folder = request
     cache = Cache(folder)
-    key = ("lower", level, repr(signature), repr(trace), repr(primal)) if folder else ()
+    key = ("lower", level, repr(signature), repr(trace), repr(primal))
     if (stored := cache.get(*key)) is not None:
         record, _, image = stored.partition(b"\n")
         return LoweredEntry(**json.loads(record), object=image)

@@ -177,6 +177,23 @@ class Declaration:
             )
         return replace(self, family=replace(family, wrt=(), state=True, gradient=gradient))
 
+    def drawn(self, name: str, rng: Any, shape: tuple[int, ...], sizes: Mapping[str, int]) -> Any:
+        """What the author's `draw` gives for an input or a field, as an array; None where there is no such.
+
+        Raises:
+            ValueError: for an array of another shape.
+        """
+        if name not in self.draw:
+            return None
+        import numpy as np
+
+        array = np.asarray(self.draw[name](rng, shape, sizes))
+        if array.shape != shape:
+            raise ValueError(
+                f"{self.family.name}: draw for {name!r}: expected an array of shape {shape}, got {array.shape}"
+            )
+        return array
+
     @property
     def random(self) -> bool:
         """Whether the kernel draws random numbers: its signature then has a seed, which Taichi knows nothing of."""

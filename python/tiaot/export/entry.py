@@ -31,8 +31,13 @@ class Entry:
         self.signature = signature
         self.trace = trace
         self.variant: Variant = trace.variant
-        for parameter in (*trace.parameters, *primal.parameters):
-            self._check(parameter)
+        for each in (trace, primal):
+            for parameter in each.parameters:
+                if what := _obstacle(each, parameter):
+                    raise LoweringError(
+                        f"{trace.kernel}: parameter {parameter.name!r} {what}, which a kernel that is written for "
+                        "blocks of rows cannot take: declare it with tiaot.export.kernel"
+                    )
         self.item = ITEM_SIZES[self.variant.dtype]
         self.type = IR_TYPES[self.variant.dtype]
         self.vector_length = _VECTOR_BYTES[level] // self.item
@@ -56,38 +61,10 @@ class Entry:
 
     @staticmethod
     def suits(*traces: Trace) -> bool:
-        """Whether traces of a kernel with a batch can be lowered here: their arrays are of one element type.
-
-        Vectors, numbers passed by value, other element types and arrays that are updated go through WholeEntry.
-        """
-        for trace in traces:
-            if trace.block_rows is not None:
-                return True
-            for parameter in trace.parameters:
-                if parameter.dtype != trace.variant.dtype or parameter.dtype not in ("float32", "float64"):
-                    return False
-                if parameter.element or parameter.by_value or parameter.role in ("updated", "result"):
-                    return False
-                if parameter.role == "scratch" and trace.autodiff:
-                    return False
-        return True
-
-    def _check(self, parameter: Parameter) -> None:
-        """A kernel that is given blocks of samples works on arrays of one element type."""
-        what = ""
-        if parameter.dtype != self.variant.dtype or parameter.dtype not in ("float32", "float64"):
-            what = f"has the element type {parameter.dtype} beside {self.variant.dtype}"
-        elif parameter.element:
-            what = "has vectors or matrices for elements"
-        elif parameter.by_value:
-            what = "is passed by value"
-        elif parameter.role == "updated":
-            what = "is updated in place"
-        if what:
-            raise LoweringError(
-                f"{self.trace.kernel}: parameter {parameter.name!r} {what}, which a kernel that is written for blocks "
-                "of rows cannot take: declare it with tiaot.export.kernel"
-            )
+        """Whether traces of a kernel with a batch are lowered here: others are WholeEntry's, but for blocks of rows."""
+        return any(trace.block_rows is not None for trace in traces) or not any(
+            _obstacle(trace, parameter) for trace in traces for parameter in trace.parameters
+        )
 
     @property
     def needs_workspace(self) -> bool:
@@ -401,3 +378,20 @@ class Entry:
 
 def _register(key: str) -> str:
     return key.replace(" ", "_")
+
+
+def _obstacle(trace: Trace, parameter: Parameter) -> str:
+    """What keeps a parameter from being an array of samples in lanes or rows, "" when nothing does."""
+    if parameter.dtype != trace.variant.dtype or parameter.dtype not in ("float32", "float64"):
+        return f"has the element type {parameter.dtype} beside {trace.variant.dtype}"
+    if parameter.element:
+        return "has vectors or matrices for elements"
+    if parameter.by_value:
+        return "is passed by value"
+    if parameter.role == "updated":
+        return "is updated in place"
+    if parameter.role == "result":
+        return "is returned"
+    if parameter.role == "scratch" and trace.autodiff:
+        return "is scratch of a kernel that Taichi differentiates"
+    return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import types
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -22,6 +23,7 @@ class _Node:
     offset: int  # in a cell of the parent
     cell_bytes: int
     sizes: Mapping[int, int]  # by axis, of all the elements down to here
+    data_type: Any  # of a place: Taichi's
 
     @property
     def path(self) -> list[_Node]:
@@ -37,10 +39,7 @@ class _Node:
 
     @property
     def container_bytes(self) -> int:
-        count = 1
-        for size in self.own_sizes.values():
-            count *= size
-        return count * self.cell_bytes
+        return math.prod(self.own_sizes.values()) * self.cell_bytes
 
 
 def find_fields(namespace: Mapping[str, Any]) -> dict[str, Any]:
@@ -92,7 +91,7 @@ def has_gradient(fields: Mapping[str, Any], used: set[int]) -> bool:
 
 
 def lay_out(fields: Mapping[str, Any], used: set[int]) -> State:
-    """The state of a module whose kernels go through the nodes in `used`.
+    """The state of a module whose kernels go through the nodes in `used`, none of which is among `refusals`.
 
     Args:
         fields: Taichi's fields by name. Those that no kernel uses, itself or its gradient, are left out.
@@ -103,17 +102,13 @@ def lay_out(fields: Mapping[str, Any], used: set[int]) -> State:
     nodes = _nodes()
     kept = {name: field for name, field in fields.items() if _members(field) & used or _members(field.grad) & used}
     named = set().union(*(_members(field) | _members(field.grad) for field in kept.values()))
-    wanted = {node for node in (nodes[each] for each in (used | named) if each in nodes) if node.kind == "place"}
-    refused = refusals(fields)
+    wanted = [nodes[each] for each in sorted(used | named) if nodes[each].kind == "place"]
     roots: dict[int, Root] = {}
     size = 0
-    for root in dict.fromkeys(node.path[0] for node in sorted(wanted, key=lambda node: node.id)):
-        if root.id not in refused and not any(each.id in refused for node in wanted for each in node.path):
-            dtypes = {dtype_name("state", "a field", _data_type(node.id)) for node in wanted if node.path[0] is root}
-            roots[root.id] = Root(size, root.container_bytes, dtypes.pop() if len(dtypes) == 1 else "")
-            size += -(-root.container_bytes // ALIGNMENT) * ALIGNMENT
-    if refused.keys() & {each.id for node in wanted for each in node.path}:
-        return State((), 0, {}, {}, {}, refused)  # the entry that goes through it says so
+    for root in dict.fromkeys(node.path[0] for node in wanted):
+        dtypes = {dtype_name("state", "a field", node.data_type) for node in wanted if node.path[0] is root}
+        roots[root.id] = Root(size, root.container_bytes, dtypes.pop() if len(dtypes) == 1 else "")
+        size += -(-root.container_bytes // ALIGNMENT) * ALIGNMENT
     laid: list[Field] = []
     for name, field in kept.items():
         place = len(laid)
@@ -121,10 +116,10 @@ def lay_out(fields: Mapping[str, Any], used: set[int]) -> State:
         if _members(field.grad):
             laid[place] = replace(laid[place], gradient=place + 1)
             laid.append(_view(f"{name}.grad", field.grad, nodes, roots))
-    for node in sorted(wanted, key=lambda node: node.id):
+    for node in wanted:
         if node.id not in named:
             laid.append(_view(f"field_{node.id}", [node.id], nodes, roots))
-    below = {each.id: each for node in sorted(wanted, key=lambda node: node.id) for each in node.path}
+    below = {each.id: each for node in wanted for each in node.path}
     return State(
         tuple(laid),
         size,
@@ -135,13 +130,13 @@ def lay_out(fields: Mapping[str, Any], used: set[int]) -> State:
             for node in below.values()
             if node.kind == "dense"
         },
-        refused,
     )
 
 
 def refusals(fields: Mapping[str, Any]) -> dict[int, str]:
     """Why nodes cannot be exported, by their numbers."""
-    return {node.id: why for node in _nodes().values() if (why := _refusal(node, fields))}
+    nodes = _nodes()
+    return {node.id: why for node in nodes.values() if (why := _refusal(node, nodes, fields))}
 
 
 def _nodes() -> dict[int, _Node]:
@@ -156,7 +151,8 @@ def _nodes() -> dict[int, _Node]:
         places = snode.get_physical_index_position() if parent else []
         sizes = {axis: snode.get_shape_along_axis(virtual) for virtual, axis in enumerate(places) if axis != -1}
         offset = snode.offset_bytes_in_parent_cell if parent else 0
-        node = _Node(snode.id, kind, parent, offset, snode.cell_size_bytes, sizes)
+        data_type = snode.data_type() if kind == "place" else None
+        node = _Node(snode.id, kind, parent, offset, snode.cell_size_bytes, sizes, data_type)
         nodes[node.id] = node
         for place in range(snode.get_num_ch()):
             add(snode.get_ch(place), node)
@@ -191,12 +187,12 @@ _KINDS = {
 }
 
 
-def _refusal(node: _Node, fields: Mapping[str, Any]) -> str:
+def _refusal(node: _Node, nodes: Mapping[int, _Node], fields: Mapping[str, Any]) -> str:
     """Why a node cannot be exported; "" when it can."""
     bad = next((each for each in node.path if each.kind not in ("root", "dense", "place")), None)
     if bad is None:
         return ""
-    inside = [name for name, field in fields.items() if _members(field) & _descendants(node)]
+    inside = [name for name, field in fields.items() if any(node in nodes[each].path for each in _members(field))]
     who = f"field {inside[0]!r}" if inside else "a field"
     return (
         f"{who} lies in a {bad.kind} node, which is {_KINDS.get(bad.kind, 'not dense')}: only dense fields can be "
@@ -204,27 +200,25 @@ def _refusal(node: _Node, fields: Mapping[str, Any]) -> str:
     )
 
 
-def _descendants(node: _Node) -> set[int]:
-    return {each.id for each in _nodes().values() if node.id in {above.id for above in each.path}}
+def _places(field: Any) -> list[int]:
+    """Numbers of the places of a field's elements, of those of a vector or matrix all, row-major."""
+    return [] if field is None else [member.ptr.snode().id for member in field.vars if member.ptr.snode()]
 
 
 def _members(field: Any) -> set[int]:
-    """Numbers of the places of a field's elements, of those of a vector or matrix all."""
-    if field is None:
-        return set()
-    return {member.ptr.snode().id for member in field.vars if member.ptr.snode()}
+    return set(_places(field))
 
 
 def _view(name: str, field: Any, nodes: Mapping[int, _Node], roots: Mapping[int, Root]) -> Field:
     """A field as one strided array. `field` is Taichi's, or the numbers of its places."""
     from taichi.lang.matrix import MatrixField
 
-    places = field if isinstance(field, list) else [member.ptr.snode().id for member in field.vars]
+    places = field if isinstance(field, list) else _places(field)
     element: tuple[int, ...] = ()
     if isinstance(field, MatrixField):
         element = (field.n,) if field.ndim == 1 else (field.n, field.m)
     first = nodes[places[0]]
-    dtype = dtype_name("state", f"field {name!r}", _data_type(places[0]))
+    dtype = dtype_name("state", f"field {name!r}", first.data_type)
     item = ITEM_SIZES[dtype]
     strides: dict[int, int] = dict.fromkeys(first.sizes, 0)
     for node in first.path:
@@ -242,10 +236,7 @@ def _view(name: str, field: Any, nodes: Mapping[int, _Node], roots: Mapping[int,
     shape = [size for _, size in sorted(first.sizes.items())]
     steps = [stride for _, stride in sorted(strides.items())]
     for axis, size in enumerate(element):
-        inner = 1
-        for behind in element[axis + 1 :]:
-            inner *= behind
-        steps.append(starts[inner] - starts[0] if size > 1 else item)
+        steps.append(starts[math.prod(element[axis + 1 :])] - starts[0] if size > 1 else item)
     expected = [starts[0]]
     for size, step in zip(element, steps[len(shape) :], strict=True):
         expected = [start + step * index for start in expected for index in range(size)]
@@ -261,21 +252,6 @@ def _start(node: _Node, roots: Mapping[int, Root]) -> int:
     """Where in the state the first element of a place lies, in bytes."""
     path = node.path
     return roots[path[0].id].offset + sum(each.offset for each in path[1:])
-
-
-def _data_type(place: int) -> Any:
-    from taichi.lang import impl
-
-    program = impl.get_runtime().prog
-
-    def find(snode: Any) -> Any:
-        if snode.id == place:
-            return snode.data_type()
-        return next((found for i in range(snode.get_num_ch()) if (found := find(snode.get_ch(i))) is not None), None)
-
-    return next(
-        found for i in range(program.get_snode_tree_size()) if (found := find(program.get_snode_root(i))) is not None
-    )
 
 
 def find_kernels(namespace: Mapping[str, Any]) -> list[Any]:

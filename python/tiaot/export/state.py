@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .ir import Definitions, Function, LoweringError, TracedModule, peel_constant
+from .ir import Definitions, Function, TracedModule, peel_constant
 
 ALIGNMENT = 64
 
@@ -55,7 +55,6 @@ class State:
     roots: Mapping[int, Root]  # by the number of the child
     inner: Mapping[int, int]  # any other node: its offset in a cell of its parent
     dense: Mapping[int, Dense]
-    refused: Mapping[int, str]  # a node that cannot be exported: why
 
     @classmethod
     def read(cls, record: Mapping[str, Any]) -> State:
@@ -73,7 +72,6 @@ class State:
             {key: Root(**each) for key, each in numbered(record["roots"]).items()},
             numbered(record["inner"]),
             {key: Dense(each["cell_bytes"], tuple(each["sizes"])) for key, each in numbered(record["dense"]).items()},
-            numbered(record["refused"]),
         )
 
 
@@ -121,19 +119,13 @@ def _place_lookups(function: Function, state: State) -> None:
             lines.append(line)
             continue
         name, meta, container, index = match.groups()
-        dense = _dense(nodes[metas[meta]], state)
+        dense = state.dense[nodes[metas[meta]]]
         tag = "%at" + name[1:]
         new, total = _element(definitions, dense, index, tag)
         lines += new
         lines.append(f"  {tag} = mul nsw i64 {total}, {dense.cell_bytes}")
         lines.append(f"  {name} = getelementptr inbounds i8, i8* {container}, i64 {tag}")
     function.body[:] = lines
-
-
-def _dense(node: int, state: State) -> Dense:
-    if node in state.refused:
-        raise LoweringError(state.refused[node])
-    return state.dense[node]
 
 
 def _element(definitions: Definitions, dense: Dense, index: str, tag: str) -> tuple[list[str], str]:
@@ -238,11 +230,7 @@ def _flat(definitions: Definitions, terms: list[tuple[str, int]], strides: list[
 
 
 def definitions(modules: Iterable[TracedModule], state: State) -> str:
-    """The steps from node to node that the tasks of some modules call; they no longer declare them then.
-
-    Raises:
-        LoweringError: where they go through a node that cannot be exported.
-    """
+    """The steps from node to node that the tasks of some modules call; they no longer declare them then."""
     texts: dict[str, str] = {}
     places = {node: place for place, node in enumerate(state.roots)}
     for module in modules:
@@ -250,8 +238,6 @@ def definitions(modules: Iterable[TracedModule], state: State) -> str:
             match = _CHILD.search(f"@{name}(")
             if match:
                 node = int(match[2])
-                if node in state.refused:
-                    raise LoweringError(state.refused[node])
                 texts[name] = _step(name, places.get(node), state.inner.get(node))
             if match or _FORGOTTEN.fullmatch(name):
                 del module.declarations[name]

@@ -147,52 +147,48 @@ def _main(path: str, directory: str, cache: str) -> None:
     tracer = _Tracer(ti, file)
     known = Cache(Path(cache) if cache else None)
     common = _common(file, ti) if cache else ""
-    families: list[dict[str, Any]] = []
-    traces: list[dict[str, Any]] = []
-    reused = []
+    source = Path(path).read_text()
+    found, reused = [], []
+    refused = refusals(file.fields)
     for declaration in file.declarations:
         name = declaration.family.name
-        key = ("trace", name, common, source_without_other_kernels(Path(path).read_text(), name)) if cache else ()
+        key = ("trace", name, common, source_without_other_kernels(source, name))
         stored = known.get(*key)
         if stored is not None:
             content = json.loads(stored)
             reused.append(name)
+            for place, record in enumerate(content["traces"]):
+                record["files"] = _write(f"{name}.{place}", [content["texts"][file] for file in record["files"]])
         else:
             content = tracer.trace_all(declaration)
-            texts = {file: Path(file).read_text() for record in content["traces"] for file in record["files"]}
-            known.put(json.dumps({**content, "texts": texts}).encode(), *key)
-        for place, record in enumerate(content["traces"]):
-            if stored is not None:
-                record["files"] = _write(f"{name}.{place}", [content["texts"][file] for file in record["files"]])
-        families += [content["family"]] if content["family"] else []
-        traces += content["traces"]
-        tracer.notes += content["notes"]
-    refused = refusals(file.fields)
-    implicit = {each.family.name: each.implicit for each in file.declarations}
-    for family in list(families):
-        name = family["name"]
-        own = [text for record in traces if record["kernel"] == name for text in record["files"]]
-        nodes = used_nodes(Path(text).read_text() for text in own)
+            known.put(json.dumps({**content, "texts": _texts(content)}).encode(), *key)
+        nodes = used_nodes(_texts(content).values())
         why = next((refused[node] for node in sorted(nodes) if node in refused), None)
         if why is None:
-            continue
-        if not implicit[name]:
+            found.append((content, nodes))
+        elif declaration.implicit:
+            tracer.notes.append(f"left out: {name}: {why}")
+        else:
             raise ValueError(f"{name}: {why}")
-        tracer.notes.append(f"left out: {name}: {why}")
-        families.remove(family)
-        traces = [record for record in traces if record["kernel"] != name]
+    families = [content["family"] for content, _ in found if content["family"]]
+    notes = [*tracer.notes, *(note for content, _ in found for note in content["notes"])]
     if not families:
-        raise ValueError("\n".join([f"{path}: has no kernel that can be exported", *tracer.notes]))
-    used = [Path(name).read_text() for record in traces for name in record["files"]]
-    state = lay_out(file.fields, used_nodes(used)) if any(family["state"] for family in families) else None
+        raise ValueError("\n".join([f"{path}: has no kernel that can be exported", *notes]))
+    used = set().union(*(nodes for _, nodes in found))
+    state = lay_out(file.fields, used) if any(family["state"] for family in families) else None
     index = {
         "families": families,
-        "traces": traces,
+        "traces": [record for content, _ in found for record in content["traces"]],
         "state": None if state is None else dataclasses.asdict(state),
-        "notes": tracer.notes,
+        "notes": notes,
         "reused": reused,
     }
     Path("index.json").write_text(json.dumps(index))
+
+
+def _texts(content: dict[str, Any]) -> dict[str, str]:
+    """The IR of a kernel's traces, by the names of the files that hold it."""
+    return {name: Path(name).read_text() for record in content["traces"] for name in record["files"]}
 
 
 def _write(stem: str, texts: list[str]) -> list[str]:

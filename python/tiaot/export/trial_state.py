@@ -29,25 +29,21 @@ def draw_state(declaration: Declaration, fields: Mapping[str, Any], about: list[
     arrays = {}
     for each in about:
         name, shape, dtype = each["name"], tuple(each["shape"]), np.dtype(each["dtype"])
-        if name in declaration.draw:
-            drawn = np.asarray(declaration.draw[name](rng, shape, {}))
-            if drawn.shape != shape:
-                raise ValueError(
-                    f"{declaration.family.name}: draw for {name!r}: expected an array of shape {shape}, "
-                    f"got {drawn.shape}"
-                )
-        elif name.endswith(".grad"):
-            drawn = rng.uniform(-1, 1, shape)
-        elif name not in fields:
-            drawn = np.zeros(shape)  # nothing here has a name in the file, so that Taichi's cannot be set
-        elif dtype.kind == "f":
-            drawn = rng.uniform(0.25, 0.75, shape)
-        else:
-            drawn = _read(fields[name])
+        drawn = declaration.drawn(name, rng, shape, {})
+        if drawn is None:
+            drawn = _content(name, fields, shape, dtype, rng)
         arrays[f"state.{name}"] = drawn.astype(dtype)
         if each["gradient"] is not None:
             arrays[f"direction.{name}"] = rng.uniform(-1, 1, shape)
     return arrays
+
+
+def _content(name: str, fields: Mapping[str, Any], shape: tuple[int, ...], dtype: Any, rng: Any) -> np.ndarray:
+    if name.endswith(".grad"):
+        return rng.uniform(-1, 1, shape)
+    if name not in fields:
+        return np.zeros(shape)  # it has no name in the file, so that Taichi's cannot be set
+    return rng.uniform(0.25, 0.75, shape) if dtype.kind == "f" else _read(fields[name])
 
 
 def run_module(module: Any, trial: Mapping[str, Any], arrays: Arrays) -> dict[str, np.ndarray]:

@@ -212,18 +212,11 @@ def _draw(declaration: Declaration, variant: Variant, dims: Mapping[str, int]) -
     for argument in signature.inputs:
         shape = tuple(dims[dim] for dim in argument.dims)
         dtype = np.dtype(family.dtype(argument.name, variant))
-        if argument.name in declaration.draw:
-            drawn = np.asarray(declaration.draw[argument.name](rng, shape, dims))
-            if drawn.shape != shape:
-                raise ValueError(
-                    f"{family.name}: draw for {argument.name!r}: expected an array of shape {shape}, got {drawn.shape}"
-                )
-        elif dtype.kind == "f":
+        drawn = declaration.drawn(argument.name, rng, shape, dims)
+        if drawn is None and dtype.kind == "f":
             drawn = rng.uniform(0.25, 0.95, shape)  # where functions are defined
-        elif argument.dims:
-            drawn = rng.integers(0, min(least, 256), shape)
-        else:
-            drawn = np.asarray(min(3, least))
+        elif drawn is None:
+            drawn = rng.integers(0, min(least, 256), shape) if argument.dims else np.asarray(min(3, least))
         arrays[f"input.{argument.name}"] = drawn.astype(dtype)
         arrays[f"direction.{argument.name}"] = rng.uniform(-1, 1, shape)
     for argument in signature.outputs:
@@ -309,14 +302,14 @@ def _state_errors(
 ) -> list[tuple[str, str, float, float]]:
     errors = []
     limits = {name: _CLOSE.get(str(trial.arrays[f"state.{name}"].dtype), 0.0) for name in trial.fields}
-    for stage, key in (("after", "forward from the JIT"), ("adjoint", "grad from the JIT")):
+    stages = (("after", "", "forward from the JIT"), ("adjoint", " after its adjoint", "grad from the JIT"))
+    for stage, when, key in stages:
         for name in trial.fields:
             place = f"{trial.id}.{stage}.{name}"
             if declaration.random or place not in found["jit"]:
                 continue
             error = _difference(found["module"][place], found["jit"][place])
-            what = f"field {name!r} {'after its adjoint' if stage == 'adjoint' else ''} beside Taichi's JIT"
-            errors.append((key, what.replace("  ", " "), error, limits[name]))
+            errors.append((key, f"field {name!r}{when} beside Taichi's JIT", error, limits[name]))
     if trial.family.gradient and declaration.finite_differences:
         for name in trial.fields:
             if f"{trial.id}.moved.{name}.1.{name}" in found["double"]:
