@@ -160,11 +160,11 @@ WRONG_FILES = {
     "checksum": (lambda p, t: p + module_files.trailer(p, crc=1), "the file is damaged: expected checksum 00000001"),
     "older ABI": (
         lambda p, t: p + module_files.trailer(p, abi=0),
-        "it was exported for ABI version 0, this tiaot reads version 3; export it again",
+        "it was exported for ABI version 0, this tiaot reads version 4; export it again",
     ),
     "newer ABI": (
-        lambda p, t: p + module_files.trailer(p, abi=4),
-        "it was exported for ABI version 4, this tiaot reads version 3; export it again",
+        lambda p, t: p + module_files.trailer(p, abi=5),
+        "it was exported for ABI version 5, this tiaot reads version 4; export it again",
     ),
     "other hash": (
         lambda p, t: p + module_files.trailer(p, hash=module_files.OTHER_HASH),

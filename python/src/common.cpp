@@ -23,6 +23,7 @@ PyObject *raise_status(tiaot_status status) {
       break;
     case TIAOT_OK:
     case TIAOT_ERROR_INTERNAL:
+    case TIAOT_ERROR_DEVICE:
       break;
   }
   PyErr_SetString(exception, tiaot_last_error());

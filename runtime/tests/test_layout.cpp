@@ -5,7 +5,7 @@
 
 #define FIELD(type, field, at) static_assert(offsetof(type, field) == (at), #type "." #field)
 
-static_assert(sizeof(tiaot_entry_desc) == 80);
+static_assert(sizeof(tiaot_entry_desc) == 112);
 FIELD(tiaot_entry_desc, kind, 0);
 FIELD(tiaot_entry_desc, wrt, 4);
 FIELD(tiaot_entry_desc, symbol, 8);
@@ -13,6 +13,11 @@ FIELD(tiaot_entry_desc, block_rows, 16);
 FIELD(tiaot_entry_desc, workspace, 24);
 FIELD(tiaot_entry_desc, code, 32);
 FIELD(tiaot_entry_desc, code_bytes, 56);
+FIELD(tiaot_entry_desc, cuda, 80);
+FIELD(tiaot_entry_desc, cuda_workspace, 88);
+FIELD(tiaot_entry_desc, cuda_missing, 96);
+FIELD(tiaot_entry_desc, cuda_any_rows, 104);
+FIELD(tiaot_entry_desc, reserved, 108);
 
 static_assert(sizeof(tiaot_variant_desc) == 40);
 FIELD(tiaot_variant_desc, name, 0);
@@ -53,7 +58,27 @@ FIELD(tiaot_field_desc, offset, 32);
 FIELD(tiaot_field_desc, gradient, 40);
 FIELD(tiaot_field_desc, reserved, 44);
 
-static_assert(sizeof(tiaot_module_desc) == 88);
+static_assert(sizeof(tiaot_cuda_image_desc) == 32);
+FIELD(tiaot_cuda_image_desc, architecture, 0);
+FIELD(tiaot_cuda_image_desc, kind, 4);
+FIELD(tiaot_cuda_image_desc, data, 8);
+FIELD(tiaot_cuda_image_desc, bytes, 16);
+FIELD(tiaot_cuda_image_desc, code_bytes, 24);
+
+static_assert(sizeof(tiaot_cuda_desc) == 32);
+FIELD(tiaot_cuda_desc, image_count, 0);
+FIELD(tiaot_cuda_desc, kernel_count, 4);
+FIELD(tiaot_cuda_desc, images, 8);
+FIELD(tiaot_cuda_desc, kernels, 16);
+FIELD(tiaot_cuda_desc, ptxas_version, 24);
+
+static_assert(sizeof(tiaot_cuda_host) == 32);
+FIELD(tiaot_cuda_host, launch, 0);
+FIELD(tiaot_cuda_host, fill, 8);
+FIELD(tiaot_cuda_host, copy, 16);
+FIELD(tiaot_cuda_host, user, 24);
+
+static_assert(sizeof(tiaot_module_desc) == 96);
 FIELD(tiaot_module_desc, abi_version, 0);
 FIELD(tiaot_module_desc, struct_size, 4);
 FIELD(tiaot_module_desc, name, 8);
@@ -67,6 +92,7 @@ FIELD(tiaot_module_desc, field_count, 60);
 FIELD(tiaot_module_desc, kernels, 64);
 FIELD(tiaot_module_desc, fields, 72);
 FIELD(tiaot_module_desc, state_bytes, 80);
+FIELD(tiaot_module_desc, cuda, 88);
 
 static_assert(sizeof(tiaot_trailer) == 96);
 FIELD(tiaot_trailer, magic, 0);
@@ -85,11 +111,12 @@ FIELD(DLTensor, shape, 24);
 FIELD(DLTensor, strides, 32);
 FIELD(DLTensor, byte_offset, 40);
 
-static_assert(sizeof(tiaot_options) == 32);
+static_assert(sizeof(tiaot_options) == 40);
 FIELD(tiaot_options, struct_size, 0);
 FIELD(tiaot_options, num_threads, 4);
 FIELD(tiaot_options, variant, 8);
 FIELD(tiaot_options, executor, 16);
 FIELD(tiaot_options, state, 24);
+FIELD(tiaot_options, stream, 32);
 
-static_assert(TIAOT_ABI_VERSION == 3, "a change above raises the version, and the numbers here follow it");
+static_assert(TIAOT_ABI_VERSION == 4, "a change above raises the version, and the numbers here follow it");

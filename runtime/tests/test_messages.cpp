@@ -270,7 +270,7 @@ TEST(missing_entry) {
 TEST(options) {
   Call call;
   call.options.struct_size = 0;
-  CHECK_ERROR(call.run(), TIAOT_ERROR_VALUE, "dense.vjp: options: expected struct_size 32, got 0");
+  CHECK_ERROR(call.run(), TIAOT_ERROR_VALUE, "dense.vjp: options: expected struct_size 40, got 0");
   call.options = TIAOT_OPTIONS_INIT;
   for (int32_t threads : {-1, 257}) {
     call.options.num_threads = threads;

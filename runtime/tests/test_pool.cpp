@@ -181,7 +181,7 @@ TEST(executor_of_a_bound_call_need_not_live_on) {
   tiaot_bound *bound = nullptr;
   {
     const DLTensor arrays[] = {call.x, call.W, call.b, call.v, call.gW, call.gb};
-    const tiaot_options options{sizeof options, 3, nullptr, &executor, nullptr};
+    const tiaot_options options{sizeof options, 3, nullptr, &executor, nullptr, nullptr};
     CHECK_OK(tiaot_bind(dense, TIAOT_VJP, 6, arrays, 6, &options, &bound));
   }
   executor.parallel_for = [](void *, int64_t, void (*)(void *, int64_t), void *) {};
@@ -206,7 +206,7 @@ TEST(executors_that_fail) {
                               nullptr};
   Array<float> gx({20011, 8});
   const DLTensor arrays[] = {call.x, call.W, call.b, call.v, gx};
-  const tiaot_options options{sizeof options, 2, nullptr, &astray, nullptr};
+  const tiaot_options options{sizeof options, 2, nullptr, &astray, nullptr, nullptr};
   CHECK_OK(tiaot_call(dense, TIAOT_VJP, 1, arrays, 5, &options));  // with a workspace for each worker
 }
 

@@ -59,7 +59,7 @@ int32_t plain(int64_t, const int64_t *, void *const *arrays, void *, const tiaot
   return 0;
 }
 
-#define EVERY_LEVEL(code) {code, code, code}, {0, 0, 0}
+#define EVERY_LEVEL(code) {code, code, code}, {0, 0, 0}, nullptr, nullptr, "", 0, 0
 
 const tiaot_entry_desc kScaleEntries[] = {{TIAOT_FORWARD, 0, "scale", 1, nullptr, EVERY_LEVEL(scale)},
                                           {TIAOT_GRAD, 0, "scale_grad", 1, nullptr, EVERY_LEVEL(scale_grad)}};
@@ -102,6 +102,7 @@ const tiaot_module_desc kModule = {
     kKernels,
     kFields,
     kBytes,
+    nullptr,
 };
 
 struct DestroyState {

@@ -163,7 +163,7 @@ int32_t count_vjp(int64_t rows, const int64_t *dims, void *const *arrays, void *
   return 0;
 }
 
-#define EVERY_LEVEL(code) {code, code, code}, {0, 0, 0}
+#define EVERY_LEVEL(code) {code, code, code}, {0, 0, 0}, nullptr, nullptr, "", 0, 0
 
 template <typename T>
 constexpr tiaot_entry_desc dense_entries[] = {
@@ -258,4 +258,5 @@ extern "C" __attribute__((visibility("default"))) const tiaot_module_desc TOY_DE
     kKernels,
     nullptr,
     0,
+    nullptr,
 };

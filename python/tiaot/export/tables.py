@@ -17,7 +17,7 @@ from .state import Field, State
 if TYPE_CHECKING:
     from .lower import LoweredEntry  # which needs LLVM; `tiaot doctor` comes here without it
 
-ABI_VERSION = 3
+ABI_VERSION = 4
 DESCRIPTOR_SYMBOL = "tiaot_module_descriptor"
 TARGET = "x86_64-linux"
 CODE_TYPE = "i32 (i64, i64*, i8**, i8*, i8*)"
@@ -68,13 +68,14 @@ def descriptor(
     rows = [_kernel(tables, family, variants, verification.get(family.name, "")) for family, variants in kernels]
     module = [
         f"i32 {ABI_VERSION}",
-        "i32 88",  # sizeof(tiaot_module_desc)
+        "i32 96",  # sizeof(tiaot_module_desc)
         *(tables.string(text) for text in (name, digest, TARGET, versions.tiaot, versions.taichi, versions.llvm)),
         f"i32 {len(rows)}",
         f"i32 {len(state.fields) if state else 0}",
         tables.array(rows),
         tables.array([_field(tables, field) for field in state.fields] if state else []),
         f"i64 {state.bytes if state else 0}",
+        "i8* null",
     ]
     tables.define(f"@{DESCRIPTOR_SYMBOL} = constant", module)
     return "\n".join(tables.lines)
@@ -149,6 +150,11 @@ def _entry(tables: _Tables, signature: Signature, wrt: tuple[str, ...], lowered:
         function_pointer(WORKSPACE_TYPE, first.workspace) if first.workspace else "i8* null",
         *(function_pointer(CODE_TYPE, entry.function) for entry in lowered),
         *(f"i64 {entry.code_bytes}" for entry in lowered),
+        "i8* null",
+        "i8* null",
+        tables.string(""),
+        "i32 0",
+        "i32 0",
     ]
 
 

@@ -14,7 +14,7 @@
 extern "C" {
 #endif
 
-#define TIAOT_ABI_VERSION 3u
+#define TIAOT_ABI_VERSION 4u
 #define TIAOT_DESCRIPTOR_SYMBOL "tiaot_module_descriptor"
 #define TIAOT_TRAILER_MAGIC "TIAOTMOD" /* 8 bytes, no NUL */
 #define TIAOT_MAX_ARRAYS 64            /* inputs + cotangents + results of one entry, and the state */
@@ -33,7 +33,9 @@ enum {
   TIAOT_FLOAT64 = 0x0240
 };
 
-enum { TIAOT_ARGUMENT_BATCHED = 1u, TIAOT_ARGUMENT_DIFFERENTIABLE = 2u };
+/* TIAOT_ARGUMENT_VALUE: an input of few elements that the code reads as values: on a CUDA device it is taken from the
+ * device's memory or from the host's. */
+enum { TIAOT_ARGUMENT_BATCHED = 1u, TIAOT_ARGUMENT_DIFFERENTIABLE = 2u, TIAOT_ARGUMENT_VALUE = 4u };
 
 /* What an entry computes. TIAOT_JACOBIAN is made by the runtime from TIAOT_VJP and never stands in a module.
  * TIAOT_GRAD is the adjoint of a kernel over state, in place, as Taichi's `kernel.grad()`: it reads the gradients of
@@ -68,6 +70,49 @@ typedef int32_t (*tiaot_code)(int64_t rows, const int64_t *dims, void *const *ar
 /* Bytes of workspace that a call of the entry's code with these arguments needs; >= 0. */
 typedef int64_t (*tiaot_workspace_size)(int64_t rows, const int64_t *dims);
 
+/* ---- CUDA. The code of an entry for CUDA devices is a function too, which runs on the host: it puts copies, fills and
+ * kernels on the call's stream, in the order that they are to run in, and waits for none of them. */
+
+#define TIAOT_CUDA_BLOCK 128 /* threads of a block, of every kernel */
+
+/* What such a function asks of the runtime. Each returns 0, or something else, which the function returns at once. */
+typedef struct tiaot_cuda_host {
+  /* Launches kernel `kernel` of the module's tiaot_cuda_desc, its parameters as cuLaunchKernel takes them.
+   *   threads   how many are of use: fewer do too, since every kernel goes over its work with a grid's stride; 0: none
+   *             is launched; < 0: not known, as many as the device runs at a time
+   *   exact     1: exactly `threads`, a multiple of TIAOT_CUDA_BLOCK */
+  int32_t (*launch)(void *user, uint32_t kernel, int64_t threads, int32_t exact, void **parameters);
+  int32_t (*fill)(void *user, void *target, int64_t bytes); /* with zeros */
+  int32_t (*copy)(void *user, void *target, const void *source, int64_t bytes);
+  void *user;
+} tiaot_cuda_host;
+
+/* As tiaot_code, with all arrays in the device's memory but those of the inputs i with bit i of `on_host` set, which
+ * have TIAOT_ARGUMENT_VALUE and are read before it returns. The workspace is the device's too, aligned to 256 bytes; it
+ * is the call's until the work on the stream is done. */
+typedef int32_t (*tiaot_cuda_code)(int64_t rows, const int64_t *dims, void *const *arrays, uint64_t on_host,
+                                   void *workspace, const tiaot_cuda_host *host);
+
+enum { TIAOT_CUDA_CUBIN = 0, TIAOT_CUDA_PTX = 1 };
+
+/* All kernels of a module, compiled. */
+typedef struct tiaot_cuda_image_desc {
+  uint32_t architecture; /* compute capability, 10 * major + minor: 90 for 9.0 */
+  uint32_t kind;         /* TIAOT_CUDA_CUBIN: for devices of the same major capability and this minor or a later one;
+                          * TIAOT_CUDA_PTX: for any of this capability or a later one, once the driver has compiled it */
+  const void *data;      /* as cuModuleLoadData takes it */
+  int64_t bytes;         /* of `data` */
+  int64_t code_bytes;    /* of what it holds, uncompressed, for people */
+} tiaot_cuda_image_desc;
+
+typedef struct tiaot_cuda_desc {
+  uint32_t image_count;
+  uint32_t kernel_count;
+  const tiaot_cuda_image_desc *images;
+  const char *const *kernels; /* names; a kernel's index is what tiaot_cuda_host::launch is given */
+  const char *ptxas_version;
+} tiaot_cuda_desc;
+
 typedef struct tiaot_entry_desc {
   uint32_t kind;                  /* TIAOT_FORWARD, TIAOT_VJP or TIAOT_GRAD */
   uint32_t wrt;                   /* vjp: bit i set when the gradient of input i is computed; else 0 */
@@ -76,6 +121,11 @@ typedef struct tiaot_entry_desc {
   tiaot_workspace_size workspace; /* NULL: none is needed */
   tiaot_code code[TIAOT_LEVEL_COUNT];
   int64_t code_bytes[TIAOT_LEVEL_COUNT]; /* machine code and constants of each, for people */
+  tiaot_cuda_code cuda;                  /* NULL: none */
+  tiaot_workspace_size cuda_workspace;   /* NULL: none is needed */
+  const char *cuda_missing;              /* why `cuda` is NULL in a module that has CUDA code; else "" */
+  uint32_t cuda_any_rows;                /* 1: takes any number of rows; 0: arrays of up to 2^31 - 1 elements */
+  uint32_t reserved;
 } tiaot_entry_desc;
 
 /* One compiled form of a kernel: the element types and the dimensions that it was made for. */
@@ -138,7 +188,8 @@ typedef struct tiaot_module_desc {
   uint32_t field_count; /* 0: the module has no state */
   const tiaot_kernel_desc *kernels;
   const tiaot_field_desc *fields;
-  int64_t state_bytes; /* of one instance of the state, which starts as zeros */
+  int64_t state_bytes;         /* of one instance of the state, which starts as zeros */
+  const tiaot_cuda_desc *cuda; /* NULL: the module has no CUDA code */
 } tiaot_module_desc;
 
 /* The last 96 bytes of a module file. Read and checked before the file is given to the OS loader, which would map a

@@ -32,7 +32,8 @@ typedef enum tiaot_status {
   TIAOT_ERROR_MODULE = 3,      /* a file that is no module, is damaged, or belongs to another version */
   TIAOT_ERROR_UNSUPPORTED = 4, /* the module lacks the entry, or the machine the CPU level */
   TIAOT_ERROR_MEMORY = 5,      /* no memory for workspace */
-  TIAOT_ERROR_INTERNAL = 6     /* a bug of tiaot's own */
+  TIAOT_ERROR_INTERNAL = 6,    /* a bug of tiaot's own */
+  TIAOT_ERROR_DEVICE = 7       /* no CUDA driver, no such device, or the driver reports a failure */
 } tiaot_status;
 
 typedef struct tiaot_module tiaot_module;
@@ -54,9 +55,10 @@ typedef struct tiaot_options {
   const char *variant;            /* run this variant, by name; NULL: the first that fits the arrays */
   const tiaot_executor *executor; /* NULL: tiaot's own pool */
   tiaot_state *state;             /* for kernels that work on state: what they work on; else NULL */
+  void *stream;                   /* on CUDA: the CUstream to put the work on; NULL: the legacy default stream */
 } tiaot_options;
 
-#define TIAOT_OPTIONS_INIT {sizeof(tiaot_options), 0, NULL, NULL, NULL}
+#define TIAOT_OPTIONS_INIT {sizeof(tiaot_options), 0, NULL, NULL, NULL, NULL}
 
 /* The message of the last failed call on this thread; "" if there was none. Owned by the runtime, valid until the
  * next failing call on this thread. */
