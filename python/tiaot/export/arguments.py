@@ -1,0 +1,298 @@
+"""What the arrays of a whole kernel are, on any target: those that the entry is given, those that it makes itself, and
+Taichi's argument struct over them. Knows nothing of how the tasks run.
+
+What Taichi does to its arguments is hidden: outputs start as zeros, an updated argument is copied first, and an adjoint
+gets copies of the cotangents, which it zeroes, and gradients that are zero, to which it adds. Where it reads what the
+kernel computed, the kernel runs first, into memory of its own. Nothing of that is done to fields: they are state, which
+a kernel changes in place, and their adjoint is Taichi's own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from . import ir, support
+from .code import IR_TYPES, Code
+from .declare import Variant
+from .ir import LoweringError
+from .parameters import Parameter
+from .signature import ITEM_SIZES, Argument, Signature
+from .trace import Trace
+
+SEED = "seed"  # the input that random numbers are drawn from
+
+
+@dataclass
+class Buffer:
+    """Memory of the workspace: for the array `key`, as many elements as `argument` or the scratch `shape` has."""
+
+    key: str
+    dtype: str
+    argument: Argument | None
+    shape: tuple[str, ...]
+    bytes: int = 0  # where neither says it
+
+
+@dataclass
+class Part:
+    """A traced kernel that the entry runs: the primal, or what the entry is for."""
+
+    name: str
+    trace: Trace
+    module: ir.TracedModule
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        return tuple(parameter for parameter in self.trace.parameters if parameter.role != "result")
+
+    @property
+    def result(self) -> Parameter | None:
+        return next((parameter for parameter in self.trace.parameters if parameter.role == "result"), None)
+
+
+class WholeArrays:
+    """The arrays of one entry, by keys: a role and a name."""
+
+    def __init__(self, signature: Signature, trace: Trace, primal: Trace) -> None:
+        self.signature = signature
+        self.trace = trace
+        self.variant: Variant = trace.variant
+        self.state = trace.state
+        self.differentiate = trace.autodiff and bool(trace.wrt)
+        self.inputs = {argument.name: argument for argument in signature.inputs}
+        self.outputs = {argument.name: argument for argument in signature.outputs}
+        self.dtypes = {p.name: p.dtype for p in (*primal.parameters, *trace.parameters) if p.role != "scratch"}
+        self.dtypes.setdefault(SEED, "int64")
+        self.parts = [Part("task", trace, self._parse(trace))]
+        if trace.on_state:
+            self._check_scratch(self.parts[0])
+        elif trace.wrt and self._reads_primal(self.parts[0]):
+            self.parts.insert(0, Part("primal", primal, self._parse(primal)))
+        self._check_gradients()
+        self.random = support.uses_random(part.module for part in self.parts)
+        if self.random and SEED not in self.inputs:
+            raise LoweringError(
+                f"{trace.kernel}: draws random numbers: add '{SEED}' to the inputs of its signature, an integer that "
+                "they follow from"
+            )
+        if self.random and signature.batch:
+            raise LoweringError(
+                f"{trace.kernel}: draws random numbers, which a kernel with a batch cannot: leave batch out"
+            )
+        self.buffers = self._buffers()
+        self.pointers: dict[str, str] = {}  # where the entry has its arrays, by their keys
+
+    def _parse(self, trace: Trace) -> ir.TracedModule:
+        return ir.parse(trace.tasks)
+
+    # ---- what the adjoint needs ----
+
+    def _reads_primal(self, part: Part) -> bool:
+        """Whether outputs, or updated arrays and scratch as the kernel leaves them, are read."""
+        roles = ("output", "updated", "scratch") if part.trace.autodiff else ("output", "updated")
+        made = {i for i, p in enumerate(part.parameters) if p.role in roles}
+        return any(index in made and field == 1 for index, field in part.module.touched_slots())
+
+    def _check_scratch(self, part: Part) -> None:
+        scratch = {i: p.name for i, p in enumerate(part.parameters) if p.role == "scratch"}
+        for index, field in part.module.touched_slots():
+            if index in scratch and field == 1:
+                raise LoweringError(
+                    f"{self.trace.kernel}: its adjoint needs what the kernel left in the scratch array "
+                    f"{scratch[index]!r}: make it a field"
+                )
+
+    def _check_gradients(self) -> None:
+        for part in self.parts:
+            if part.name == "task" and self.differentiate:
+                continue
+            for index, field in part.module.touched_slots():
+                if field == 2:
+                    name = part.parameters[index].name
+                    raise LoweringError(
+                        f"{self.trace.kernel}: uses the gradient {name}.grad itself, which only the adjoint may: name "
+                        "the array as an argument of its own"
+                    )
+
+    def _buffers(self) -> list[Buffer]:
+        buffers: dict[str, Buffer] = {}
+
+        def need(key: str, dtype: str, argument: Argument | None, shape: tuple[str, ...] = ()) -> None:
+            buffers.setdefault(key, Buffer(key, dtype, argument, shape))
+
+        for part in self.parts:
+            for parameter in part.parameters:
+                name = parameter.name
+                if parameter.role == "scratch":
+                    need(f"scratch {name}", parameter.dtype, None, (*parameter.shape, *map(str, parameter.element)))
+                    if parameter.gradient:
+                        need(f"scratch-gradient {name}", parameter.dtype, None, buffers[f"scratch {name}"].shape)
+                elif self.trace.wrt and parameter.role == "output":
+                    if part.name == "primal":
+                        need(f"primal {name}", parameter.dtype, self.outputs[name])
+                    if parameter.gradient:
+                        need(f"adjoint {name}", parameter.dtype, self.outputs[name])
+                elif self.trace.wrt and parameter.role == "updated":
+                    if part.name == "primal":
+                        need(f"primal {name}", parameter.dtype, self.outputs[name])
+                    if parameter.gradient and name not in self.trace.wrt:
+                        need(f"adjoint {name}", parameter.dtype, self.outputs[name])
+                elif parameter.role == "input" and parameter.gradient and name not in self.trace.wrt:
+                    need(f"spare {name}", parameter.dtype, self.inputs[name])
+        return list(buffers.values())
+
+    def _layout(self, part: Part):
+        def layout(index: int, field: int) -> tuple[int, int | None]:
+            parameter = part.parameters[index]
+            return parameter.rank + bool(parameter.element), None
+
+        return layout
+
+    def _load_sizes(self, code: Code) -> None:
+        for index, dim in enumerate(self.signature.dims):
+            if dim in self.variant.sizes:
+                code.sizes[dim] = str(self.variant.sizes[dim])
+            elif dim == self.signature.batch:
+                code.sizes[dim] = "%rows"
+            else:
+                pointer = code.add(f"getelementptr i64, i64* %dims, i64 {index}")
+                code.sizes[dim] = code.add(f"load i64, i64* {pointer}")
+        code.sizes["rows"] = "%rows"
+
+    def _bytes(self, code: Code, buffer: Buffer) -> str:
+        if buffer.bytes:
+            return str(buffer.bytes)
+        if buffer.argument is not None:
+            elements = code.multiply("1", *(code.sizes[dim] for dim in buffer.argument.dims))
+        else:
+            elements = code.multiply("1", *(code.expression(size) for size in buffer.shape))
+        return code.multiply(elements, str(ITEM_SIZES[buffer.dtype]))
+
+    def _arrays(self) -> list[str]:
+        """Keys of the arrays of this entry, in the order of module.h."""
+        if self.trace.on_state:
+            keys = [f"input {argument.name}" for argument in self.signature.inputs]
+        else:
+            keys = [f"{role} {argument.name}" for role, argument in self.signature.arrays(self.trace.wrt)]
+        return [*keys, "state"] if self.state is not None else keys
+
+    def _argument_bytes(self, code: Code, name: str) -> str:
+        argument = self.signature.argument(name)
+        elements = code.multiply("1", *(code.sizes[dim] for dim in argument.dims))
+        return code.multiply(elements, str(ITEM_SIZES[self.dtypes[name]]))
+
+    def _prepare(self, code: Code, sizes: dict[str, str]) -> None:
+        """Gives every array that the tasks write to what they expect to find there."""
+
+        updated = self.signature.updated
+        if not self.trace.wrt:
+            for name in self.outputs:
+                size = self._argument_bytes(code, name)
+                if name in updated:
+                    self._copy(code, f"output {name}", f"input {name}", size)
+                else:
+                    self._zero(code, f"output {name}", size)
+        for key, size in sizes.items():
+            role, name = key.split()
+            if role == "adjoint":
+                self._copy(code, key, f"cotangent {name}", size)
+            elif role == "primal" and name in updated:
+                self._copy(code, key, f"input {name}", size)
+            else:
+                self._zero(code, key, size)
+        for name in () if self.trace.on_state else self.trace.wrt:
+            size = self._argument_bytes(code, name)
+            if name in updated and self.differentiate:
+                self._copy(code, f"gradient {name}", f"cotangent {name}", size)
+            else:
+                self._zero(code, f"gradient {name}", size)
+
+    def _zero(self, code: Code, key: str, size: str) -> None:
+        """Fills an array of so many bytes with zeros."""
+        raise NotImplementedError
+
+    def _copy(self, code: Code, target: str, source: str, size: str) -> None:
+        """Copies so many bytes from the array `source` to the array `target`, which are keys."""
+        raise NotImplementedError
+
+    def _struct_type(self, part: Part) -> str:
+        fields = []
+        for parameter in part.parameters:
+            kind = IR_TYPES[parameter.dtype]
+            if parameter.by_value:
+                fields += [kind] * parameter.element_count
+                continue
+            shape = f"{{ {', '.join(['i32'] * max(parameter.rank, 1))} }}"  # of no dimensions it has one too
+            fields.append(f"{{ {shape}, {kind}*{f', {kind}*' if parameter.gradient else ''} }}")
+        return f"{{ {', '.join(fields)} }}" if fields else "{ }"
+
+    def _fill_struct(self, code: Code, part: Part, kind: str, struct: str) -> None:
+        field = 0
+        for parameter in part.parameters:
+            element = IR_TYPES[parameter.dtype]
+            if parameter.by_value:
+                source = code.add(f"bitcast i8* {self._data(part, parameter)} to {element}*")
+                for place in range(parameter.element_count):
+                    pointer = code.add(f"getelementptr {element}, {element}* {source}, i64 {place}")
+                    value = code.add(f"load {element}, {element}* {pointer}")
+                    slot = code.add(f"getelementptr {kind}, {kind}* {struct}, i32 0, i32 {field}")
+                    code.do(f"store {element} {value}, {element}* {slot}")
+                    field += 1
+                continue
+            if parameter.role == "scratch":
+                shape = [code.expression(size) for size in parameter.shape]
+            else:
+                argument = self.signature.argument(parameter.name)
+                shape = [code.sizes[dim] for dim in argument.dims[: parameter.rank]]
+            for axis, size in enumerate(shape):
+                narrow = code.add(f"trunc i64 {size} to i32") if size.startswith("%") else size
+                slot = code.add(f"getelementptr {kind}, {kind}* {struct}, i32 0, i32 {field}, i32 0, i32 {axis}")
+                code.do(f"store i32 {narrow}, i32* {slot}")
+            pointers = [self._data(part, parameter)]
+            if parameter.gradient:
+                pointers.append(self._gradient(part, parameter))
+            for place, pointer in enumerate(pointers, start=1):
+                typed = code.add(f"bitcast i8* {pointer} to {element}*") if pointer != "null" else "null"
+                slot = code.add(f"getelementptr {kind}, {kind}* {struct}, i32 0, i32 {field}, i32 {place}")
+                code.do(f"store {element}* {typed}, {element}** {slot}")
+            field += 1
+
+    def _data(self, part: Part, parameter: Parameter) -> str:
+        """The register with a parameter's memory."""
+        key = self._data_key(part, parameter)
+        return "null" if key is None else register(key)
+
+    def _gradient(self, part: Part, parameter: Parameter) -> str:
+        key = self._gradient_key(part, parameter)
+        return "null" if key is None else register(key)
+
+    def _data_key(self, part: Part, parameter: Parameter) -> str | None:
+        name, role = parameter.name, parameter.role
+        if role in ("cotangent", "gradient", "scratch", "input"):
+            return f"{role} {name}"
+        if not self.trace.wrt:
+            return f"output {name}"
+        key = f"primal {name}"
+        return key if part.name == "primal" or key in self._keys() else None
+
+    def _gradient_key(self, part: Part, parameter: Parameter) -> str | None:
+        name = parameter.name
+        candidates = {
+            "input": (f"gradient {name}", f"spare {name}"),
+            "updated": (f"gradient {name}", f"adjoint {name}"),
+            "output": (f"adjoint {name}",),
+            "scratch": (f"scratch-gradient {name}",),
+        }[parameter.role]
+        found = next((key for key in candidates if key in self._keys()), None)
+        if found is None or (part.name == "primal" and not found.startswith(("spare", "scratch"))):
+            return None
+        return found
+
+    def _keys(self) -> set[str]:
+        """Keys of all arrays that there is memory for."""
+        return {*self._arrays(), *(buffer.key for buffer in self.buffers)}
+
+
+def register(key: str) -> str:
+    """The register that holds the array of a key."""
+    return "%" + key.replace(" ", "_").replace("-", "_")
