@@ -2,7 +2,8 @@
 
 Small sizes are fixed: the loops over them are unrolled, the batch lies along the vector lanes, and Taichi's autodiff
 makes the gradient. For any other size the layer is a matrix product, which wants register tiles; autodiff would put
-such a tile on its stack, so the backward kernels are written here, in the same tiles.
+such a tile on its stack, so the backward kernels are written here, in the same tiles. A CPU takes block after block
+through all steps; on CUDA each step is a loop over tiles, one for each thread.
 
 With z = W x + b, y = tanh z and a cotangent v:  d = (1 - y^2) v,  grad_x = d W,  grad_W = sum d x^T,  grad_b = sum d.
 """
@@ -13,6 +14,8 @@ from tiaot.export import autodiff, family, written
 COLUMN_BYTES = 64  # columns of a register tile: two vectors at x86-64-v3
 ROWS = 4  # rows of a register tile: with 8 accumulators it fits 16 registers; 6 rows spill
 BLOCK = 64  # samples that go through all steps together: their z stays in the second-level cache
+TILE = 4  # rows and columns of a thread's tile on CUDA
+CHUNK = 1024  # samples that a thread sums on CUDA, in the gradients of W and b
 FEW = 8  # below so many samples, packing W costs more than it saves
 
 
@@ -26,7 +29,7 @@ def dense_tanh(variant):
     """A dense layer with tanh: y = tanh(W x + b), for each sample of a batch."""
     if variant.sizes:
         return unrolled(variant, variant.sizes["n"], variant.sizes["m"])
-    return tiled(variant)
+    return tiled_on_cuda(variant) if variant.target == "cuda" else tiled(variant)
 
 
 def unrolled(variant, n, m):
@@ -323,4 +326,160 @@ def tiled(variant):
             "edge": (ROWS, columns),
         },
         block_rows=512,
+    )
+
+
+def tiled_on_cuda(variant):
+    real = variant.type
+    vector, matrix, stack = variant.array(1), variant.array(2), variant.array(3)
+
+    @ti.func
+    def tiles(size):
+        return (size + TILE - 1) // TILE
+
+    @ti.func
+    def within(tile, size):
+        """The places of a tile along an axis, those beyond its end held at the last."""
+        return ti.Vector([ti.min(tile * TILE + i, size - 1) for i in range(TILE)])
+
+    @ti.func
+    def affine(x: ti.template(), W: ti.template(), rows, columns):
+        tile = ti.Matrix.zero(real, TILE, TILE)
+        for k in range(x.shape[1]):
+            for r in ti.static(range(TILE)):
+                for c in ti.static(range(TILE)):
+                    tile[r, c] += x[rows[r], k] * W[columns[c], k]
+        return tile
+
+    @ti.func
+    def pull_back_tanh(
+        x: ti.template(), W: ti.template(), b: ti.template(), grad_y: ti.template(), t, u, d: ti.template()
+    ):
+        """A tile of d = (1 - tanh(W x + b)^2) v."""
+        rows, columns = within(t, x.shape[0]), within(u, W.shape[0])
+        tile = affine(x, W, rows, columns)
+        for r in ti.static(range(TILE)):
+            for c in ti.static(range(TILE)):
+                y = ti.tanh(tile[r, c] + b[columns[c]])
+                d[rows[r], columns[c]] = (1 - y * y) * grad_y[rows[r], columns[c]]
+
+    @ti.func
+    def grad_x_tile(d: ti.template(), W: ti.template(), t, u, grad_x: ti.template()):
+        rows, columns = within(t, d.shape[0]), within(u, W.shape[1])
+        tile = ti.Matrix.zero(real, TILE, TILE)
+        for j in range(W.shape[0]):
+            for r in ti.static(range(TILE)):
+                for c in ti.static(range(TILE)):
+                    tile[r, c] += d[rows[r], j] * W[j, columns[c]]
+        for r in ti.static(range(TILE)):
+            for c in ti.static(range(TILE)):
+                grad_x[rows[r], columns[c]] = tile[r, c]
+
+    @ti.func
+    def grad_W_tile(d: ti.template(), x: ti.template(), s, t, u, parts: ti.template()):
+        """A tile of the sum of d x^T over part s of the batch."""
+        B = x.shape[0]
+        rows, columns = within(t, parts.shape[1]), within(u, parts.shape[2])
+        length = (B + parts.shape[0] - 1) // parts.shape[0]
+        tile = ti.Matrix.zero(real, TILE, TILE)
+        for i in range(s * length, ti.min(B, (s + 1) * length)):
+            for r in ti.static(range(TILE)):
+                for c in ti.static(range(TILE)):
+                    tile[r, c] += d[i, rows[r]] * x[i, columns[c]]
+        for r in ti.static(range(TILE)):
+            for c in ti.static(range(TILE)):
+                parts[s, rows[r], columns[c]] = tile[r, c]
+
+    @ti.func
+    def grad_b_part(d: ti.template(), s, j, parts: ti.template()):
+        total = ti.cast(0, real)
+        for i in range(s * CHUNK, ti.min(d.shape[0], (s + 1) * CHUNK)):
+            total += d[i, j]
+        parts[s, j] = total
+
+    @ti.func
+    def sum_parts(parts_W: ti.template(), parts_b: ti.template(), e, grad_W: ti.template(), grad_b: ti.template()):
+        """Element e of the gradients of W, then of b: the sums over the batch's parts, in their order."""
+        m, n = grad_W.shape[0], grad_W.shape[1]
+        total = ti.cast(0, real)
+        if e < m * n:
+            for s in range(parts_W.shape[0]):
+                total += parts_W[s, e // n, e % n]
+            grad_W[e // n, e % n] = total
+        else:
+            for s in range(parts_b.shape[0]):
+                total += parts_b[s, e - m * n]
+            grad_b[e - m * n] = total
+
+    @ti.kernel
+    def forward(x: matrix, W: matrix, b: vector, y: matrix):
+        for t, u in ti.ndrange(tiles(x.shape[0]), tiles(W.shape[0])):
+            rows, columns = within(t, x.shape[0]), within(u, W.shape[0])
+            tile = affine(x, W, rows, columns)
+            for r in ti.static(range(TILE)):
+                for c in ti.static(range(TILE)):
+                    y[rows[r], columns[c]] = ti.tanh(tile[r, c] + b[columns[c]])
+
+    @ti.kernel
+    def vjp_x(x: matrix, W: matrix, b: vector, grad_y: matrix, grad_x: matrix, d: matrix):
+        for t, u in ti.ndrange(tiles(x.shape[0]), tiles(W.shape[0])):
+            pull_back_tanh(x, W, b, grad_y, t, u, d)
+        for t, u in ti.ndrange(tiles(x.shape[0]), tiles(W.shape[1])):
+            grad_x_tile(d, W, t, u, grad_x)
+
+    @ti.kernel
+    def vjp_W_b(
+        x: matrix,
+        W: matrix,
+        b: vector,
+        grad_y: matrix,
+        grad_W: matrix,
+        grad_b: vector,
+        d: matrix,
+        parts_W: stack,
+        parts_b: matrix,
+    ):
+        for t, u in ti.ndrange(tiles(x.shape[0]), tiles(W.shape[0])):
+            pull_back_tanh(x, W, b, grad_y, t, u, d)
+        for s, t, u in ti.ndrange(parts_W.shape[0], tiles(W.shape[0]), tiles(W.shape[1])):
+            grad_W_tile(d, x, s, t, u, parts_W)
+        for s, j in ti.ndrange(parts_b.shape[0], W.shape[0]):
+            grad_b_part(d, s, j, parts_b)
+        for e in range(W.shape[0] * (W.shape[1] + 1)):
+            sum_parts(parts_W, parts_b, e, grad_W, grad_b)
+
+    @ti.kernel
+    def vjp_x_W_b(
+        x: matrix,
+        W: matrix,
+        b: vector,
+        grad_y: matrix,
+        grad_x: matrix,
+        grad_W: matrix,
+        grad_b: vector,
+        d: matrix,
+        parts_W: stack,
+        parts_b: matrix,
+    ):
+        for t, u in ti.ndrange(tiles(x.shape[0]), tiles(W.shape[0])):
+            pull_back_tanh(x, W, b, grad_y, t, u, d)
+        for t, u in ti.ndrange(tiles(x.shape[0]), tiles(W.shape[1])):
+            grad_x_tile(d, W, t, u, grad_x)
+        for s, t, u in ti.ndrange(parts_W.shape[0], tiles(W.shape[0]), tiles(W.shape[1])):
+            grad_W_tile(d, x, s, t, u, parts_W)
+        for s, j in ti.ndrange(parts_b.shape[0], W.shape[0]):
+            grad_b_part(d, s, j, parts_b)
+        for e in range(W.shape[0] * (W.shape[1] + 1)):
+            sum_parts(parts_W, parts_b, e, grad_W, grad_b)
+
+    return written(
+        forward,
+        {"x": vjp_x, "W b": vjp_W_b, "x W b": vjp_x_W_b},
+        scratch={
+            "d": ("rows", "m"),
+            # Fewer parts where W is large, so that all of them hold at most 64 numbers more for each sample.
+            "parts_W": (f"1 + rows // {CHUNK} * 65536 // (m * n + 65536)", "m", "n"),
+            "parts_b": (f"(rows + {CHUNK - 1}) // {CHUNK}", "m"),
+        },
+        block_rows=None,
     )

@@ -17,7 +17,7 @@ FIELD(tiaot_entry_desc, cuda, 80);
 FIELD(tiaot_entry_desc, cuda_workspace, 88);
 FIELD(tiaot_entry_desc, cuda_missing, 96);
 FIELD(tiaot_entry_desc, cuda_any_rows, 104);
-FIELD(tiaot_entry_desc, reserved, 108);
+FIELD(tiaot_entry_desc, cuda_order, 108);
 
 static_assert(sizeof(tiaot_variant_desc) == 40);
 FIELD(tiaot_variant_desc, name, 0);

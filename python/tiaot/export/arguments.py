@@ -190,7 +190,7 @@ class WholeArrays:
                 size = self._argument_bytes(code, name)
                 if name in updated:
                     self._copy(code, f"output {name}", f"input {name}", size)
-                else:
+                elif not self.trace.overwrites:
                     self._zero(code, f"output {name}", size)
         for key, size in sizes.items():
             role, name = key.split()
@@ -204,7 +204,7 @@ class WholeArrays:
             size = self._argument_bytes(code, name)
             if name in updated and self.differentiate:
                 self._copy(code, f"gradient {name}", f"cotangent {name}", size)
-            else:
+            elif not (self.trace.overwrites and self.signature.argument(name).batched):
                 self._zero(code, f"gradient {name}", size)
 
     def _zero(self, code: Code, key: str, size: str) -> None:

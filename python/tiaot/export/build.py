@@ -8,7 +8,7 @@ import json
 import multiprocessing
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,8 @@ from pathlib import Path
 import llvmlite.binding as llvm
 
 from .cache import Cache
+from .cuda.build import Devices, Key, build_for_cuda, value_inputs
+from .cuda.lower import CudaEntry
 from .declare import LEVELS, Family
 from .ir import LoweringError
 from .link import link
@@ -23,7 +25,7 @@ from .lower import LoweredEntry, compile_text, lower
 from .plain import header, plain_functions
 from .signature import Signature
 from .state import State
-from .tables import VariantEntries, Versions, descriptor
+from .tables import CudaCode, VariantEntries, Versions, descriptor
 from .trace import Trace, trace_file
 from .verify import VerificationError, verify
 
@@ -39,6 +41,7 @@ class Built:
     objects: list[bytes]
     state: State | None
     notes: list[str]  # what was left out, for the author
+    cuda: CudaCode | None
 
 
 def export(
@@ -49,6 +52,7 @@ def export(
     jobs: int | None = None,
     gate: bool = True,
     cache: Path | None = None,
+    cuda: Sequence[int] | None = None,
     say: Say = lambda _: None,
 ) -> list[str]:
     """Compile every kernel of a file into one module, and write it when its results are right.
@@ -61,17 +65,19 @@ def export(
         gate: whether the module is held against Taichi's JIT and finite differences first; what was found, or that it
             was not, is recorded in it.
         cache: a folder with what was traced and compiled before, which is read and written; None for none.
+        cuda: architectures to compile the kernels for, too: 90 is compute capability 9.0; None for the CPU alone.
         say: is told, in a line, what is being done.
 
     Returns:
         What of the file is not in the module, a line for each, where the file leaves the choice to the exporter.
 
     Raises:
-        TraceError, LoweringError, LinkError: when the kernels or the machine do not allow it; the message says why.
+        TraceError, LoweringError, LinkError, CompileError: when the kernels or the machine do not allow it; the
+            message says why.
         VerificationError: when results disagree.
         ValueError: when the file declares no kernel, or a declaration cannot be right.
     """
-    built = build(source, jobs=jobs, cache=cache, say=say)
+    built = build(source, jobs=jobs, cache=cache, cuda=cuda, say=say)
     say("linking")
     verification = {family.name: "not verified" for family in built.families}
     if gate:
@@ -87,7 +93,12 @@ def export(
 
 
 def build(
-    source: str | os.PathLike[str], *, jobs: int | None = None, cache: Path | None = None, say: Say = lambda _: None
+    source: str | os.PathLike[str],
+    *,
+    jobs: int | None = None,
+    cache: Path | None = None,
+    cuda: Sequence[int] | None = None,
+    say: Say = lambda _: None,
 ) -> Built:
     """Trace and lower every kernel of a file; `export` says what is raised."""
     jobs = jobs or len(os.sched_getaffinity(0))
@@ -107,9 +118,16 @@ def build(
         for entry in processes.map(_lower, requests):
             lowered.append(entry)
             say(f"compiling {len(lowered)} of {len(requests)}: {entry.function}")
+        devices = Devices({}, None, [])
+        if cuda is not None:
+            devices = build_for_cuda(source, traced, cuda, processes, cache, jobs, say)
     Cache(cache).prune()
-    kernels = [(family, _variants(family, [trace for _, trace, *_ in requests], lowered)) for family in families]
-    return Built(families, kernels, [entry.object for entry in lowered], traced.state, traced.notes)
+    kernels = [
+        (family, _variants(family, [trace for _, trace, *_ in requests], lowered, devices.entries))
+        for family in families
+    ]
+    objects = [*(entry.object for entry in lowered), *devices.objects]
+    return Built(families, kernels, objects, traced.state, traced.notes, devices.code)
 
 
 def write(built: Built, target: str | os.PathLike[str], *, version: str, verification: Mapping[str, str]) -> None:
@@ -127,11 +145,13 @@ def write(built: Built, target: str | os.PathLike[str], *, version: str, verific
     objects = [*built.objects, compile_text(plain_functions(built.kernels))]
     # The hash covers all that is linked: the tables too, as they are without it.
     digest = hashlib.sha256()
-    for data in (*objects, descriptor(name, "", versions, built.kernels, built.state, {}).encode()):
+    for data in (*objects, descriptor(name, "", versions, built.kernels, built.state, {}, built.cuda).encode()):
         digest.update(len(data).to_bytes(8, "little"))
         digest.update(data)
     hexadecimal = digest.hexdigest()
-    objects.append(compile_text(descriptor(name, hexadecimal, versions, built.kernels, built.state, verification)))
+    objects.append(
+        compile_text(descriptor(name, hexadecimal, versions, built.kernels, built.state, verification, built.cuda))
+    )
     link(objects, hexadecimal, target)
     Path(target).with_suffix(".h").write_text(header(name, built.kernels, built.state))
 
@@ -153,9 +173,14 @@ def _lower(request: tuple[Signature, Trace, Trace, str, Path | None]) -> Lowered
         raise LoweringError(text if text.startswith(trace.kernel) else f"{trace.kernel}: {text}") from None
 
 
-def _variants(family: Family, traces: list[Trace], lowered: list[LoweredEntry]) -> list[VariantEntries]:
+def _variants(
+    family: Family, traces: list[Trace], lowered: list[LoweredEntry], on_cuda: Mapping[Key, CudaEntry | str]
+) -> list[VariantEntries]:
     by_entry: dict[tuple[str, tuple[str, ...]], list[LoweredEntry]] = {}
     autodiff = {}
+    values = (
+        value_inputs(family, [trace for trace in traces if trace.kernel == family.name]) if on_cuda else frozenset()
+    )
     for trace, entry in zip(traces, lowered, strict=True):
         if trace.kernel == family.name:
             by_entry.setdefault((trace.variant.name, trace.wrt), []).append(entry)
@@ -164,7 +189,9 @@ def _variants(family: Family, traces: list[Trace], lowered: list[LoweredEntry]) 
     for variant in family.variants():
         entries = [(wrt, by_entry[variant.name, wrt]) for wrt in family.entries]
         dtypes = {argument.name: family.dtype(argument.name, variant) for argument in family.signature.arguments}
+        cuda = {wrt: on_cuda.get((family.name, variant.name, wrt), "") for wrt in family.entries}
+        sizes = dict(variant.sizes)
         variants.append(
-            VariantEntries(variant.name, variant.dtype, dtypes, dict(variant.sizes), autodiff[variant.name], entries)
+            VariantEntries(variant.name, variant.dtype, dtypes, sizes, autodiff[variant.name], entries, cuda, values)
         )
     return variants

@@ -41,6 +41,7 @@ class Variant:
 
     dtype: str
     sizes: Mapping[str, int]  # the dimensions that are fixed; empty for the dynamic variant
+    target: str = "cpu"  # or "cuda": what its code is to run on
 
     @property
     def name(self) -> str:
@@ -70,6 +71,7 @@ class Implementation:
     scratch: Mapping[str, tuple[str, ...]]
     block_rows: int | None
     constants: Mapping[str, Any] = field(default_factory=dict)  # template parameters
+    overwrites: bool = False  # the kernels write every element of outputs and of batched gradients
 
     @property
     def autodiff(self) -> bool:
@@ -86,7 +88,7 @@ def written(
     vjp: Mapping[str, Any],
     *,
     scratch: Mapping[str, Sequence[str | int]] | None = None,
-    block_rows: int,
+    block_rows: int | None,
 ) -> Implementation:
     """An implementation with backward kernels written by the author.
 
@@ -98,10 +100,12 @@ def written(
         scratch: arrays that the kernels work in, by parameter name: their sizes, each a number or an expression of
             dimensions and `rows` in +, -, *, // and parentheses. Their content is undefined when a kernel starts.
         block_rows: the kernels are given at most this many samples at a time, and a batch is cut between threads at
-            multiples of it.
+            multiples of it. None: they are given all samples at once and their own loops are parallel, as CUDA wants
+            it (`variant.target`); they then find shared gradients zeroed.
     """
     shapes = {name: tuple(str(size) for size in sizes) for name, sizes in (scratch or {}).items()}
-    return Implementation(forward, {tuple(names.split()): kernel for names, kernel in vjp.items()}, shapes, block_rows)
+    backward = {tuple(names.split()): kernel for names, kernel in vjp.items()}
+    return Implementation(forward, backward, shapes, block_rows, overwrites=True)
 
 
 @dataclass(frozen=True)

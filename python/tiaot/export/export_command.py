@@ -7,12 +7,28 @@ import sys
 
 from .. import __version__
 from . import terminal
+from .cuda import ARCHITECTURES, read_architectures
+
+
+def _architectures(text: str) -> tuple[int, ...]:
+    try:
+        return read_architectures(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", help="a Python file with Taichi kernels")
     parser.add_argument("-o", "--output", required=True, help="the module to write, NAME.so; NAME.h goes beside it")
     parser.add_argument("-j", "--jobs", type=int, help="processes to use (default: one for each CPU)")
+    parser.add_argument(
+        "--cuda",
+        nargs="?",
+        const=ARCHITECTURES,
+        type=_architectures,
+        metavar="ARCHITECTURES",
+        help="compile for NVIDIA GPUs too: for sm_75 to sm_120, or for those that are named, as sm_80,sm_90",
+    )
     parser.add_argument(
         "--no-verify",
         action="store_true",
@@ -37,7 +53,14 @@ def run(arguments: argparse.Namespace) -> int:
         output, jobs = arguments.output, arguments.jobs
         cache = None if arguments.no_cache else default_folder()
         notes = export(
-            arguments.source, output, version=__version__, jobs=jobs, gate=gate, cache=cache, say=terminal.say
+            arguments.source,
+            output,
+            version=__version__,
+            jobs=jobs,
+            gate=gate,
+            cache=cache,
+            cuda=arguments.cuda,
+            say=terminal.say,
         )
         terminal.say("")
         for note in notes:

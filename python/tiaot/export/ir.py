@@ -24,6 +24,12 @@ _PARALLEL = re.compile(
     r"void \(%struct\.RuntimeContext\*, i8\*, i32\)\* (?P<body>[@\w.]+), "
     r"void \(%struct\.RuntimeContext\*, i8\*\)\* (?P<epilogue>[@\w.]+), i64 (?P<bytes>\d+)\)$"
 )
+_GPU_PARALLEL = re.compile(
+    r"^\s*call void @gpu_parallel_range_for\(%struct\.RuntimeContext\* %context, i32 \S+, i32 \S+, "
+    r"void \(%struct\.RuntimeContext\*, i8\*\)\* (?P<prologue>[@\w.]+), "
+    r"void \(%struct\.RuntimeContext\*, i8\*, i32\)\* (?P<turn>[@\w.]+), "
+    r"void \(%struct\.RuntimeContext\*, i8\*\)\* (?P<epilogue>[@\w.]+), i64 (?P<bytes>\d+)\)$"
+)
 _SPARSE = ("_struct_for", "_listgen", "_gc", "_mesh_for")
 
 
@@ -42,8 +48,10 @@ class Function:
 class Task:
     """A top-level loop or stretch of statements of a kernel.
 
-    A serial task is `body(context)` alone. A parallel one is cut into `pieces`: `prologue(context, local)`,
+    A serial task is `body(context)` alone. A parallel one on the CPU is cut into `pieces`: `prologue(context, local)`,
     `body(context, local, piece)` and `epilogue(context, local)`, where `local` are `local_bytes` of the piece's own.
+    On CUDA `body(context)` of a parallel one works out the range and hands it to `gpu_parallel_range_for` with
+    `prologue`, `turn(context, local, index)` and `epilogue`, where `local` are of a thread's own.
     """
 
     name: str
@@ -52,10 +60,17 @@ class Task:
     prologue: Function | None = None
     epilogue: Function | None = None
     local_bytes: int = 0
+    turn: Function | None = None
 
     @property
     def functions(self) -> list[Function]:
-        return [each for each in (self.prologue, self.body, self.epilogue) if each is not None]
+        return [each for each in (self.prologue, self.body, self.turn, self.epilogue) if each is not None]
+
+    def text(self, name: str) -> str:
+        """Its functions, named `NAME_body` and so on, to be inlined."""
+        functions = {part: getattr(self, part) for part in ("prologue", "body", "turn", "epilogue")}
+        texts = [function.text(f"{name}_{part}") for part, function in functions.items() if function is not None]
+        return re.sub(r"@tiaot_part_(\w+)", rf"@{name}_\1", "\n".join(texts))
 
 
 @dataclass
@@ -77,12 +92,7 @@ class TracedModule:
 
     def text(self, prefix: str) -> str:
         """The functions, named `PREFIX_0_body` and so on, to be inlined."""
-        parts = []
-        for index, task in enumerate(self.tasks):
-            for part in ("prologue", "body", "epilogue"):
-                if (function := getattr(task, part)) is not None:
-                    parts.append(function.text(f"{prefix}_{index}_{part}"))
-        return "\n".join(parts)
+        return "\n".join(task.text(f"{prefix}_{index}") for index, task in enumerate(self.tasks))
 
 
 def parse(texts: Iterable[str]) -> TracedModule:
@@ -100,6 +110,7 @@ def parse(texts: Iterable[str]) -> TracedModule:
         body: list[str] | None = None
         for line in text.splitlines():
             line = re.sub(r"(\s+#\d+| nonnull| noundef)+(?=$|[,) ])", "", line)
+            line = line.replace("* byval(%struct.RuntimeContext) %context)", "* %context)")
             if body is not None:
                 body.append(line)
                 if line == "}":
@@ -127,17 +138,25 @@ def _task(main: str, functions: dict[str, Function]) -> Task:
         )
     calls = [line for line in functions[main].body if " call " in line]
     match = _PARALLEL.match(calls[0]) if len(calls) == 1 else None
-    parts = {match[name][1:] for name in ("prologue", "body", "epilogue")} if match else set()
+    on_gpu = next((found for line in calls if (found := _GPU_PARALLEL.match(line))), None)
+    names = ("prologue", "body", "epilogue") if match else ("prologue", "turn", "epilogue")
+    found = match or on_gpu
+    parts = {found[name][1:] for name in names} if found else set()
     if set(functions) - {main} - parts:
         raise LoweringError(
             f"task {main!r} calls functions of its own, which is not supported: make a ti.func of a ti.real_func"
         )
-    if match is None:
+    if found is None:
         return Task(main, functions[main])
 
     def part(name: str) -> Function | None:
-        return None if match[name] == "null" else functions[match[name][1:]]
+        return None if found[name] == "null" else functions[found[name][1:]]
 
+    if match is None:
+        links = {found[name]: f"@tiaot_part_{name}" for name in names if found[name] != "null"}
+        lines = [re.sub(r"@[\w.]+", lambda m: links.get(m[0], m[0]), line) for line in functions[main].body]
+        body = Function(functions[main].parameters, lines)
+        return Task(main, body, 0, part("prologue"), part("epilogue"), int(found["bytes"]), part("turn"))
     task_body = part("body")
     assert task_body is not None
     return Task(main, task_body, int(match["pieces"]), part("prologue"), part("epilogue"), int(match["bytes"]))

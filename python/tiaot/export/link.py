@@ -40,19 +40,16 @@ def find_linker() -> list[str]:
     )
 
 
-def link(objects: list[bytes], digest: str, path: str | os.PathLike[str]) -> None:
-    """Link objects into the module file `path`, which appears whole or not at all.
+def link_library(objects: list[bytes]) -> bytes:
+    """Link objects into a shared library.
 
     Args:
         objects: relocatable objects, in the order in which they are to lie in the file.
-        digest: the module's hash, 64 hexadecimal digits.
-        path: where to write. A file that is there is replaced, not written into: it may be mapped by a process.
 
     Raises:
         LinkError: when there is no linker or it fails.
     """
     command = find_linker()
-    target = Path(path).absolute()
     with tempfile.TemporaryDirectory(prefix="tiaot-link-") as directory:
         names = []
         for index, data in enumerate(objects):
@@ -69,7 +66,22 @@ def link(objects: list[bytes], digest: str, path: str | os.PathLike[str]) -> Non
         )
         if done.returncode != 0:
             raise LinkError(f"{command[0]} failed:\n{done.stderr.strip()}")
-        image = Path(directory, "module.so").read_bytes()
+        return Path(directory, "module.so").read_bytes()
+
+
+def link(objects: list[bytes], digest: str, path: str | os.PathLike[str]) -> None:
+    """Link objects into the module file `path`, which appears whole or not at all.
+
+    Args:
+        objects: relocatable objects, in the order in which they are to lie in the file.
+        digest: the module's hash, 64 hexadecimal digits.
+        path: where to write. A file that is there is replaced, not written into: it may be mapped by a process.
+
+    Raises:
+        LinkError: when there is no linker or it fails.
+    """
+    target = Path(path).absolute()
+    image = link_library(objects)
     image += b"\0" * (-len(image) % 8)
     trailer = _TRAILER.pack(b"TIAOTMOD", ABI_VERSION, zlib.crc32(image), len(image), digest.encode(), 0)
     partial = target.with_name(f".{target.name}.{os.getpid()}")

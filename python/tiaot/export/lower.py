@@ -61,7 +61,7 @@ def lower(signature: Signature, trace: Trace, primal: Trace, level: str) -> Lowe
 
 
 @functools.cache
-def _initialize() -> None:
+def initialize_llvm() -> None:
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
     llvm.initialize_native_asmparser()
@@ -73,7 +73,7 @@ def _initialize() -> None:
 
 def target_machine(level: str) -> Any:
     """LLVM's code generator for a CPU level, whatever the CPU of this machine."""
-    _initialize()
+    initialize_llvm()
     target = llvm.Target.from_triple(TRIPLE)
     return target.create_target_machine(cpu=level, features="", opt=3, reloc="pic", codemodel="small")
 
@@ -98,14 +98,14 @@ def compile_text(text: str, level: str = LEVELS[0]) -> bytes:
     options.loop_vectorization = options.slp_vectorization = options.loop_interleaving = options.loop_unrolling = True
     builder = llvm.create_pass_builder(planner, options)
     builder.getModulePassManager().run(module, builder)
-    for name in _undefined(module):
+    for name in undefined(module):
         if name not in _LIBRARY | _hidden(module):
             raise LoweringError(f"the kernel needs {name!r} of Taichi's runtime, which a module does not have")
     return machine.emit_object(module)
 
 
 # What the C and the mathematical library have, of all that Taichi's runtime and LLVM call.
-_LIBRARY = {"malloc", "free", "memcpy", "memset", "memmove", "aligned_alloc"} | {
+_LIBRARY = {"malloc", "calloc", "free", "memcpy", "memset", "memmove", "aligned_alloc"} | {
     name + suffix
     for name in [
         "acos",
@@ -151,17 +151,17 @@ _LIBRARY = {"malloc", "free", "memcpy", "memset", "memmove", "aligned_alloc"} | 
 }
 
 
-def _undefined(module: Any) -> list[str]:
+def undefined(module: Any) -> list[str]:
     """Names of the functions that a module calls and does not have, without LLVM's own."""
     return [each.name for each in module.functions if each.is_declaration and not each.name.startswith("llvm.")]
 
 
 def _link_runtime(module: Any) -> None:
     """Adds those functions of Taichi's runtime that a module calls and we do not define ourselves."""
-    wanted = set(_undefined(module)) - _LIBRARY - _hidden(module)
+    wanted = set(undefined(module)) - _LIBRARY - _hidden(module)
     if not wanted:
         return
-    module.link_in(llvm.parse_assembly(_runtime_text(frozenset(wanted))))
+    module.link_in(llvm.parse_assembly(runtime_text("runtime_x64.bc", frozenset(wanted))))
     for each in module.functions:
         if each.name in wanted and not each.is_declaration:
             each.linkage = "internal"
@@ -173,20 +173,20 @@ def _hidden(module: Any) -> set[str]:
 
 
 @functools.cache
-def _runtime_text(wanted: frozenset[str]) -> str:
-    """Taichi's runtime for x86-64, as its package has it, with all but the wanted functions internal.
+def runtime_text(file: str, wanted: frozenset[str]) -> str:
+    """A file of Taichi's runtime, as its package has it, with all but the wanted functions internal.
 
     Without the marks of the machine that it was compiled for, and without the groups that tie it to other objects.
     """
     package = importlib.util.find_spec("taichi")
     assert package is not None and package.origin is not None
-    bitcode = Path(package.origin).parent.joinpath("_lib", "runtime", "runtime_x64.bc").read_bytes()
+    bitcode = Path(package.origin).parent.joinpath("_lib", "runtime", file).read_bytes()
     lines = []
     for line in str(llvm.parse_bitcode(bitcode)).splitlines():
         if line.startswith("$"):
             continue
         if line.startswith("attributes #"):
-            line = re.sub(r' "[^"]*"(="[^"]*")?', "", line)
+            line = re.sub(r' "[^"]*"(="[^"]*")?', "", line).replace("{ }", "{ nounwind }")
         elif line.startswith("define "):
             name = re.search(r"@([\w.$]+)\(", line)
             kind = "define" if name and name[1] in wanted else "define internal"

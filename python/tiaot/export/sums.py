@@ -19,17 +19,19 @@ _LOAD = re.compile(r"^\s*%[\w.]+ = load .*\* (%[\w.]+), align \d+$")
 _STORE = re.compile(r"^\s*store .*\* (%[\w.]+), align \d+$")
 _STEP = re.compile(r"^i8\* @get_ch_S\d+_to_S(\d+)\(i8\* (%[\w.]+)\)$")
 _LOOKUP = re.compile(r"^i8\* @Dense_lookup_element\(i8\* %[\w.]+, i8\* (%[\w.]+), ")
+_TEMPORARY = re.compile(r"^i8\* @get_temporary_pointer\(.*, i64 (\d+)\)$")
 _CAST = re.compile(r"^.*\* (%[\w.]+) to .*\*$")
 
 
-def summed(function: Function, roots: Container[int]) -> list[Slot | int] | None:
-    """What a loop only adds to: arrays by their slot, children of roots of fields by their number.
+def summed(function: Function, roots: Container[int]) -> list[Slot | int | str] | None:
+    """What a loop only adds to: arrays by their slot, children of roots of fields by their number, temporaries that
+    the tasks share as "temporary OFFSET".
 
     None where it depends on the order in another way, [] where it does not depend on it.
     """
     definitions = Definitions(function.body)
-    targets: dict[Slot | int, None] = {}
-    touched: set[Slot | int | None] = set()
+    targets: dict[Slot | int | str, None] = {}
+    touched: set[Slot | int | str | None] = set()
     rest: list[str] = []
     for line in function.body:
         if match := _SUM.match(line):
@@ -53,8 +55,17 @@ def _uses(function: Function, name: str) -> bool:
     return any(pattern.search(line.partition(" = ")[2] or line) for line in function.body)
 
 
-def _origin(definitions: Definitions, pointer: str, roots: Container[int]) -> Slot | int | None:
-    """The array, or the child of a root, that an element pointer points into; None for a local variable."""
+def added_type(function: Function, target: str) -> str:
+    """The type of what a loop adds to a temporary, as LLVM names it."""
+    definitions = Definitions(function.body)
+    for line in function.body:
+        if (match := _SUM.match(line)) and _origin(definitions, match[2], ()) == target:
+            return line.split("atomicrmw fadd ")[1].split("*")[0]
+    return ""
+
+
+def _origin(definitions: Definitions, pointer: str, roots: Container[int]) -> Slot | int | str | None:
+    """The array, the child of a root or the temporary that a pointer points into; None for a local variable."""
     while True:
         if slot := definitions.slot(pointer):
             return slot
@@ -63,6 +74,8 @@ def _origin(definitions: Definitions, pointer: str, roots: Container[int]) -> Sl
             if int(match[1]) in roots:
                 return int(match[1])
             pointer = match[2]
+        elif opcode == "call" and (match := _TEMPORARY.match(rest)):
+            return f"temporary {match[1]}"
         elif (opcode == "call" and (match := _LOOKUP.match(rest))) or (
             opcode == "bitcast" and (match := _CAST.match(rest))
         ):

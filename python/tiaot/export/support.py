@@ -108,6 +108,8 @@ define internal i32 @rand_i32(%struct.RuntimeContext* %c) alwaysinline {
 )
 _RANDOM_NAMES = {f"rand_{kind}" for kind in ("u64", "i64", "u32", "i32", "f32", "f64")}
 
+_LOOPS = ("cpu_parallel_range_for", "gpu_parallel_range_for")
+
 _REFUSED = {
     "LLVMRuntime_get_host_printf": "it prints; remove the print",
     "taichi_assert_format": "it asserts; check the arguments before the call",
@@ -124,7 +126,14 @@ def draws_random(text: str) -> bool:
     return any(f"@{name}(" in text for name in _RANDOM_NAMES)
 
 
-def own_definitions(modules: Iterable[TracedModule]) -> tuple[str, list[str]]:
+def own_texts(names: Iterable[str]) -> str:
+    """Definitions of some functions that we define."""
+    return "\n".join(_OWN[name] for name in names)
+
+
+def own_definitions(
+    modules: Iterable[TracedModule], stack_definitions: str = stacks.DEFINITIONS
+) -> tuple[str, list[str]]:
     """(definitions of what the tasks call and we define, declarations of what is left to be linked).
 
     Raises:
@@ -143,14 +152,14 @@ def own_definitions(modules: Iterable[TracedModule]) -> tuple[str, list[str]]:
             mathematical.append(name)
         elif name in _OWN:
             texts.append(_OWN[name])
-        elif name in _RANDOM_NAMES or name in stacks.NAMES or name == "cpu_parallel_range_for":
+        elif name in _RANDOM_NAMES or name in stacks.NAMES or name in _LOOPS:
             continue
         else:
             rest.append(line)
     if _RANDOM_NAMES & set(declared):
         texts.append(_RANDOM)
     if stacks.NAMES & set(declared):
-        texts.append(stacks.DEFINITIONS)
+        texts.append(stack_definitions)
     return "\n".join([*texts, math.definitions(mathematical)]), rest
 
 

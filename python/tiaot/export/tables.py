@@ -14,16 +14,20 @@ from .declare import LEVELS, STATE, Family
 from .signature import DTYPES, Argument, Signature
 from .state import Field, State
 
-if TYPE_CHECKING:
-    from .lower import LoweredEntry  # which needs LLVM; `tiaot doctor` comes here without it
+if TYPE_CHECKING:  # what needs LLVM; `tiaot doctor` comes here without it
+    from .cuda.compile import Image
+    from .cuda.lower import CudaEntry
+    from .lower import LoweredEntry
 
 ABI_VERSION = 4
 DESCRIPTOR_SYMBOL = "tiaot_module_descriptor"
 TARGET = "x86_64-linux"
 CODE_TYPE = "i32 (i64, i64*, i8**, i8*, i8*)"
 WORKSPACE_TYPE = "i64 (i64, i64*)"
-_BATCHED, _DIFFERENTIABLE = 1, 2
+CUDA_CODE_TYPE = "i32 (i64, i64*, i8**, i64, i8*, i8*)"
+_BATCHED, _DIFFERENTIABLE, _VALUE = 1, 2, 4
 _FORWARD, _VJP, _GRAD = 0, 1, 3
+_IMAGE_KINDS = {"cubin": 0, "ptx": 1}
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,17 @@ class VariantEntries:
     sizes: dict[str, int]
     autodiff: bool
     entries: list[tuple[tuple[str, ...], list[LoweredEntry]]]  # wrt, () for forward, STATE
+    cuda: dict[tuple[str, ...], CudaEntry | str]  # by the wrt; why there is none, "" where none was asked for
+    values: frozenset[str] = frozenset()  # inputs that CUDA takes from the host's memory too
+
+
+@dataclass(frozen=True)
+class CudaCode:
+    """A module's code for CUDA."""
+
+    kernels: list[str]  # in the order of their numbers
+    images: list[Image]
+    ptxas_version: str
 
 
 def descriptor(
@@ -54,9 +69,14 @@ def descriptor(
     kernels: list[tuple[Family, list[VariantEntries]]],
     state: State | None,
     verification: Mapping[str, str],
+    cuda: CudaCode | None = None,
 ) -> str:
     """IR text of the descriptor; `digest` is the module's hash, `verification` how each kernel was checked."""
     tables = _Tables()
+    for entry in [each for _, variants in kernels for v in variants for each in v.cuda.values()]:
+        if not isinstance(entry, str):
+            tables.lines.append(f"declare hidden {_function_type(CUDA_CODE_TYPE, entry.function)}")
+            tables.lines.append(f"declare hidden {_function_type(WORKSPACE_TYPE, entry.workspace)}")
     for declaration in sorted(
         {lowered.function for _, variants in kernels for v in variants for _, ls in v.entries for lowered in ls}
     ):
@@ -75,7 +95,7 @@ def descriptor(
         tables.array(rows),
         tables.array([_field(tables, field) for field in state.fields] if state else []),
         f"i64 {state.bytes if state else 0}",
-        "i8* null",
+        "i8* null" if cuda is None else _cuda(tables, cuda),
     ]
     tables.define(f"@{DESCRIPTOR_SYMBOL} = constant", module)
     return "\n".join(tables.lines)
@@ -86,10 +106,39 @@ def _function_type(kind: str, name: str) -> str:
     return f"{result} @{name}{parameters}"
 
 
+def _cuda(tables: _Tables, cuda: CudaCode) -> str:
+    images = [
+        [
+            f"i32 {image.architecture}",
+            f"i32 {_IMAGE_KINDS[image.kind]}",
+            tables.data(image.data),
+            f"i64 {len(image.data)}",
+            f"i64 {image.code_bytes}",
+        ]
+        for image in cuda.images
+    ]
+    for number, kernel in enumerate(cuda.kernels):
+        tables.lines.append(f"@{index_name(kernel)} = hidden constant i32 {number}")
+    row = [
+        f"i32 {len(images)}",
+        f"i32 {len(cuda.kernels)}",
+        tables.array(images),
+        tables.array([[tables.string(kernel)] for kernel in cuda.kernels]),
+        tables.string(cuda.ptxas_version),
+    ]
+    return tables.array([row])
+
+
+def index_name(kernel: str) -> str:
+    """The symbol of the number that a module gives a kernel of its code for CUDA."""
+    return f"tiaot_cuda_index_{kernel}"
+
+
 def _kernel(tables: _Tables, family: Family, variants: list[VariantEntries], verification: str) -> list[str]:
     signature = family.signature
     dims = signature.dims
     differentiable = {name for names in family.wrt for name in names}
+    values = frozenset().union(*(variant.values for variant in variants))
     return [
         tables.string(family.name),
         tables.string(signature.text),
@@ -100,15 +149,18 @@ def _kernel(tables: _Tables, family: Family, variants: list[VariantEntries], ver
         tables.array([[tables.string(dim)] for dim in dims]),
         f"i32 {len(signature.inputs)}",
         f"i32 {len(signature.outputs)}",
-        tables.array([_argument(tables, argument, dims, differentiable) for argument in signature.arguments]),
+        tables.array([_argument(tables, argument, dims, differentiable, values) for argument in signature.arguments]),
         f"i32 {len(variants)}",
         f"i32 {int(family.state)}",
         tables.array([_variant(tables, family, variant) for variant in variants]),
     ]
 
 
-def _argument(tables: _Tables, argument: Argument, dims: Sequence[str], differentiable: set[str]) -> list[str]:
+def _argument(
+    tables: _Tables, argument: Argument, dims: Sequence[str], differentiable: set[str], values: frozenset[str]
+) -> list[str]:
     flags = _BATCHED * argument.batched + _DIFFERENTIABLE * (argument.name in differentiable)
+    flags += _VALUE * (argument.name in values)
     axes = tables.array([[f"i32 {dims.index(dim)}"] for dim in argument.dims])
     return [tables.string(argument.name), f"i32 {flags}", f"i32 {len(argument.dims)}", axes]
 
@@ -121,7 +173,9 @@ def _variant(tables: _Tables, family: Family, variant: VariantEntries) -> list[s
         tables.array([[f"i64 {variant.sizes.get(dim, -1)}"] for dim in signature.dims]),
         f"i32 {int(variant.autodiff)}",
         f"i32 {len(variant.entries)}",
-        tables.array([_entry(tables, signature, wrt, lowered) for wrt, lowered in variant.entries]),
+        tables.array(
+            [_entry(tables, signature, wrt, lowered, variant.cuda.get(wrt, "")) for wrt, lowered in variant.entries]
+        ),
     ]
 
 
@@ -138,7 +192,9 @@ def _field(tables: _Tables, field: Field) -> list[str]:
     ]
 
 
-def _entry(tables: _Tables, signature: Signature, wrt: tuple[str, ...], lowered: list[LoweredEntry]) -> list[str]:
+def _entry(
+    tables: _Tables, signature: Signature, wrt: tuple[str, ...], lowered: list[LoweredEntry], cuda: CudaEntry | str
+) -> list[str]:
     first = lowered[0]
     assert [entry.level for entry in lowered] == list(LEVELS)
     assert len({(entry.block_rows, bool(entry.workspace)) for entry in lowered}) == 1
@@ -150,11 +206,11 @@ def _entry(tables: _Tables, signature: Signature, wrt: tuple[str, ...], lowered:
         function_pointer(WORKSPACE_TYPE, first.workspace) if first.workspace else "i8* null",
         *(function_pointer(CODE_TYPE, entry.function) for entry in lowered),
         *(f"i64 {entry.code_bytes}" for entry in lowered),
-        "i8* null",
-        "i8* null",
-        tables.string(""),
-        "i32 0",
-        "i32 0",
+        "i8* null" if isinstance(cuda, str) else function_pointer(CUDA_CODE_TYPE, cuda.function),
+        "i8* null" if isinstance(cuda, str) else function_pointer(WORKSPACE_TYPE, cuda.workspace),
+        tables.string(cuda if isinstance(cuda, str) else ""),
+        f"i32 {0 if isinstance(cuda, str) else int(cuda.any_rows)}",
+        f"i32 {0 if isinstance(cuda, str) else cuda.order}",
     ]
 
 
@@ -179,6 +235,13 @@ class _Tables:
             self.lines.append(f'{name} = private constant {kind} c"{escaped}"')
             self._strings[text] = f"i8* bitcast ({kind}* {name} to i8*)"
         return self._strings[text]
+
+    def data(self, data: bytes) -> str:
+        """A pointer to bytes, as a fat binary wants them: aligned to 16."""
+        escaped = "".join(f"\\{byte:02X}" for byte in data)
+        name = f"@data.{len(self.lines)}"
+        self.lines.append(f'{name} = private constant [{len(data)} x i8] c"{escaped}", align 16')
+        return f"i8* bitcast ([{len(data)} x i8]* {name} to i8*)"
 
     def array(self, rows: list[list[str]]) -> str:
         """A pointer to an array with one struct of fields, each `type value`, a row."""

@@ -21,6 +21,7 @@ def run(command: str, work: Callable[[], None]) -> int:
     for package in ("taichi", "llvmlite"):
         if importlib.util.find_spec(package) is None:
             raise ImportError(f'{package} is not installed; tiaot {command} needs: pip install "tiaot[export]"')
+    from .cuda.compile import CompileError
     from .ir import LoweringError
     from .link import LinkError
     from .trace import TraceError
@@ -28,7 +29,7 @@ def run(command: str, work: Callable[[], None]) -> int:
 
     try:
         work()
-    except (TraceError, LoweringError, LinkError, VerificationError) as error:
+    except (TraceError, LoweringError, LinkError, CompileError, VerificationError) as error:
         say("")
         print(f"tiaot {command}: {error}", file=sys.stderr)
         return 1

@@ -46,6 +46,7 @@ class Trace:
     parameters: tuple[Parameter, ...]
     autodiff: bool
     block_rows: int | None
+    overwrites: bool  # it writes every element of outputs and of batched gradients
     tasks: tuple[str, ...]  # IR of each top-level loop or stretch of statements, in the order that they run
     state: State | None = None  # what its fields are, of a kernel on state
 
@@ -69,20 +70,28 @@ class Traced:
     state: State | None
     notes: list[str]  # what was left out, for the author
     reused: list[str]  # names of the kernels whose traces the cache had
+    refused: dict[tuple[str, ...], str]  # for CUDA: why there is no trace, by kernel, variant and names of the wrt
 
 
-def trace_file(path: str | os.PathLike[str], cache: Path | None = None) -> Traced:
+def trace_file(path: str | os.PathLike[str], cache: Path | None = None, target: str = "cpu") -> Traced:
     """Trace every entry of every variant of every kernel that a file declares.
 
     Args:
         cache: the folder with what was traced before, from where unchanged kernels are taken.
+        target: "cpu", or "cuda": then kernels over fields are left out, and what Taichi refuses is told in `refused`.
 
     Raises:
         TraceError: with what Taichi or the file said.
     """
     with tempfile.TemporaryDirectory(prefix="tiaot-trace-") as directory:
         command = [sys.executable, "-m", "tiaot.export.trace", os.path.abspath(path), directory, str(cache or "")]
-        child = subprocess.run(command, capture_output=True, text=True, check=False)
+        environment = dict(os.environ)
+        if target == "cuda":
+            from .cuda.standin import write_driver  # which needs LLVM, as nothing else here
+
+            write_driver(Path(directory))
+            environment["LD_LIBRARY_PATH"] = os.pathsep.join([directory, environment.get("LD_LIBRARY_PATH", "")])
+        child = subprocess.run([*command, target], capture_output=True, text=True, check=False, env=environment)
         index = Path(directory, "index.json")
         if child.returncode != 0 or not index.exists():
             said = child.stderr.strip() or child.stdout.strip() or f"the child ended with status {child.returncode}"
@@ -95,7 +104,8 @@ def trace_file(path: str | os.PathLike[str], cache: Path | None = None) -> Trace
             _read_trace(record, directory, state if record["kernel"] in on_state else None)
             for record in content["traces"]
         ]
-        return Traced(families, traces, state, content["notes"], content["reused"])
+        refused = {tuple(key.split("|")): why for key, why in content["refused"].items()}
+        return Traced(families, traces, state, content["notes"], content["reused"], refused)
 
 
 def _read_family(record: dict[str, Any]) -> Family:
@@ -120,6 +130,7 @@ def _read_trace(record: dict[str, Any], directory: str, state: State | None) -> 
         tuple(Parameter.read(item) for item in record["parameters"]),
         record["autodiff"],
         record["block_rows"],
+        record["overwrites"],
         tuple(Path(directory, file).read_text() for file in record["files"]),
         state,
     )
@@ -128,14 +139,14 @@ def _read_trace(record: dict[str, Any], directory: str, state: State | None) -> 
 # ---- the child ----
 
 
-def _main(path: str, directory: str, cache: str) -> None:
+def _main(path: str, directory: str, cache: str, target: str) -> None:
     path = os.path.abspath(path)
     os.chdir(directory)
     import taichi as ti
 
     # One compile thread: the order and the content of the files then never vary.
     ti.init(
-        arch=ti.cpu,
+        arch=ti.cuda if target == "cuda" else ti.cpu,
         offline_cache=False,
         cpu_max_num_threads=1,
         num_compile_threads=0,
@@ -144,7 +155,7 @@ def _main(path: str, directory: str, cache: str) -> None:
         log_level=ti.ERROR,
     )
     file = _load(path, ti)
-    tracer = _Tracer(ti, file)
+    tracer = _Tracer(ti, file, target)
     known = Cache(Path(cache) if cache else None)
     common = _common(file, ti) if cache else ""
     source = Path(path).read_text()
@@ -152,7 +163,7 @@ def _main(path: str, directory: str, cache: str) -> None:
     refused = refusals(file.fields)
     for declaration in file.declarations:
         name = declaration.family.name
-        key = ("trace", name, common, source_without_other_kernels(source, name))
+        key = ("trace", target, name, common, source_without_other_kernels(source, name))
         stored = known.get(*key)
         if stored is not None:
             content = json.loads(stored)
@@ -172,7 +183,7 @@ def _main(path: str, directory: str, cache: str) -> None:
             raise ValueError(f"{name}: {why}")
     families = [content["family"] for content, _ in found if content["family"]]
     notes = [*tracer.notes, *(note for content, _ in found for note in content["notes"])]
-    if not families:
+    if not families and target == "cpu":
         raise ValueError("\n".join([f"{path}: has no kernel that can be exported", *notes]))
     used = set().union(*(nodes for _, nodes in found))
     state = lay_out(file.fields, used) if any(family["state"] for family in families) else None
@@ -182,6 +193,7 @@ def _main(path: str, directory: str, cache: str) -> None:
         "state": None if state is None else dataclasses.asdict(state),
         "notes": notes,
         "reused": reused,
+        "refused": {key: why for content, _ in found for key, why in content["refused"].items()},
     }
     Path("index.json").write_text(json.dumps(index))
 
@@ -248,8 +260,9 @@ class _Refused(Exception):
 
 
 class _Tracer:
-    def __init__(self, ti: Any, file: KernelFile) -> None:
+    def __init__(self, ti: Any, file: KernelFile, target: str) -> None:
         self.ti = ti
+        self.target = target
         self.fields = file.fields
         self.notes = list(file.notes)
         self.builder = ti.aot.Module()._aot_builder
@@ -261,6 +274,8 @@ class _Tracer:
         """The family, with what only its code tells, the traces of all its entries, and notes for the author."""
         traces: list[dict[str, Any]] = []
         notes: list[str] = []
+        if self.target == "cuda":
+            return self._trace_for_cuda(declaration)
         for variant in declaration.family.variants():
             implementation = declaration.make(variant)
             if not isinstance(implementation, Implementation):
@@ -280,12 +295,30 @@ class _Tracer:
             elif not declaration.family.signature.outputs:
                 if declaration.implicit:
                     left = f"left out: {declaration.family.name}: uses no field and returns nothing"
-                    return {"family": None, "traces": [], "notes": [left]}
+                    return {"family": None, "traces": [], "notes": [left], "refused": {}}
                 raise ValueError(f"{declaration.family.name}: has no output and uses no field")
             for wrt in declaration.family.wrt:
                 traces.append(self.trace(declaration, variant, implementation, wrt))
         self._check_draw(declaration)
-        return {"family": _describe(declaration.family), "traces": traces, "notes": notes}
+        return {"family": _describe(declaration.family), "traces": traces, "notes": notes, "refused": {}}
+
+    def _trace_for_cuda(self, declaration: Declaration) -> dict[str, Any]:
+        """The traces of all entries that Taichi compiles for CUDA, of a kernel that works on no field."""
+        family = declaration.family
+        traces, refused = [], {}
+        for place, variant in enumerate(family.variants()):
+            variant = dataclasses.replace(variant, target="cuda")
+            implementation = declaration.make(variant)
+            for wrt in ((), *family.wrt):
+                try:
+                    trace = self.trace(declaration, variant, implementation, wrt)
+                except _Refused as error:
+                    refused["|".join([family.name, variant.name, *wrt])] = str(error)
+                    continue
+                if place == 0 and not wrt and any(uses_state(Path(name).read_text()) for name in trace["files"]):
+                    return {"family": None, "traces": [], "notes": [], "refused": {}}
+                traces.append(trace)
+        return {"family": _describe(family), "traces": traces, "notes": [], "refused": refused}
 
     def _adjoint(
         self,
@@ -332,11 +365,12 @@ class _Tracer:
         parameters = parameters_of(family.signature, kernel, implementation, wrt, differentiate, dtypes)
         return {
             "kernel": family.name,
-            "variant": {"dtype": variant.dtype, "sizes": dict(variant.sizes)},
+            "variant": {"dtype": variant.dtype, "sizes": dict(variant.sizes), "target": variant.target},
             "wrt": wrt,
             "parameters": [dataclasses.asdict(parameter) for parameter in parameters],
             "autodiff": implementation.autodiff,
             "block_rows": implementation.block_rows,
+            "overwrites": implementation.overwrites,
             "files": self._files(family, kernel, implementation, parameters, differentiate),
         }
 

@@ -44,7 +44,9 @@ class WholeEntry(WholeArrays):
                     found[part.name, index] = [array for array in arrays if array is not None]
         return found
 
-    def _summed_array(self, part: Part, target: sums.Slot | int) -> Buffer | None:
+    def _summed_array(self, part: Part, target: sums.Slot | int | str) -> Buffer | None:
+        if isinstance(target, str):
+            return None
         if isinstance(target, int):
             assert self.state is not None
             root = self.state.roots[target]

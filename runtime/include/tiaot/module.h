@@ -93,6 +93,10 @@ typedef struct tiaot_cuda_host {
 typedef int32_t (*tiaot_cuda_code)(int64_t rows, const int64_t *dims, void *const *arrays, uint64_t on_host,
                                    void *workspace, const tiaot_cuda_host *host);
 
+/* Whether an entry's results are the same bits whenever it runs on the same device: always; where what it adds up
+ * atomically is small beside its arguments; or not, since it needs the order of atomic operations. */
+enum { TIAOT_CUDA_ORDERED = 0, TIAOT_CUDA_ORDERED_IF_SMALL = 1, TIAOT_CUDA_UNORDERED = 2 };
+
 enum { TIAOT_CUDA_CUBIN = 0, TIAOT_CUDA_PTX = 1 };
 
 /* All kernels of a module, compiled. */
@@ -125,7 +129,7 @@ typedef struct tiaot_entry_desc {
   tiaot_workspace_size cuda_workspace;   /* NULL: none is needed */
   const char *cuda_missing;              /* why `cuda` is NULL in a module that has CUDA code; else "" */
   uint32_t cuda_any_rows;                /* 1: takes any number of rows; 0: arrays of up to 2^31 - 1 elements */
-  uint32_t reserved;
+  uint32_t cuda_order;                   /* TIAOT_CUDA_ORDERED... */
 } tiaot_entry_desc;
 
 /* One compiled form of a kernel: the element types and the dimensions that it was made for. */

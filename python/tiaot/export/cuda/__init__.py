@@ -1,0 +1,21 @@
+"""The exporter for CUDA: from the same kernels, code for NVIDIA GPUs. Needs no GPU and no CUDA toolkit but ptxas."""
+
+from __future__ import annotations
+
+# 75 is compute capability 7.5. Code for one runs on later ones of the same major number, too.
+ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
+
+
+def read_architectures(text: str) -> tuple[int, ...]:
+    """Architectures as they are named on a command line, "sm_80,sm_90"; all of them for "".
+
+    Raises:
+        ValueError: for a name that is none of ours.
+    """
+    if not text:
+        return ARCHITECTURES
+    known = {f"sm_{architecture}": architecture for architecture in ARCHITECTURES}
+    for name in text.split(","):
+        if name not in known:
+            raise ValueError(f"expected some of {', '.join(known)}, got {name!r}")
+    return tuple(sorted({known[name] for name in text.split(",")}))

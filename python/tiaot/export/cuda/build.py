@@ -1,0 +1,118 @@
+"""Build for CUDA: a kernel file's entries, and the images of their kernels."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from pathlib import Path
+
+from ..arguments import SEED
+from ..cache import Cache
+from ..declare import Family
+from ..ir import LoweringError
+from ..signature import Signature
+from ..tables import CudaCode
+from ..trace import Trace, Traced, trace_file
+from .compile import Image, assemble, emit_ptx, optimize, ptxas_version
+from .device import THREADS, sum_kernel, sum_name
+from .lower import CudaEntry, lower
+from .whole import is_value
+
+Key = tuple[str, str, tuple[str, ...]]  # kernel, variant, the inputs that are differentiated
+_ON_FIELDS = "works on fields, whose state is in the host's memory"
+
+
+@dataclasses.dataclass(frozen=True)
+class Devices:
+    """What a module has for CUDA: its entries, or why there is none; the images; what is linked."""
+
+    entries: dict[Key, CudaEntry | str]
+    code: CudaCode | None
+    objects: list[bytes]
+
+
+def build_for_cuda(
+    source: str | os.PathLike[str],
+    traced: Traced,
+    architectures: Sequence[int],
+    processes: Executor,
+    cache: Path | None,
+    jobs: int,
+    say: Callable[[str], None],
+) -> Devices:
+    """Trace, lower and assemble the kernels of a file for CUDA; `traced` are those for the CPU.
+
+    Raises:
+        CompileError: when there is no ptxas, or it does not take what it is given.
+        TraceError: when the file cannot be run.
+    """
+    version = ptxas_version()  # that there is one is to be known first
+    say("tracing for CUDA")
+    found = trace_file(source, cache, "cuda")
+    entries: dict[Key, CudaEntry | str] = {(key[0], key[1], key[2:]): why for key, why in found.refused.items()}
+    for family in traced.families:
+        for variant in family.variants():
+            for wrt in family.entries:
+                if family.state:
+                    entries[family.name, variant.name, wrt] = _ON_FIELDS
+    signatures = {family.name: family.signature for family in traced.families}
+    primals = {(trace.kernel, trace.variant.name): trace for trace in found.traces if not trace.wrt}
+    requests = [
+        (signatures[trace.kernel], trace, primals[trace.kernel, trace.variant.name], cache)
+        for trace in found.traces
+        if trace.kernel in signatures and (trace.kernel, trace.variant.name) in primals
+    ]
+    results = zip(requests, processes.map(_lower, requests), strict=True)
+    for done, ((_, trace, *_), result) in enumerate(results, start=1):
+        entries[trace.kernel, trace.variant.name, trace.wrt] = result
+        say(f"compiling for CUDA {done} of {len(requests)}: {trace.symbol}")
+    lowered = [entry for entry in entries.values() if not isinstance(entry, str)]
+    if not lowered:
+        return Devices(entries, None, [])
+    sums = [sum_name(dtype) for dtype in ("float32", "float64")]
+    kernels = [*(kernel for entry in lowered for kernel in entry.kernels), *sums]
+    extra = optimize("\n".join([THREADS, *(sum_kernel(dtype) for dtype in ("float32", "float64"))]))
+    say(f"assembling for {len(architectures)} architectures")
+    ptx = emit_ptx([*(entry.device for entry in lowered), extra], kernels)
+    images = _assemble(ptx, architectures, version, cache, jobs)
+    return Devices(entries, CudaCode(kernels, images, version), [entry.object for entry in lowered])
+
+
+def _assemble(ptx: str, architectures: Sequence[int], version: str, folder: Path | None, jobs: int) -> list[Image]:
+    cache = Cache(folder)
+    key = ("cuda images", version, repr(architectures), ptx)
+    if (stored := cache.get(*key)) is not None:
+        return [Image(**{**record, "data": base64.b64decode(record["data"])}) for record in json.loads(stored)]
+    images = assemble(ptx, architectures, jobs)
+    records = [{**vars(image), "data": base64.b64encode(image.data).decode()} for image in images]
+    cache.put(json.dumps(records).encode(), *key)
+    return images
+
+
+def _lower(request: tuple[Signature, Trace, Trace, Path | None]) -> CudaEntry | str:
+    """One entry, or why it cannot be had."""
+    signature, trace, primal, folder = request
+    cache = Cache(folder)
+    key = ("cuda lower", repr(signature), repr(trace), repr(primal))
+    if (stored := cache.get(*key)) is not None:
+        record, _, image = stored.partition(b"\n")
+        return CudaEntry(**json.loads(record), object=image)
+    try:
+        entry = lower(signature, trace, primal)
+    except LoweringError as error:
+        return str(error).removeprefix(f"{trace.kernel}: ")
+    record = {name: value for name, value in vars(entry).items() if name != "object"}
+    cache.put(json.dumps(record).encode() + b"\n" + entry.object, *key)
+    return entry
+
+
+def value_inputs(family: Family, traces: Sequence[Trace]) -> frozenset[str]:
+    """Names of the inputs that a kernel takes from the host's memory too."""
+    signature = family.signature
+    known = {parameter.name for trace in traces for parameter in trace.parameters}
+    seed = {argument.name for argument in signature.inputs if argument.name == SEED and SEED not in known}
+    return frozenset({p.name for trace in traces for p in trace.parameters if is_value(p, signature)} | seed)

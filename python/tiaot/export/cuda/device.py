@@ -1,0 +1,325 @@
+"""What Taichi's IR calls of its runtime on a device and is ours to define, as LLVM IR text. Knows no signatures.
+
+Every kernel goes over its work with a grid's stride, with no barrier and nothing shared between the threads of a block,
+so that any grid gives the same results.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from .. import stacks, support
+from ..code import IR_TYPES, Code
+from ..ir import Definitions, Function, TracedModule
+from ..support import FRAME
+
+BLOCK = 128  # TIAOT_CUDA_BLOCK of module.h
+_PART = re.compile(r"call i8\* @get_temporary_pointer\(%struct\.LLVMRuntime\* (%[\w.]+), i64 (\d+)\)")
+
+# What a frame holds, in front as on the CPU (support.py): the temporaries that the tasks of a call share; the state of
+# the random numbers; nothing; nothing; then the temporaries of this thread, where it adds shared ones up, and what the
+# task's random numbers follow from.
+TYPES = f"{FRAME} = type {{ i8*, i64, i32*, i8*, i8*, i8*, i64 }}"
+_FIELDS = ("i8*", "i64", "i32*", "i8*", "i8*", "i8*", "i64")
+
+
+def make_frame(code: Code, temporaries: str, private: str, summed: str, seed: str) -> str:
+    """A frame on the stack of the function being written, as the pointer to Taichi's runtime that a context holds."""
+    frame = code.add(f"alloca {FRAME}")
+    for place, value in ((0, temporaries), (1, seed), (4, private), (5, summed), (6, seed)):
+        slot = code.add(f"getelementptr {FRAME}, {FRAME}* {frame}, i32 0, i32 {place}")
+        code.do(f"store {_FIELDS[place]} {value}, {_FIELDS[place]}* {slot}")
+    return code.add(f"bitcast {FRAME}* {frame} to %struct.LLVMRuntime*")
+
+
+def _from_frame(name: str, parameters: str, place: int, body: str) -> str:
+    return f"""define internal i8* @{name}(%struct.LLVMRuntime* %r, {parameters}) alwaysinline {{
+  %f = bitcast %struct.LLVMRuntime* %r to {FRAME}*
+  %p = getelementptr {FRAME}, {FRAME}* %f, i32 0, i32 {place}
+  %t = load i8*, i8** %p
+{body}
+  %q = getelementptr i8, i8* %t, i64 %o
+  ret i8* %q
+}}"""
+
+
+# A thread of the grid, and how many there are.
+THREADS = f"""
+declare i32 @llvm.nvvm.read.ptx.sreg.tid.x()
+declare i32 @llvm.nvvm.read.ptx.sreg.ctaid.x()
+declare i32 @llvm.nvvm.read.ptx.sreg.nctaid.x()
+define internal i64 @tiaot_thread() alwaysinline {{
+  %c = call i32 @llvm.nvvm.read.ptx.sreg.ctaid.x()
+  %cw = zext i32 %c to i64
+  %b = mul nuw nsw i64 %cw, {BLOCK}
+  %t = call i32 @llvm.nvvm.read.ptx.sreg.tid.x()
+  %tw = zext i32 %t to i64
+  %r = add nuw nsw i64 %b, %tw
+  ret i64 %r
+}}
+define internal i64 @tiaot_threads() alwaysinline {{
+  %c = call i32 @llvm.nvvm.read.ptx.sreg.nctaid.x()
+  %cw = zext i32 %c to i64
+  %r = mul nuw nsw i64 %cw, {BLOCK}
+  ret i64 %r
+}}"""
+
+POINTERS = "\n".join(
+    [
+        _from_frame("tiaot_private_pointer", "i64 %o", 4, ""),
+        _from_frame(
+            "tiaot_summed_pointer",
+            "i64 %index, i64 %item",
+            5,
+            """  %n = call i64 @tiaot_threads()
+  %t0 = call i64 @tiaot_thread()
+  %a = mul nsw i64 %index, %n
+  %b = mul nsw i64 %a, 8
+  %c = mul nsw i64 %t0, %item
+  %o = add nsw i64 %b, %c""",
+        ),
+    ]
+)
+
+
+def range_for(stride: str, local_bytes: int, on_turn: str = "") -> str:
+    """`gpu_parallel_range_for`: the turns of a loop, shared out over the threads of the grid ("grid"), or all of them
+    on each thread ("thread"). `on_turn` are instructions before each turn, in which %i is its index."""
+    first, step = {"grid": ("%t", "%n"), "thread": ("0", "1")}[stride]
+    return f"""
+define internal void @gpu_parallel_range_for(%struct.RuntimeContext* %context, i32 %begin, i32 %end,
+    void (%struct.RuntimeContext*, i8*)* %prologue, void (%struct.RuntimeContext*, i8*, i32)* %turn,
+    void (%struct.RuntimeContext*, i8*)* %epilogue, i64 %bytes) alwaysinline {{
+entry:
+  %room = alloca [{max(local_bytes, 1)} x i8], align 16
+  %local = bitcast [{max(local_bytes, 1)} x i8]* %room to i8*
+  %t = call i64 @tiaot_thread()
+  %n = call i64 @tiaot_threads()
+  %no.prologue = icmp eq void (%struct.RuntimeContext*, i8*)* %prologue, null
+  br i1 %no.prologue, label %start, label %before
+before:
+  call void %prologue(%struct.RuntimeContext* %context, i8* %local)
+  br label %start
+start:
+  %b = sext i32 %begin to i64
+  %e = sext i32 %end to i64
+  %first = add nsw i64 %b, {first}
+  %any = icmp slt i64 %first, %e
+  br i1 %any, label %loop, label %end.loop
+loop:
+  %i = phi i64 [ %first, %start ], [ %next, %loop ]
+  %index = trunc i64 %i to i32
+{on_turn}
+  call void %turn(%struct.RuntimeContext* %context, i8* %local, i32 %index)
+  %next = add nsw i64 %i, {step}
+  %more = icmp slt i64 %next, %e
+  br i1 %more, label %loop, label %end.loop
+end.loop:
+  %no.epilogue = icmp eq void (%struct.RuntimeContext*, i8*)* %epilogue, null
+  br i1 %no.epilogue, label %done, label %after
+after:
+  call void %epilogue(%struct.RuntimeContext* %context, i8* %local)
+  br label %done
+done:
+  ret void
+}}"""
+
+
+# Random numbers start anew at each turn, from the turn's index, so that they do not depend on the grid.
+SEED_TURN = f"""  %runtime.slot = getelementptr %struct.RuntimeContext, %struct.RuntimeContext* %context, i32 0, i32 1
+  %runtime = load %struct.LLVMRuntime*, %struct.LLVMRuntime** %runtime.slot
+  %frame = bitcast %struct.LLVMRuntime* %runtime to {FRAME}*
+  %state = getelementptr {FRAME}, {FRAME}* %frame, i32 0, i32 1
+  %base.slot = getelementptr {FRAME}, {FRAME}* %frame, i32 0, i32 6
+  %base = load i64, i64* %base.slot
+  %stretched = mul i64 %i, {0x2545F4914F6CDD1D}
+  %mixed = xor i64 %stretched, %base
+  %drawn = call i64 @tiaot_mix(i64 %mixed)
+  store i64 %drawn, i64* %state"""
+
+
+def point_temporaries(function: Function, kinds: dict[int, str]) -> Function:
+    """A function in which each pointer to a temporary is what `kinds` says for its offset, and others are as they were:
+    "private", or "summed INDEX ITEM"."""
+
+    def replace(match: re.Match[str]) -> str:
+        runtime, offset = match[1], int(match[2])
+        kind, *numbers = kinds.get(offset, "shared").split()
+        if kind == "private":
+            return f"call i8* @tiaot_private_pointer(%struct.LLVMRuntime* {runtime}, i64 {offset})"
+        if kind == "summed":
+            index, item = numbers
+            return f"call i8* @tiaot_summed_pointer(%struct.LLVMRuntime* {runtime}, i64 {index}, i64 {item})"
+        return match[0]
+
+    return Function(function.parameters, [_PART.sub(replace, line) for line in function.body])
+
+
+# ---- stacks: in the thread's own memory, as large as is known before the kernel runs ----
+
+OVERFLOW = "tiaot_stack_overflow"  # where it is left after optimisation, the room may not be enough
+_ALLOCA = re.compile(r"^(\s*(%[\w.]+) = alloca )\[\d+ x i8\](, align \d+)$")
+_CAST = re.compile(r"^(\s*(%[\w.]+) = bitcast )\[\d+ x i8\](\* (%[\w.]+) to i8\*)$")
+_CALL = re.compile(r"call \S+ @stack_\w+\(i8\* (%[\w.]+)(?:, i64 \d+)?, i64 (\d+)\)$")
+
+
+def widen_stacks(function: Function, values: int) -> None:
+    """Give Taichi's stacks in a function room for so many values."""
+    sizes = {match[1]: int(match[2]) for line in function.body if (match := _CALL.search(line))}
+    casts = {match[2]: match[4] for line in function.body if (match := _CAST.match(line))}
+    rooms = {casts[name]: 8 + 2 * size * values for name, size in sizes.items()}
+    lines = []
+    for line in function.body:
+        if (match := _ALLOCA.match(line)) and match[2] in rooms:
+            line = f"{match[1]}[{rooms[match[2]]} x i8]{match[3]}"
+        elif (match := _CAST.match(line)) and match[4] in rooms:
+            line = f"{match[1]}[{rooms[match[4]]} x i8]{match[3]}"
+        lines.append(line)
+    function.body[:] = lines
+
+
+def stack_definitions(values: int) -> str:
+    return f"""
+declare void @{OVERFLOW}()
+define internal void @stack_init(i8* %stack) alwaysinline {{
+  %n = bitcast i8* %stack to i64*
+  store i64 0, i64* %n
+  ret void
+}}
+define internal void @stack_pop(i8* %stack) alwaysinline {{
+  %p = bitcast i8* %stack to i64*
+  %n = load i64, i64* %p
+  %less = sub i64 %n, 1
+  store i64 %less, i64* %p
+  ret void
+}}
+define internal i8* @stack_top_primal(i8* %stack, i64 %size) alwaysinline {{
+  %p = bitcast i8* %stack to i64*
+  %n = load i64, i64* %p
+  %index = sub i64 %n, 1
+  %double = shl i64 %size, 1
+  %offset = mul i64 %index, %double
+  %ahead = add i64 %offset, 8
+  %top = getelementptr i8, i8* %stack, i64 %ahead
+  ret i8* %top
+}}
+define internal i8* @stack_top_adjoint(i8* %stack, i64 %size) alwaysinline {{
+  %top = call i8* @stack_top_primal(i8* %stack, i64 %size)
+  %a = getelementptr i8, i8* %top, i64 %size
+  ret i8* %a
+}}
+define internal void @stack_push(i8* %stack, i64 %most, i64 %size) alwaysinline {{
+  %p = bitcast i8* %stack to i64*
+  %n = load i64, i64* %p
+  %full = icmp uge i64 %n, {values}
+  br i1 %full, label %overflow, label %room
+overflow:
+  call void @{OVERFLOW}()
+  br label %room
+room:
+  %more = add i64 %n, 1
+  store i64 %more, i64* %p
+  %top = call i8* @stack_top_primal(i8* %stack, i64 %size)
+  %double = shl i64 %size, 1
+  call void @llvm.memset.p0i8.i64(i8* %top, i8 0, i64 %double, i1 false)
+  ret void
+}}"""
+
+
+def uses_stacks(modules: Iterable[TracedModule]) -> bool:
+    """Whether a kernel keeps the values of a variable that changes in a loop."""
+    return any(stacks.NAMES & set(module.declarations) for module in modules)
+
+
+def definitions(modules: Sequence[TracedModule], stack_values: int) -> str:
+    """What the tasks call and we define, with declarations of what is left to be linked."""
+    own, rest = support.own_definitions(modules, stack_definitions(stack_values))
+    memory = "declare void @llvm.memset.p0i8.i64(i8*, i8, i64, i1)"
+    return "\n".join([own, *rest, memory])
+
+
+# ---- sums in an order that does not depend on the grid ----
+
+
+def scale_offsets(body: list[str], is_summed) -> list[str]:
+    """Let the elements of the arrays that a loop adds to lie as many elements apart as there are threads: between them
+    are those of the other threads. `is_summed(index, field)` says which arrays, by their slot."""
+    definitions = Definitions(body)
+    lines = []
+    for line in body:
+        match = re.match(r"^(\s*(%[\w.]+) = getelementptr (\w+), \w+\* (%[\w.]+), )(i32|i64) (\S+)$", line)
+        slot = definitions.slot(match[2]) if match else None
+        if match is None or slot is None or not is_summed(*slot):
+            lines.append(line)
+            continue
+        tag = "%apart" + match[2][1:]
+        value = match[6]
+        if match[5] == "i32":
+            lines.append(f"  {tag}.w = sext i32 {value} to i64")
+            value = f"{tag}.w"
+        lines += [
+            f"  {tag}.n = call i64 @tiaot_threads()",
+            f"  {tag} = mul nsw i64 {value}, {tag}.n",
+            f"{match[1]}i64 {tag}",
+        ]
+    return lines
+
+
+SUM_LANES = 32  # threads that add up the copies of one element, the first time
+
+
+def sum_kernel(dtype: str) -> str:
+    """The kernel `tiaot_sum_T(source, copies, elements, lanes, target, add)`: thread (e, j) adds up the copies j, j +
+    lanes, ... of element e, which lie one after another in `source`, in this order. The sum is stored, or added, at
+    target[e * lanes + j]."""
+    kind = IR_TYPES[dtype]
+    return f"""
+define ptx_kernel void @{sum_name(dtype)}({kind}* noalias readonly %source, i64 %copies, i64 %elements, i64 %lanes,
+                                         {kind}* noalias %target, i32 %add) {{
+entry:
+  %t = call i64 @tiaot_thread()
+  %n = call i64 @tiaot_threads()
+  %all = mul i64 %elements, %lanes
+  %adds = icmp ne i32 %add, 0
+  %any = icmp slt i64 %t, %all
+  br i1 %any, label %each, label %end
+each:
+  %k = phi i64 [ %t, %entry ], [ %next.k, %store ]
+  %e = udiv i64 %k, %lanes
+  %b = mul i64 %e, %lanes
+  %j = sub i64 %k, %b
+  %row = mul i64 %e, %copies
+  %more.copies = icmp slt i64 %j, %copies
+  br i1 %more.copies, label %loop, label %summed
+loop:
+  %c = phi i64 [ %j, %each ], [ %next.c, %loop ]
+  %sum = phi {kind} [ 0.0, %each ], [ %next.sum, %loop ]
+  %at = add i64 %row, %c
+  %p = getelementptr {kind}, {kind}* %source, i64 %at
+  %v = load {kind}, {kind}* %p
+  %next.sum = fadd {kind} %sum, %v
+  %next.c = add i64 %c, %lanes
+  %more.c = icmp slt i64 %next.c, %copies
+  br i1 %more.c, label %loop, label %summed
+summed:
+  %total = phi {kind} [ 0.0, %each ], [ %next.sum, %loop ]
+  %q = getelementptr {kind}, {kind}* %target, i64 %k
+  br i1 %adds, label %add.up, label %store
+add.up:
+  %old = load {kind}, {kind}* %q
+  %new = fadd {kind} %old, %total
+  br label %store
+store:
+  %value = phi {kind} [ %total, %summed ], [ %new, %add.up ]
+  store {kind} %value, {kind}* %q
+  %next.k = add i64 %k, %n
+  %more.k = icmp slt i64 %next.k, %all
+  br i1 %more.k, label %each, label %end
+end:
+  ret void
+}}"""
+
+
+def sum_name(dtype: str) -> str:
+    return f"tiaot_sum_{dtype}"

@@ -1,0 +1,72 @@
+"""Lower for CUDA: an entry's trace -> its kernels, optimised, and the object that launches them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..entry import Entry
+from ..ir import LoweringError
+from ..lower import compile_text
+from ..signature import Signature
+from ..trace import Trace
+from .compile import optimize, overflows
+from .rows import CudaRowsEntry
+from .whole import CudaWholeEntry
+
+_STACKS = (32, 128, 512)  # values that a stack may get room for: the least that is enough
+
+
+@dataclass(frozen=True)
+class CudaEntry:
+    """One entry for CUDA. `device` is its kernels as optimised IR, `launched` all kernels that it launches."""
+
+    function: str
+    kernels: list[str]
+    launched: list[str]
+    any_rows: bool
+    order: int  # TIAOT_CUDA_ORDERED... of module.h
+    device: str
+    object: bytes
+
+    @property
+    def workspace(self) -> str:
+        return f"{self.function}_workspace"
+
+
+def make_entry(signature: Signature, trace: Trace, primal: Trace) -> CudaRowsEntry | CudaWholeEntry:
+    """What writes an entry's code; `primal` is the forward trace of the same variant.
+
+    Raises:
+        LoweringError: when the kernel uses something that cannot be lowered.
+    """
+    if trace.block_rows is not None:
+        raise LoweringError(
+            f"{trace.kernel}: is written for blocks of rows: give the family a form for variant.target == 'cuda' with "
+            "block_rows=None, whose loops are parallel"
+        )
+    if signature.batch and trace.autodiff and Entry.suits(trace, primal):
+        return CudaRowsEntry(signature, trace, primal, trace.symbol)
+    return CudaWholeEntry(signature, trace, primal, trace.symbol)
+
+
+def lower(signature: Signature, trace: Trace, primal: Trace) -> CudaEntry:
+    """Lower one traced entry.
+
+    Raises:
+        LoweringError: when the kernel uses something that cannot be lowered.
+    """
+    entry = make_entry(signature, trace, primal)
+    for values in _STACKS:
+        device = optimize(entry.text(values))
+        if not overflows(device):
+            break
+    else:
+        raise LoweringError(
+            f"{trace.kernel}: a variable that changes in a loop keeps all of its values for the gradient, and how many "
+            f"is not known at export, or more than {_STACKS[-1]}: fix the loop's length (fixed=, or a literal), or "
+            "write the gradient (vjp=)"
+        )
+    function = f"{trace.symbol}_cuda"
+    host = compile_text(entry.host_text(function))
+    names = entry.kernel_names()
+    return CudaEntry(function, names, entry.launched, entry.any_rows, entry.order, device, host)

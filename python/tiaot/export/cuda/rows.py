@@ -1,0 +1,442 @@
+"""Entries of kernels with a batch for CUDA, where Taichi's autodiff makes the gradient: each thread takes sample after
+sample, through all tasks, in one kernel.
+
+A sample's part of an array that the tasks change but the caller does not want changed, or that they add to, is a copy
+of the thread's own: in registers or local memory where its size is fixed, else in the workspace. The gradient of a
+shared input is summed for each thread, and these sums, whose number follows from the size of the batch alone, are added
+up in their order by a kernel behind it.
+"""
+
+from __future__ import annotations
+
+from .. import ir, support
+from ..code import IR_TYPES, Code
+from ..ir import LoweringError
+from ..parameters import Parameter
+from ..signature import ITEM_SIZES, Argument, Signature
+from ..trace import Trace
+from . import device
+from .host import TYPES as HOST_TYPES
+from .host import HostCode, Value
+from .whole import add_up, kernel
+
+_LOCAL_BYTES = 1024  # of copies that a thread keeps in its own memory
+_MOST_THREADS = 65536  # that have copies in the workspace
+_WORKSPACE_BYTES = 256 << 20  # of these copies, where that leaves a block of threads
+
+
+class CudaRowsEntry:
+    """One entry: `text`, its kernel; `host_text`, the function that launches it."""
+
+    any_rows = True
+    order = 0  # the order of additions follows from the sizes
+
+    def __init__(self, signature: Signature, trace: Trace, primal: Trace, symbol: str) -> None:
+        self.signature = signature
+        self.trace = trace
+        self.variant = trace.variant
+        self.symbol = symbol
+        self.item = ITEM_SIZES[self.variant.dtype]
+        self.type = IR_TYPES[self.variant.dtype]
+        self.module = ir.parse(trace.tasks)
+        self.primal_trace = primal
+        outputs = {index for index, parameter in enumerate(trace.parameters) if parameter.role == "output"}
+        reads_outputs = any(index in outputs and field == 1 for index, field in self.module.touched_slots())
+        self.primal = ir.parse(primal.tasks) if trace.wrt and reads_outputs else None
+        self.launched: list[str] = []
+        if support.uses_random(self._modules()):
+            raise LoweringError(
+                f"{trace.kernel}: draws random numbers, which a kernel with a batch cannot: leave batch out"
+            )
+
+    def _modules(self) -> list[ir.TracedModule]:
+        return [self.module] if self.primal is None else [self.module, self.primal]
+
+    def kernel_names(self) -> list[str]:
+        return [self.symbol]
+
+    # ---- the arrays ----
+
+    def _keys(self) -> list[str]:
+        """Keys of the arrays of this entry, in the order of module.h."""
+        return [f"{role} {argument.name}" for role, argument in self.signature.arrays(self.trace.wrt)]
+
+    def _argument(self, key: str) -> Argument:
+        return self.signature.argument(key.split()[1])
+
+    def _copied(self) -> list[str]:
+        """Keys of what each thread has a sample of for itself."""
+        if not self.trace.wrt:
+            return []
+        outputs = [f"output {argument.name}" for argument in self.signature.outputs] if self.primal else []
+        cotangents = [f"cotangent {argument.name}" for argument in self.signature.outputs]
+        gradients = [f"gradient {name}" for name in self.trace.wrt if self.signature.argument(name).batched]
+        unwanted = [
+            f"spare {parameter.name}"
+            for parameter in self.trace.parameters
+            if parameter.role == "input" and parameter.gradient and parameter.name not in self.trace.wrt
+        ]
+        return [*outputs, *cotangents, *gradients, *unwanted]
+
+    def _summed(self) -> list[str]:
+        """Keys of the gradients of shared inputs."""
+        return [f"gradient {name}" for name in self.trace.wrt if not self.signature.argument(name).batched]
+
+    def _fixed(self) -> Code:
+        sizes = {dim: str(self.variant.sizes.get(dim, f"%dim_{dim}")) for dim in self.signature.dims}
+        return Code({**sizes, "rows": "%rows", str(self.signature.batch): "%rows"})
+
+    def _sample(self, code: Code, key: str) -> str:
+        """Number of elements of one sample of an argument, of all of a shared one."""
+        return code.multiply("1", *(code.sizes[dim] for dim in self._argument(key).sample_dims))
+
+    def _is_local(self) -> bool:
+        """Whether the copies are in the thread's own memory."""
+        code = self._fixed()
+        sizes = [self._sample(code, key) for key in self._copied()]
+        fixed = not any(size.startswith("%") for size in sizes)
+        return fixed and sum(int(size) for size in sizes) * self.item <= _LOCAL_BYTES
+
+    def _per_thread(self, code: Code) -> str:
+        """Elements of the workspace that each thread has for itself."""
+        keys = [*([] if self._is_local() else self._copied()), *self._summed()]
+        total = "0"
+        for key in keys:
+            total = code.add_up(total, self._sample(code, key))
+        return total
+
+    @property
+    def _has_copies(self) -> bool:
+        return bool(self._summed()) or (bool(self._copied()) and not self._is_local())
+
+    # ---- the device ----
+
+    def text(self, stack_values: int) -> str:
+        """The kernel, with room for so many values in each stack."""
+        tasks = self._prepared(self.module, self.trace, "task", stack_values)
+        if self.primal:
+            tasks += "\n" + self._prepared(self.primal, self.primal_trace, "primal", stack_values)
+        modules = self._modules()
+        local_bytes = max([task.local_bytes for module in modules for task in module.tasks], default=1)
+        return "\n".join(
+            [
+                *dict.fromkeys(line for module in modules for line in module.types),
+                device.TYPES,
+                ir.contract(tasks),
+                self._kernel(),
+                device.THREADS,
+                device.POINTERS,
+                device.range_for("thread", local_bytes),
+                device.definitions(modules, stack_values),
+            ]
+        )
+
+    def _prepared(self, module: ir.TracedModule, trace: Trace, prefix: str, stack_values: int) -> str:
+        summed = {key.split()[1] for key in self._summed()}
+
+        def layout(index: int, field: int) -> tuple[int, int | None]:
+            return trace.parameters[index].rank + bool(trace.parameters[index].element), None
+
+        def is_summed(index: int, field: int) -> bool:
+            parameter = trace.parameters[index]
+            return parameter.role == "input" and field == 2 and parameter.name in summed
+
+        texts = []
+        for number, task in enumerate(module.tasks):
+            functions = {}
+            for part in ("prologue", "body", "turn", "epilogue"):
+                if (function := getattr(task, part)) is None:
+                    functions[part] = None
+                    continue
+                function = ir.Function(function.parameters, list(function.body))
+                device.widen_stacks(function, stack_values)
+                body = ir.widen_offsets(ir.plain_additions(function.body), layout)
+                functions[part] = ir.Function(function.parameters, device.scale_offsets(body, is_summed))
+            texts.append(ir.Task(task.name, local_bytes=task.local_bytes, **functions).text(f"{prefix}_{number}"))
+        return "\n".join(texts)
+
+    def _formals(self) -> list[str]:
+        pointers = [
+            f"{self.type}* noalias {'readonly ' if key.split()[0] in ('input', 'cotangent') else ''}{_register(key)}"
+            for key in self._keys()
+        ]
+        dims = [
+            f"i64 %dim_{dim}"
+            for dim in self.signature.dims
+            if dim not in self.variant.sizes and dim != self.signature.batch
+        ]
+        return [*pointers, "i64 %rows", *dims, f"{self.type}* noalias %workspace"]
+
+    def _kernel(self) -> str:
+        code = self._fixed()
+        code.label("entry")
+        code.do("%thread = call i64 @tiaot_thread()")
+        code.do("%threads = call i64 @tiaot_threads()")
+        pointers = self._place_copies(code)
+        structs = {"task": self._context(code, self.trace.parameters)}
+        if self.primal:
+            structs["primal"] = self._context(code, self.primal_trace.parameters)
+        for key in self._summed():
+            self._zero_summed(code, pointers[key], self._sample(code, key), key)
+        code.do("%any = icmp slt i64 %thread, %rows")
+        code.do("%before = add i64 %thread, 0")
+        code.do("br label %rows.begin")
+        code.label("rows.begin")
+        code.do("br i1 %any, label %row.begin, label %rows.end")
+        code.label("row.begin")
+        code.do("%row = phi i64 [ %before, %rows.begin ], [ %next.row, %row.end ]")
+        self._row(code, structs, pointers)
+        code.do("br label %row.end")
+        code.label("row.end")
+        code.do("%next.row = add nsw i64 %row, %threads")
+        code.do("%more = icmp slt i64 %next.row, %rows")
+        code.do("br i1 %more, label %row.begin, label %rows.end")
+        code.label("rows.end")
+        return kernel(self.symbol, self._formals(), code, alone=False)
+
+    def _place_copies(self, code: Code) -> dict[str, str]:
+        """Pointers to what each thread has for itself, by key."""
+        pointers = {}
+        local = self._is_local()
+        offset = "0"
+
+        def place(elements: str) -> str:
+            nonlocal offset
+            pointer = code.add(f"getelementptr {self.type}, {self.type}* %workspace, i64 {offset}")
+            offset = code.add_up(offset, code.multiply(elements, "%threads"))
+            return pointer
+
+        for key in self._summed():  # element by element, those of all threads side by side
+            start = place(self._sample(code, key))
+            pointers[key] = code.add(f"getelementptr {self.type}, {self.type}* {start}, i64 %thread")
+        for key in self._copied():
+            size = self._sample(code, key)
+            if local:
+                array = code.add(f"alloca [{size} x {self.type}], align 16")
+                pointers[key] = code.add(f"bitcast [{size} x {self.type}]* {array} to {self.type}*")
+            else:
+                start = place(size)
+                at = code.multiply(size, "%thread")
+                pointers[key] = code.add(f"getelementptr {self.type}, {self.type}* {start}, i64 {at}")
+        return pointers
+
+    def _loop(self, code: Code, name: str, elements: str, body: str) -> None:
+        """A loop over %NAME.e in 0 .. elements; `body` are instructions, in which @ stands for `%NAME.`."""
+        code.do(f"br label %{name}.begin")
+        code.label(f"{name}.begin")
+        code.do(f"%{name}.some = icmp sgt i64 {elements}, 0")
+        code.do(f"br i1 %{name}.some, label %{name}.loop, label %{name}.end")
+        code.label(f"{name}.loop")
+        code.do(f"%{name}.e = phi i64 [ 0, %{name}.begin ], [ %{name}.next, %{name}.loop ]")
+        for line in body.replace("@", f"%{name}.").splitlines():
+            code.do(line)
+        code.do(f"%{name}.next = add nuw nsw i64 %{name}.e, 1")
+        code.do(f"%{name}.more = icmp slt i64 %{name}.next, {elements}")
+        code.do(f"br i1 %{name}.more, label %{name}.loop, label %{name}.end")
+        code.label(f"{name}.end")
+
+    def _zero_summed(self, code: Code, pointer: str, elements: str, key: str) -> None:
+        body = f"""@o = mul nsw i64 @e, %threads
+@p = getelementptr {self.type}, {self.type}* {pointer}, i64 @o
+store {self.type} 0.0, {self.type}* @p"""
+        self._loop(code, f"zero_{key.split()[1]}", elements, body)
+
+    def _copy(self, code: Code, name: str, source: str | None, target: str, elements: str) -> None:
+        """target[...] = source[...], or zeros."""
+        value = "0.0"
+        body = ""
+        if source is not None:
+            body = f"""@p = getelementptr {self.type}, {self.type}* {source}, i64 @e
+@v = load {self.type}, {self.type}* @p
+"""
+            value = "@v"
+        body += f"""@q = getelementptr {self.type}, {self.type}* {target}, i64 @e
+store {self.type} {value}, {self.type}* @q"""
+        self._loop(code, name, elements, body)
+
+    def _context(self, code: Code, parameters: tuple[Parameter, ...]) -> tuple[str, str, str]:
+        """Room for a kernel's arguments and context: (struct type, struct pointer, context pointer)."""
+        fields = []
+        for parameter in parameters:
+            shape = f"{{ {', '.join(['i32'] * max(parameter.rank, 1))} }}"  # of no dimensions it has one too
+            fields.append(f"{{ {shape}, {self.type}*{f', {self.type}*' if parameter.gradient else ''} }}")
+        struct = f"{{ {', '.join(fields)} }}"
+        pointer = code.add(f"alloca {struct}")
+        context = code.add("alloca %struct.RuntimeContext")
+        room = max(support.temporaries_bytes(self._modules()), 1)
+        temporaries = code.add(f"alloca [{room} x i8], align 16")
+        raw = code.add(f"bitcast [{room} x i8]* {temporaries} to i8*")
+        frame = device.make_frame(code, raw, raw, "null", "0")
+        for place, kind, value in (
+            (0, "i8*", code.add(f"bitcast {struct}* {pointer} to i8*")),
+            (1, "%struct.LLVMRuntime*", frame),
+        ):
+            slot = code.add(
+                f"getelementptr %struct.RuntimeContext, %struct.RuntimeContext* {context}, i32 0, i32 {place}"
+            )
+            code.do(f"store {kind} {value}, {kind}* {slot}")
+        return struct, pointer, context
+
+    def _row(self, code: Code, structs: dict[str, tuple[str, str, str]], copies: dict[str, str]) -> None:
+        """One sample: copy what must be copied in, run the tasks, copy the results out."""
+        pointers = dict(copies)
+        results = []
+        for key in self._keys():
+            pointer = _register(key)
+            size = self._sample(code, key)
+            if self._argument(key).batched:
+                at = code.multiply("%row", size)
+                pointer = code.add(f"getelementptr {self.type}, {self.type}* {pointer}, i64 {at}")
+            if key not in copies:
+                pointers[key] = pointer
+            elif key.startswith("cotangent"):
+                self._copy(code, f"in_{key.split()[1]}", pointer, copies[key], size)
+            elif key not in self._summed():
+                results.append((f"out_{key.split()[1]}", copies[key], pointer, size))
+        for key in copies:
+            role, name = key.split()
+            if role in ("gradient", "spare") and key not in self._summed():
+                self._copy(code, f"clear_{name}", None, copies[key], self._sample(code, key))
+        if self.primal:
+            self._run(code, structs["primal"], self.primal_trace.parameters, self.primal, "primal", pointers)
+        self._run(code, structs["task"], self.trace.parameters, self.module, "task", pointers)
+        for name, source, target, size in results:
+            self._copy(code, name, source, target, size)
+
+    def _run(
+        self,
+        code: Code,
+        struct: tuple[str, str, str],
+        parameters: tuple[Parameter, ...],
+        module: ir.TracedModule,
+        prefix: str,
+        pointers: dict[str, str],
+    ) -> None:
+        kind, base, context = struct
+        for index, parameter in enumerate(parameters):
+            for axis, dim in enumerate(self.signature.argument(parameter.name).dims):
+                size = "1" if dim == self.signature.batch else code.sizes[dim]
+                narrow = code.add(f"trunc i64 {size} to i32") if size.startswith("%") else size
+                slot = code.add(f"getelementptr {kind}, {kind}* {base}, i32 0, i32 {index}, i32 0, i32 {axis}")
+                code.do(f"store i32 {narrow}, i32* {slot}")
+            keys = [f"{parameter.role} {parameter.name}"]
+            if parameter.gradient:
+                wanted = "gradient" if parameter.name in self.trace.wrt else "spare"
+                keys.append(f"{wanted if parameter.role == 'input' else 'cotangent'} {parameter.name}")
+            for place, key in enumerate(keys, start=1):
+                slot = code.add(f"getelementptr {kind}, {kind}* {base}, i32 0, i32 {index}, i32 {place}")
+                # An adjoint that never reads the primal outputs still has a place for them.
+                code.do(f"store {self.type}* {pointers.get(key, 'null')}, {self.type}** {slot}")
+        for index in range(len(module.tasks)):
+            code.do(f"call void @{prefix}_{index}_body(%struct.RuntimeContext* {context})")
+
+    # ---- the host ----
+
+    def _load_sizes(self, code: Code) -> None:
+        for index, dim in enumerate(self.signature.dims):
+            if dim in self.variant.sizes:
+                code.sizes[dim] = str(self.variant.sizes[dim])
+            elif dim != self.signature.batch:
+                pointer = code.add(f"getelementptr i64, i64* %dims, i64 {index}")
+                code.sizes[dim] = code.add(f"load i64, i64* {pointer}")
+        code.sizes["rows"] = code.sizes[str(self.signature.batch)] = "%rows"
+
+    def _threads(self, code: Code) -> str:
+        """How many threads have copies in the workspace: by the sizes alone, so that sums follow from them."""
+        return code.add(
+            f"call i64 @tiaot_row_threads(i64 %rows, i64 {code.multiply(self._per_thread(code), str(self.item))})"
+        )
+
+    def _workspace_bytes(self, code: Code) -> str:
+        """The copies of all threads, and the sums of the first pass over them."""
+        bytes_ = code.multiply(self._threads(code), self._per_thread(code), str(self.item))
+        for key in self._summed():
+            size = code.multiply(self._sample(code, key), str(device.SUM_LANES * self.item))
+            bytes_ = code.add_up(bytes_, size)
+        return bytes_
+
+    def host_text(self, symbol: str) -> str:
+        """The function that launches the kernel, `tiaot_cuda_code`, and that for its workspace, SYMBOL_workspace."""
+        size = Code({})
+        if self._has_copies:
+            self._load_sizes(size)
+            size.do(f"ret i64 {self._workspace_bytes(size)}")
+        else:
+            size.do("ret i64 0")
+        code = self._host_code()
+        self.launched = list(code.kernels)
+        return "\n".join(
+            [
+                HOST_TYPES,
+                _THREADS,
+                code.text(symbol),
+                f"define hidden i64 @{symbol}_workspace(i64 %rows, i64* %dims) {{",
+                *size.lines,
+                "}",
+            ]
+        )
+
+    def _host_code(self) -> HostCode:
+        code = HostCode()
+        self._load_sizes(code)
+        parameters: list[Value] = []
+        pointers = {}
+        for index, key in enumerate(self._keys()):
+            slot = code.add(f"getelementptr i8*, i8** %arrays, i64 {index}")
+            pointers[key] = code.add(f"load i8*, i8** {slot}")
+            parameters.append((f"{self.type}*", code.add(f"bitcast i8* {pointers[key]} to {self.type}*")))
+        parameters.append(("i64", "%rows"))
+        parameters += [
+            ("i64", code.sizes[dim])
+            for dim in self.signature.dims
+            if dim not in self.variant.sizes and dim != self.signature.batch
+        ]
+        parameters.append((f"{self.type}*", code.add(f"bitcast i8* %workspace to {self.type}*")))
+        if not self._has_copies:
+            code.launch(self.symbol, "%rows", exact=False, parameters=parameters)
+            return code
+        threads = self._threads(code)
+        code.launch(self.symbol, threads, exact=True, parameters=parameters)
+        base = "%workspace"
+        sources = []
+        for key in self._summed():
+            elements = self._sample(code, key)
+            sources.append((key, base, elements))
+            size = code.multiply(elements, threads, str(self.item))
+            base = code.add(f"getelementptr i8, i8* {base}, i64 {size}")
+        all_ = code.multiply(threads, self._per_thread(code), str(self.item))
+        scratch = code.add(f"getelementptr i8, i8* %workspace, i64 {all_}")
+        for key, source, elements in sources:
+            add_up(code, self.variant.dtype, source, threads, elements, pointers[key], scratch, add=False)
+            size = code.multiply(elements, str(device.SUM_LANES * self.item))
+            scratch = code.add(f"getelementptr i8, i8* {scratch}, i64 {size}")
+        return code
+
+
+def _register(key: str) -> str:
+    return "%" + key.replace(" ", "_")
+
+
+# row_threads(rows, bytes): from the samples and the bytes that each thread has in the workspace. A thread for each
+# sample while they are few; then several samples for each, which is what keeps the sums behind it short.
+_THREADS = f"""
+define internal i64 @tiaot_row_threads(i64 %rows, i64 %bytes) alwaysinline {{
+  %eighth = lshr i64 %rows, 3
+  %few = icmp slt i64 %eighth, 16384
+  %kept = select i1 %few, i64 16384, i64 %eighth
+  %less = icmp slt i64 %rows, %kept
+  %useful = select i1 %less, i64 %rows, i64 %kept
+  %up0 = add i64 %useful, {device.BLOCK - 1}
+  %up = and i64 %up0, {-device.BLOCK}
+  %many = icmp sgt i64 %up, {_MOST_THREADS}
+  %most = select i1 %many, i64 {_MOST_THREADS}, i64 %up
+  %none = icmp eq i64 %bytes, 0
+  %each = select i1 %none, i64 1, i64 %bytes
+  %fit0 = udiv i64 {_WORKSPACE_BYTES}, %each
+  %fit = and i64 %fit0, {-device.BLOCK}
+  %over = icmp slt i64 %fit, %most
+  %wanted = select i1 %over, i64 %fit, i64 %most
+  %some = icmp sgt i64 %wanted, {device.BLOCK}
+  %result = select i1 %some, i64 %wanted, i64 {device.BLOCK}
+  ret i64 %result
+}}"""
