@@ -30,6 +30,10 @@ class CompileError(Exception):
     """No ptxas, or it failed; the message says what was looked for or what it said."""
 
 
+class MissingToolError(CompileError):
+    """No such program."""
+
+
 @dataclass(frozen=True)
 class Image:
     """All kernels of a module for one architecture: 75 is compute capability 7.5."""
@@ -101,10 +105,11 @@ def emit_ptx(texts: Sequence[str], kernels: Sequence[str]) -> str:
 
 @functools.cache
 def _tool(name: str) -> str:
-    """A program of PyPI's nvidia-cuda-nvcc, or of a CUDA toolkit on the PATH.
+    """A program of PyPI's nvidia-cuda-nvcc, or of a CUDA toolkit on the PATH. Where nvidia-cuda-nvcc-cu12 is there too,
+    its ptxas comes first: drivers from before CUDA 13 can load what it writes.
 
     Raises:
-        CompileError: when there is neither.
+        MissingToolError: when there is neither.
     """
     spec = importlib.util.find_spec("nvidia")
     for root in (spec.submodule_search_locations or []) if spec else []:
@@ -112,7 +117,9 @@ def _tool(name: str) -> str:
             return str(path)
     if path := shutil.which(name):
         return path
-    raise CompileError(f'no {name}: looked in the package nvidia-cuda-nvcc and on the PATH; pip install "tiaot[cuda]"')
+    raise MissingToolError(
+        f'no {name}: looked in the package nvidia-cuda-nvcc and on the PATH; pip install "tiaot[cuda]"'
+    )
 
 
 def ptxas_version() -> str:
@@ -145,9 +152,15 @@ def _assemble(folder: str, architecture: int) -> Image:
 
 
 def _pack(folder: str, name: str, what: str) -> bytes:
-    """A file as a fat binary of its own, which the driver decompresses as it loads it."""
+    """A file as a fat binary of its own, which the driver decompresses as it loads it; as it is without fatbinary."""
     target = f"{name}.fatbin"
-    _run(folder, "fatbinary", "--64", "--compress-all", f"--create={target}", f"--image3={what},file={name}")
+    try:
+        # Of the ways to compress, the one that every driver knows.
+        options = ["--64", "--compress-all", "--compress-mode=speed", f"--create={target}"]
+        _run(folder, "fatbinary", *options, f"--image3={what},file={name}")
+    except MissingToolError:
+        data = Path(folder, name).read_bytes()
+        return data + b"\0" if name.endswith(".ptx") else data  # text that the driver compiles ends with a NUL
     return Path(folder, target).read_bytes()
 
 
