@@ -74,7 +74,7 @@ TEST(broken_tables) {
   });
   refused((entry + "neither takes any number of rows on CUDA nor not").c_str(),
           [](Tables &t) { t.entry.cuda_any_rows = 2; });
-  refused((entry + "has an unknown field").c_str(), [](Tables &t) { t.entry.reserved = 1; });
+  refused((entry + "has an unknown order of atomic operations").c_str(), [](Tables &t) { t.entry.cuda_order = 3; });
 }
 
 TEST(state) {
