@@ -137,6 +137,8 @@ bool take_capsule(PyObject *object, Ref capsule, bool writable, DLTensor *tensor
                   Mismatch *mismatch) {
   if (!capsule) return false;
   bool read_only = true;  // an unversioned capsule cannot say that it may be written to, and JAX's must not be
+  bool copied = false;
+  constexpr uint64_t kCopied = 2;  // DLPACK_FLAG_BITMASK_IS_COPIED
   if (PyCapsule_IsValid(capsule.get(), "dltensor_versioned")) {
     auto *managed = static_cast<DLManagedTensorVersioned *>(PyCapsule_GetPointer(capsule.get(), "dltensor_versioned"));
     if (PyCapsule_SetName(capsule.get(), "used_dltensor_versioned") != 0) return false;
@@ -146,6 +148,7 @@ bool take_capsule(PyObject *object, Ref capsule, bool writable, DLTensor *tensor
                          "an export of DLPack " + std::to_string(managed->version.major));
     }
     read_only = (managed->flags & DLPACK_FLAG_BITMASK_READ_ONLY) != 0;
+    copied = (managed->flags & kCopied) != 0;
     *tensor = managed->dl_tensor;
   } else if (PyCapsule_IsValid(capsule.get(), "dltensor")) {
     auto *managed = static_cast<DLManagedTensor *>(PyCapsule_GetPointer(capsule.get(), "dltensor"));
@@ -158,6 +161,9 @@ bool take_capsule(PyObject *object, Ref capsule, bool writable, DLTensor *tensor
   if (writable && read_only) {
     return mismatch_of(mismatch, PyExc_ValueError, "a writable array",
                        type_name(object) + ", which DLPack does not give out for writing");
+  }
+  if (writable && copied) {
+    return mismatch_of(mismatch, PyExc_ValueError, "a writable array", type_name(object) + ", whose export is a copy");
   }
   tensor->data = static_cast<char *>(tensor->data) + tensor->byte_offset;
   tensor->byte_offset = 0;
@@ -193,8 +199,12 @@ Lease::Lease(Lease &&other) noexcept
       copy_(std::move(other.copy_)) {}
 
 Lease::~Lease() {
+  if (plain_ == nullptr && versioned_ == nullptr) return;
+  PyObject *type = nullptr, *value = nullptr, *traceback = nullptr;
+  PyErr_Fetch(&type, &value, &traceback);  // a deleter may run Python code, which must not find an exception
   if (plain_ != nullptr && plain_->deleter != nullptr) plain_->deleter(plain_);
   if (versioned_ != nullptr && versioned_->deleter != nullptr) versioned_->deleter(versioned_);
+  PyErr_Restore(type, value, traceback);
 }
 
 bool read_uncommon_array(PyObject *object, bool writable, DLTensor *tensor, Reading *reading, Mismatch *mismatch) {

@@ -421,7 +421,8 @@ NB_MODULE(_core, m) {
       .def(
           "info", &Module::info,
           "All that the module says of itself, as a dict of plain types: versions, kernels, their arguments, variants\n"
-          "and entries, and the bytes of code of each; 'state' is None, or the bytes and fields of its state; 'cuda' is\n"
+          "and entries, and the bytes of code of each; 'state' is None, or the bytes and fields of its state; 'cuda' "
+          "is\n"
           "None, or the images of its CUDA code.")
       .def("_cuda_image", &Module::cuda_image, nb::arg("device"))
       .def(
