@@ -4,6 +4,7 @@
 #include <memory>
 #include <string>
 
+#include "cuda_call.hpp"
 #include "error.hpp"
 #include "plan.hpp"
 #include "state.hpp"
@@ -13,10 +14,13 @@ struct tiaot_bound {
   tiaot::Request request;
   tiaot_executor executor;  // a copy: the caller's need not live on
   int64_t work;
+  enum { kPlan, kJacobian, kCudaPlan, kCudaJacobian } kind;
   union {
-    tiaot::Plan plan;        // forward, vjp
-    tiaot::Checked checked;  // jacobian
+    tiaot::Plan plan;           // forward, vjp, grad
+    tiaot::CudaPlan cuda_plan;  // forward and vjp on a CUDA device
+    tiaot::Checked checked;     // jacobian
   };
+  tiaot_bound() {}  // leaves everything to tiaot_bind
 };
 
 namespace tiaot {
@@ -71,6 +75,7 @@ tiaot_status check_options(const tiaot_kernel_desc &desc, int entry, const tiaot
   request->num_threads = options.num_threads;
   request->executor = options.executor;
   request->state = options.state;
+  request->stream = options.stream;
   if (options.variant != nullptr) {
     request->only = find_variant(desc, options.variant);
     if (request->only == nullptr) return explain_variant(desc, entry, options.variant);
@@ -121,7 +126,7 @@ tiaot_status make_request(const tiaot_kernel *kernel, int entry, uint32_t wrt, c
     if (tiaot_status status = check_state_entry(*kernel->desc, entry)) return status;
   }
   if (tiaot_status status = check_wrt(*kernel, entry, wrt)) return status;
-  *request = {kernel, entry, wrt, count_bits(wrt), 0, nullptr, nullptr, nullptr};
+  *request = {kernel, entry, wrt, count_bits(wrt), 0, nullptr, nullptr, nullptr, nullptr};
   if (options != nullptr) {
     if (tiaot_status status = check_options(*kernel->desc, entry, *options, request)) return status;
   }
@@ -188,7 +193,7 @@ tiaot_status describe_result(const Request &request, const Checked &checked, con
   }
   const uint32_t dtype = variant.dtypes[slot.argument];
   *tensor = {nullptr,
-             {kDLCPU, 0},
+             checked.device == kOnCpu ? DLDevice{kDLCPU, 0} : DLDevice{kDLCUDA, checked.device},
              static_cast<int32_t>(slot.rank),
              {static_cast<uint8_t>(dtype >> 8), static_cast<uint8_t>(dtype), 1},
              shape,
@@ -223,6 +228,41 @@ tiaot_status describe_results(const Request &request, const DLTensor *arrays, in
   return TIAOT_OK;
 }
 
+[[gnu::noinline]] tiaot_status call_cuda(const Request &request, const Checked &checked) {
+  if (request.entry == TIAOT_JACOBIAN) return run_cuda_jacobian(request, checked);
+  CudaPlan plan;
+  if (tiaot_status status = make_cuda_plan(request, checked, &plan)) return status;
+  return run_cuda_plan(plan);
+}
+
+// What a bound call on a CUDA device needs besides its plan, so that it is missed now and not at the first run.
+tiaot_status prepare_cuda(const CudaCaller &caller, const tiaot_module &module, int32_t ordinal) {
+  CudaDevice *device = nullptr;
+  CudaCurrent current;
+  const CudaImage *image = nullptr;
+  if (tiaot_status status = find_cuda_device(caller, ordinal, &device)) return status;
+  return start_cuda_call(caller, module, device, &current, &image);
+}
+
+// Plans what *bound's request asks for.
+tiaot_status bind(const Checked &checked, tiaot_bound *bound) {
+  const Request &request = bound->request;
+  const bool cuda = checked.device != kOnCpu;
+  if (request.entry == TIAOT_JACOBIAN) {
+    bound->kind = cuda ? tiaot_bound::kCudaJacobian : tiaot_bound::kJacobian;
+    bound->checked = checked;
+    Choice choice;  // that there is one is to be known now
+    if (tiaot_status status = choose_entry(request, checked, &choice)) return status;
+  } else if (cuda) {
+    bound->kind = tiaot_bound::kCudaPlan;
+    if (tiaot_status status = make_cuda_plan(request, checked, &bound->cuda_plan)) return status;
+  } else {
+    bound->kind = tiaot_bound::kPlan;
+    return make_plan(request, checked, &bound->plan);
+  }
+  return cuda ? prepare_cuda({request.desc().name, request.entry}, *request.kernel->module, checked.device) : TIAOT_OK;
+}
+
 }  // namespace
 }  // namespace tiaot
 
@@ -235,6 +275,7 @@ extern "C" tiaot_status tiaot_call(const tiaot_kernel *kernel, int entry, uint32
     if (tiaot_status status = make_request(kernel, entry, wrt, options, &request)) return status;
     Checked checked;
     if (tiaot_status status = check_arrays(request, arrays, count, true, &checked)) return status;
+    if (checked.device != kOnCpu) return call_cuda(request, checked);
     if (entry == TIAOT_JACOBIAN) return run_jacobian(request, checked);
     Plan plan;
     if (tiaot_status status = make_plan(request, checked, &plan)) return status;
@@ -254,7 +295,7 @@ extern "C" tiaot_status tiaot_results(const tiaot_kernel *kernel, int entry, uin
 
 extern "C" int64_t tiaot_work(const tiaot_kernel *kernel, int entry, uint32_t wrt, const DLTensor *arrays,
                               int32_t count) {
-  return estimate_work({kernel, entry, wrt, count_bits(wrt), 0, nullptr, nullptr, nullptr}, arrays, count);
+  return estimate_work({kernel, entry, wrt, count_bits(wrt), 0, nullptr, nullptr, nullptr, nullptr}, arrays, count);
 }
 
 extern "C" tiaot_status tiaot_bind(const tiaot_kernel *kernel, int entry, uint32_t wrt, const DLTensor *arrays,
@@ -270,13 +311,7 @@ extern "C" tiaot_status tiaot_bind(const tiaot_kernel *kernel, int entry, uint32
     }
     Checked checked;
     if (tiaot_status status = check_arrays(request, arrays, count, true, &checked)) return status;
-    if (entry == TIAOT_JACOBIAN) {
-      Choice choice;  // that there is one is to be known now
-      if (tiaot_status status = choose_entry(request, checked, &choice)) return status;
-      result->checked = checked;
-    } else if (tiaot_status status = make_plan(request, checked, &result->plan)) {
-      return status;
-    }
+    if (tiaot_status status = bind(checked, result.get())) return status;
     result->work = estimate_work(request, arrays, count);
     *bound = result.release();
     return TIAOT_OK;
@@ -284,9 +319,11 @@ extern "C" tiaot_status tiaot_bind(const tiaot_kernel *kernel, int entry, uint32
 }
 
 extern "C" tiaot_status tiaot_bound_run(const tiaot_bound *bound) {
-  return guarded([&] {
-    return bound->request.entry == TIAOT_JACOBIAN ? run_jacobian(bound->request, bound->checked)
-                                                  : run_plan(bound->plan);
+  return guarded([&]() -> tiaot_status {
+    if (bound->kind == tiaot_bound::kPlan) return run_plan(bound->plan);
+    if (bound->kind == tiaot_bound::kJacobian) return run_jacobian(bound->request, bound->checked);
+    if (bound->kind == tiaot_bound::kCudaPlan) return run_cuda_plan(bound->cuda_plan);
+    return run_cuda_jacobian(bound->request, bound->checked);
   });
 }
 

@@ -16,11 +16,11 @@ constexpr int64_t kMaxSummedChunks = 16;
 constexpr int64_t kStepsPerAddition = 64;
 
 // The entry of the variant with exactly this wrt, or else the smallest that contains it; nullptr for none.
-const tiaot_entry_desc *find_entry(const tiaot_variant_desc &variant, uint32_t kind, uint32_t wrt) {
+const tiaot_entry_desc *find_entry(const tiaot_variant_desc &variant, uint32_t kind, uint32_t wrt, bool cuda) {
   const tiaot_entry_desc *best = nullptr;
   for (uint32_t e = 0; e < variant.entry_count; ++e) {
     const tiaot_entry_desc &entry = variant.entries[e];
-    if (entry.kind != kind || (entry.wrt & wrt) != wrt) continue;
+    if (entry.kind != kind || (entry.wrt & wrt) != wrt || (cuda && entry.cuda == nullptr)) continue;
     if (entry.wrt == wrt) return &entry;
     if (best == nullptr || count_bits(entry.wrt) < count_bits(best->wrt)) best = &entry;
   }
@@ -50,6 +50,14 @@ std::string wrt_text(const tiaot_kernel_desc &desc, uint32_t wrt) {
                entry_name(request.entry), variant.name, wanted.c_str(), existing.c_str());
 }
 
+// `entry`: what would run on the CPU.
+[[gnu::cold]] tiaot_status explain_no_cuda_code(const Request &request, const tiaot_variant_desc &variant,
+                                                const tiaot_entry_desc &entry) {
+  const bool reason = entry.cuda_missing != nullptr && entry.cuda_missing[0] != '\0';
+  return raise(TIAOT_ERROR_UNSUPPORTED, "%s.%s: variant '%s' has no CUDA code%s%s", request.desc().name,
+               entry_name(request.entry), variant.name, reason ? ": " : "", reason ? entry.cuda_missing : "");
+}
+
 int64_t quotient_up(int64_t a, int64_t b) { return a / b + (a % b != 0 ? 1 : 0); }
 
 }  // namespace
@@ -57,13 +65,14 @@ int64_t quotient_up(int64_t a, int64_t b) { return a / b + (a % b != 0 ? 1 : 0);
 tiaot_status choose_entry(const Request &request, const Checked &checked, Choice *choice) {
   const tiaot_kernel_desc &desc = request.desc();
   const auto kind = static_cast<uint32_t>(request.entry == TIAOT_JACOBIAN ? TIAOT_VJP : request.entry);
+  const bool cuda = checked.device != kOnCpu;
   const tiaot_variant_desc *lacking = nullptr;
   for (uint32_t v = 0; v < desc.variant_count; ++v) {
     const tiaot_variant_desc &variant = desc.variants[v];
     if (!(checked.groups >> request.kernel->variant_group[v] & 1)) continue;
     if (request.only != nullptr && request.only != &variant) continue;
     if (!sizes_fit(variant, desc.dim_count, checked.sizes)) continue;
-    const tiaot_entry_desc *entry = find_entry(variant, kind, request.wrt);
+    const tiaot_entry_desc *entry = find_entry(variant, kind, request.wrt, cuda);
     if (entry != nullptr) {
       *choice = {&variant, entry};
       return TIAOT_OK;
@@ -71,6 +80,10 @@ tiaot_status choose_entry(const Request &request, const Checked &checked, Choice
     if (lacking == nullptr) lacking = &variant;
   }
   if (lacking == nullptr) return fail("%s: checked arrays fit no variant", desc.name);
+  if (cuda) {
+    const tiaot_entry_desc *entry = find_entry(*lacking, kind, request.wrt, false);
+    if (entry != nullptr) return explain_no_cuda_code(request, *lacking, *entry);
+  }
   return explain_missing(request, *lacking);
 }
 

@@ -12,7 +12,8 @@ struct Choice {
   const tiaot_entry_desc *entry;  // for a vjp, its wrt may hold more inputs than were asked for
 };
 
-// The first variant that fits the element types and sizes and has an entry that serves the request.
+// The first variant that fits the element types and sizes and has an entry that serves the request; of arrays on a CUDA
+// device, one with CUDA code.
 tiaot_status choose_entry(const Request &request, const Checked &checked, Choice *choice);
 
 // a * b for non-negative numbers, INT64_MAX where that is too much.

@@ -110,15 +110,11 @@ std::string slot_text(const Request &request, const Slot &slot) {
   return "Jacobian of '" + std::string(arguments[slot.output].name) + "' with respect to " + name;
 }
 
-std::string slot_text(const Request &request, uint32_t index) {
-  uint32_t room[2 * TIAOT_MAX_DIMS];
-  return slot_text(request, find_slot(request, index, room));
-}
-
 std::string device_text(const DLTensor &tensor) {
   int32_t type;
   std::memcpy(&type, &tensor.device.device_type, sizeof type);
-  if (type == kDLCUDA) return "cuda:" + std::to_string(tensor.device.device_id);
+  if (type == kDLCPU) return "the CPU";
+  if (type == kDLCUDA || device_of(tensor) >= 0) return "cuda:" + std::to_string(tensor.device.device_id);
   return "DLPack device type " + std::to_string(type);
 }
 
@@ -154,8 +150,15 @@ const char *entry_name(int entry) {
   return entry == TIAOT_FORWARD ? "forward" : entry == TIAOT_VJP ? "vjp" : entry == TIAOT_GRAD ? "grad" : "jacobian";
 }
 
-tiaot_status explain_fault(const Request &request, const DLTensor *arrays, uint32_t index, Fault fault) {
+std::string slot_text(const Request &request, uint32_t index) {
+  uint32_t room[2 * TIAOT_MAX_DIMS];
+  return slot_text(request, find_slot(request, index, room));
+}
+
+tiaot_status explain_fault(const Request &request, const DLTensor *arrays, uint32_t index, Fault fault,
+                           int32_t device) {
   Checked before;
+  before.device = device;
   Fault none = Fault::kNone;
   find_fault(request, arrays, index, &before, &none);
   uint32_t room[2 * TIAOT_MAX_DIMS];
@@ -166,11 +169,8 @@ tiaot_status explain_fault(const Request &request, const DLTensor *arrays, uint3
   std::string text;
   switch (fault) {
     case Fault::kNone:
+    case Fault::kDevice:  // explain_device words it
       return fail("%s: a fault without a fault", request.desc().name);
-    case Fault::kDevice:
-      status = TIAOT_ERROR_TYPE;
-      text = "expected an array on the CPU, got one on " + device_text(tensor);
-      break;
     case Fault::kForm:
       if (!dtype_fits(request, slot, before, tensor)) status = TIAOT_ERROR_TYPE;
       text = "expected " + expected_text(request, slot, before) + ", got " + got_text(tensor);
@@ -207,6 +207,30 @@ tiaot_status explain_fault(const Request &request, const DLTensor *arrays, uint3
   }
   return raise(status, "%s.%s: %s: %s", request.desc().name, entry_name(request.entry),
                slot_text(request, slot).c_str(), text.c_str());
+}
+
+tiaot_status explain_device(const Request &request, const DLTensor *arrays, uint32_t index, uint32_t reference,
+                            int32_t device) {
+  std::string expected = "the CPU";
+  if (device >= 0) {
+    const std::string other = slot_text(request, reference), role = "argument ";
+    expected = "cuda:" + std::to_string(device) + ", where " +
+               (other.compare(0, role.size(), role) == 0 ? other.substr(role.size()) : other) + " is,";
+  }
+  return raise(TIAOT_ERROR_TYPE, "%s.%s: %s: expected an array on %s, got one on %s", request.desc().name,
+               entry_name(request.entry), slot_text(request, index).c_str(), expected.c_str(),
+               device_text(arrays[index]).c_str());
+}
+
+tiaot_status explain_state_device(const Request &request, const DLTensor *arrays, uint32_t index) {
+  return raise(TIAOT_ERROR_UNSUPPORTED, "%s.%s: %s: the kernel works on state, which is on the CPU, got an array on %s",
+               request.desc().name, entry_name(request.entry), slot_text(request, index).c_str(),
+               device_text(arrays[index]).c_str());
+}
+
+tiaot_status explain_no_cuda(const char *who, const tiaot_module_desc &module) {
+  return raise(TIAOT_ERROR_UNSUPPORTED, "%s: module '%s' was exported without CUDA code: export it with --cuda", who,
+               module.name);
 }
 
 tiaot_status explain_count(const Request &request, bool with_results, int32_t count) {

@@ -199,7 +199,7 @@ tiaot_kernel make_kernel(const tiaot_kernel_desc &desc, int level) {
 }  // namespace
 
 tiaot_status make_module(const tiaot_module_desc &desc, int level, void *library, tiaot_module **module) {
-  std::unique_ptr<tiaot_module> result(new (std::nothrow) tiaot_module{library, &desc, level, {}});
+  std::unique_ptr<tiaot_module> result(new (std::nothrow) tiaot_module{library, &desc, level, {}, {}});
   if (result == nullptr) {
     if (library != nullptr) dlclose(library);
     return raise(TIAOT_ERROR_MEMORY, "out of memory");

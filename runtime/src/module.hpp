@@ -1,10 +1,25 @@
 // module.hpp: what the handles of the C interface point to. Knows nothing of arrays.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
+#include <mutex>
 #include <vector>
 
 #include "tiaot/tiaot.h"
+
+namespace tiaot {
+
+struct CudaImage;
+
+// The images of a module that were loaded, one for each device that it has run on; see cuda_image.cpp.
+struct CudaImages {
+  std::mutex loading;
+  std::atomic<CudaImage *> images{nullptr};  // a list; grows at its front
+  ~CudaImages();                             // unloads them
+};
+
+}  // namespace tiaot
 
 // A kernel of an open module, with what every call needs worked out once.
 struct tiaot_kernel {
@@ -23,6 +38,7 @@ struct tiaot_module {
   const tiaot_module_desc *desc;
   int level;
   std::vector<tiaot_kernel> kernels;
+  mutable tiaot::CudaImages cuda;
   ~tiaot_module();
 };
 

@@ -69,7 +69,7 @@ inline Fault check_array(const Request &request, const Place &place, uint64_t he
   int32_t device;
   static_assert(sizeof tensor.device.device_type == sizeof device, "DLPack's device type has 32 bits");
   std::memcpy(&device, &tensor.device.device_type, sizeof device);
-  if (device != kDLCPU) return Fault::kDevice;
+  if (device != kDLCPU && checked.device == kOnCpu) return Fault::kDevice;
   if (checked.headers != nullptr) {
     if (checked.headers[place.argument] != header) return Fault::kForm;
   } else if (!narrow_groups(request, place.argument, header, checked)) {
@@ -189,7 +189,49 @@ Fault check_jacobian(const Request &request, const DLTensor &tensor, uint32_t in
   return check_array(request, {tensor, index, slot.argument, slot.rank, room, batched}, header, false, checked);
 }
 
+// Where the arrays are: on one CUDA device, but for values, which may be on the CPU. The first array that has no choice
+// is the one that the others are held against. Only for calls that have an array elsewhere than on the CPU.
+[[gnu::cold]] tiaot_status check_devices(const Request &request, const DLTensor *arrays, uint32_t end,
+                                         Checked *checked) {
+  const tiaot_kernel_desc &desc = request.desc();
+  const auto is_value = [&](uint32_t i) {
+    return i < desc.input_count && desc.arguments[i].flags & TIAOT_ARGUMENT_VALUE;
+  };
+  uint32_t reference = 0;
+  while (reference < end && is_value(reference)) ++reference;
+  if (reference == end) {
+    reference = 0;
+    while (reference < end && device_of(arrays[reference]) < 0) ++reference;
+    if (reference == end) reference = 0;
+  }
+  const int32_t device = device_of(arrays[reference]);
+  uint64_t on_host = 0;
+  for (uint32_t i = 0; i < end; ++i) {
+    const int32_t its = device_of(arrays[i]);
+    if (device < 0 ? its != kOnCpu : its != device && !(its == kOnCpu && is_value(i))) {
+      return explain_device(request, arrays, i, reference, device);
+    }
+    if (its != device) on_host |= uint64_t{1} << i;
+  }
+  if (desc.state != 0) return explain_state_device(request, arrays, reference);
+  if (request.kernel->module->desc->cuda == nullptr) {
+    const std::string who = std::string(desc.name) + "." + entry_name(request.entry);
+    return explain_no_cuda(who.c_str(), *request.kernel->module->desc);
+  }
+  checked->device = device;
+  checked->on_host = on_host;
+  return TIAOT_OK;
+}
+
 }  // namespace
+
+int32_t device_of(const DLTensor &tensor) {
+  constexpr int32_t kManaged = 13, kElsewhere = -2;  // kDLCUDAManaged
+  int32_t type;
+  std::memcpy(&type, &tensor.device.device_type, sizeof type);
+  if (type == kDLCPU) return kOnCpu;
+  return (type == kDLCUDA || type == kManaged) && tensor.device.device_id >= 0 ? tensor.device.device_id : kElsewhere;
+}
 
 Slot find_slot(const Request &request, uint32_t index, uint32_t (&room)[2 * TIAOT_MAX_DIMS]) {
   if (index < request.inputs()) return slot_of_argument(request, Role::kArgument, index);
@@ -245,8 +287,13 @@ tiaot_status check_arrays(const Request &request, const DLTensor *arrays, int32_
     return raise(TIAOT_ERROR_VALUE, "%s.%s: arrays is NULL", request.desc().name, entry_name(request.entry));
   }
   Fault fault = Fault::kNone;
-  const uint32_t at = find_fault(request, arrays, end, checked, &fault);
-  if (at != end) return explain_fault(request, arrays, at, fault);
+  checked->device = kOnCpu;
+  uint32_t at = find_fault(request, arrays, end, checked, &fault);
+  if (at != end && fault == Fault::kDevice) {
+    if (tiaot_status status = check_devices(request, arrays, end, checked)) return status;
+    at = find_fault(request, arrays, end, checked, &fault);
+  }
+  if (at != end) return explain_fault(request, arrays, at, fault, checked->device);
 
   const uint32_t first = request.entry == TIAOT_FORWARD ? request.inputs() : operands;
   for (uint32_t result = first; result < end; ++result) {

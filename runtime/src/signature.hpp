@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 #include "module.hpp"
 
@@ -23,6 +24,7 @@ struct Request {
   const tiaot_variant_desc *only;  // nullptr: any
   const tiaot_executor *executor;  // nullptr: the pool
   tiaot_state *state;              // what a kernel over state works on; nullptr for all others
+  void *stream;                    // for arrays on a CUDA device
 
   const tiaot_kernel_desc &desc() const { return *kernel->desc; }
   uint32_t inputs() const { return desc().input_count; }
@@ -35,7 +37,11 @@ struct Request {
 };
 
 // A call whose arrays are right. Only the first `dim_count` sizes and the arrays that there are hold values.
+constexpr int32_t kOnCpu = -1;
+
 struct Checked {
+  int32_t device;                 // kOnCpu, or the ordinal of the CUDA device that the arrays are on
+  uint64_t on_host;               // arrays that are not: bit i for input i
   uint64_t groups;                // the kernel's lists of element types that fit what was seen so far
   uint64_t open_groups;           // those of the kernel in which every size has a variant
   const uint64_t *headers;        // of the one group that is left; nullptr while there are several
@@ -114,13 +120,26 @@ enum class Fault : uint8_t {
 // The slot of array `index`; `room` holds the dimensions of a Jacobian.
 Slot find_slot(const Request &request, uint32_t index, uint32_t (&room)[2 * TIAOT_MAX_DIMS]);
 
-// Sets up *checked for a request and checks arrays before `end`; the place of the first fault, or `end`.
+// Sets up *checked for a request, but for its `device`, and checks arrays before `end`; the place of the first fault,
+// or `end`. With a CUDA device, where the arrays are has been checked.
 uint32_t find_fault(const Request &request, const DLTensor *arrays, uint32_t end, Checked *checked, Fault *fault);
 
-[[gnu::cold]] tiaot_status explain_fault(const Request &request, const DLTensor *arrays, uint32_t index, Fault fault);
+[[gnu::cold]] tiaot_status explain_fault(const Request &request, const DLTensor *arrays, uint32_t index, Fault fault,
+                                         int32_t device);
+// An array on another device than array `reference`, whose call runs on `device`.
+[[gnu::cold]] tiaot_status explain_device(const Request &request, const DLTensor *arrays, uint32_t index,
+                                          uint32_t reference, int32_t device);
+[[gnu::cold]] tiaot_status explain_state_device(const Request &request, const DLTensor *arrays, uint32_t index);
+[[gnu::cold]] tiaot_status explain_no_cuda(const char *who, const tiaot_module_desc &module);
 [[gnu::cold]] tiaot_status explain_count(const Request &request, bool with_results, int32_t count);
 [[gnu::cold]] tiaot_status explain_overlap(const Request &request, uint32_t result, uint32_t other);
 [[gnu::cold]] tiaot_status explain_state_overlap(const Request &request, uint32_t array);
+
+// "argument 'x'"
+std::string slot_text(const Request &request, uint32_t index);
+
+// The ordinal of the CUDA device that an array is on; kOnCpu, or below it for what is neither.
+int32_t device_of(const DLTensor &tensor);
 
 // "dense_tanh.vjp"
 const char *entry_name(int entry);

@@ -68,6 +68,7 @@ inline void error(const char *file, int line, tiaot_status got, tiaot_status exp
   } while (false)
 #define CHECK_ERROR(call, status, message) check::error(__FILE__, __LINE__, (call), (status), (message))
 
+#ifndef CHECK_WITHOUT_MAIN  // for a second file of the same test
 int main() {
   for (const check::Test &test : check::tests()) {
     const int before = check::failures();
@@ -76,3 +77,4 @@ int main() {
   }
   return check::failures() == 0 ? 0 : 1;
 }
+#endif

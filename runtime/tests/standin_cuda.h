@@ -1,0 +1,77 @@
+/* standin_cuda.h: what a test says to the stand-in for the CUDA driver, and what a kernel is there.
+ *
+ * The stand-in is a shared library with the SONAME libcuda.so.1. Loaded with dlopen(path, RTLD_NOW | RTLD_GLOBAL)
+ * before the first use of CUDA, it is what dlopen("libcuda.so.1") finds. Its device memory is the host's, and what is
+ * put on a stream is done at once, by the calling thread, unless the stream is being captured: then it is only written
+ * down. */
+#ifndef STANDIN_CUDA_H
+#define STANDIN_CUDA_H
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* A kernel: called once for each thread of the grid, threads = blocks * threads of a block, with the parameters that
+ * cuLaunchKernel was given. */
+typedef void (*standin_kernel)(void **parameters, int64_t thread, int64_t threads);
+
+/* What cuModuleLoadData takes: an ELF shared object that exports the kernels, from its first byte in memory, or this.
+ */
+typedef struct standin_named_kernel {
+  const char *name; /* NULL ends the array */
+  standin_kernel function;
+} standin_named_kernel;
+
+typedef struct standin_image {
+  char magic[8]; /* "STANDIN\0" */
+  const standin_named_kernel *kernels;
+} standin_image;
+
+/* Back to one device of capability 9.0 with two multiprocessors and memory pools, no failures, no captures and an empty
+ * log. Modules, primary contexts and memory stay. */
+void standin_reset(void);
+
+/* The calls since the last reset or standin_clear_log, one a line; valid until the next call of this function. Queries
+ * that change nothing are left out. Most lines tell the device whose context is current:
+ *   cuInit
+ *   cuDevicePrimaryCtxRetain device=0
+ *   cuCtxPushCurrent device=0
+ *   cuCtxPopCurrent device=0
+ *   cuModuleLoadData device=0 module=1
+ *   cuModuleUnload device=0 module=1
+ *   cuLaunchKernel device=0 stream=0x0 kernel=name grid=2 block=128
+ *   cuMemsetD8Async device=0 stream=0x0 bytes=64 value=0
+ *   cuMemcpyDtoDAsync device=0 stream=0x0 bytes=64
+ *   cuMemAllocAsync device=0 stream=0x0 bytes=65536
+ * What goes on a stream that is being captured has " captured" at its end, what fails " -> 700". */
+const char *standin_log(void);
+void standin_clear_log(void);
+
+/* Before the driver is first used. */
+void standin_set_device_count(int32_t count);
+/* Before a device is first used, for all devices: capability is 10 * major + minor. */
+void standin_set_device(int32_t capability, int32_t multiprocessors, int32_t memory_pools);
+/* The next `times` calls of the function, by its name without _v2, after the next `after`, do nothing and return
+ * `error`. */
+void standin_fail(const char *function, int32_t error, int32_t after, int32_t times);
+/* From now on every call returns `error`, as after a kernel that went wrong; 0 ends it. */
+void standin_set_sticky(int32_t error);
+/* Whether the stream is being captured. */
+void standin_capture(void *stream, int32_t capturing);
+/* What cuStreamGetId says of a handle, which is otherwise the handle's own number. */
+void standin_set_stream_id(void *stream, uint64_t id);
+/* The thread's current context is the primary one of this device; -1: none. As another library would make it. */
+void standin_set_current(int32_t device);
+int32_t standin_current(void);
+/* Milliseconds that each cuModuleLoadData takes. */
+void standin_set_load_time(int32_t milliseconds);
+/* Bytes allocated and not yet freed. */
+int64_t standin_allocated(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* STANDIN_CUDA_H */
