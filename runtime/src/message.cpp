@@ -215,7 +215,7 @@ tiaot_status explain_device(const Request &request, const DLTensor *arrays, uint
   if (device >= 0) {
     const std::string other = slot_text(request, reference), role = "argument ";
     expected = "cuda:" + std::to_string(device) + ", where " +
-               (other.compare(0, role.size(), role) == 0 ? other.substr(role.size()) : other) + " is,";
+               (other.compare(0, role.size(), role) == 0 ? other.substr(role.size()) : other) + " is";
   }
   return raise(TIAOT_ERROR_TYPE, "%s.%s: %s: expected an array on %s, got one on %s", request.desc().name,
                entry_name(request.entry), slot_text(request, index).c_str(), expected.c_str(),
