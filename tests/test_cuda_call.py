@@ -412,9 +412,17 @@ def test_failures_of_the_driver(driver: Driver) -> None:
     bound = module.affine.bind(x, K, s, out=y)
     bound()
     for call in (lambda: module.affine(x, K, s, out=y), bound):
-        driver.fail(b"cuLaunchKernel", 719, 0, 1)
-        with pytest.raises(RuntimeError, match=r"^affine.*cuLaunchKernel.*CUDA_ERROR_LAUNCH_FAILED"):
+        driver.fail(b"cuLaunchKernel", 1, 0, 1)
+        with pytest.raises(RuntimeError, match=r"^affine\.forward: .*cuLaunchKernel.*CUDA_ERROR_INVALID_VALUE"):
             call()
+        call()
+    driver.fail(b"cuLaunchKernel", 719, 0, 1)
+    with pytest.raises(RuntimeError, match=r"CUDA_ERROR_LAUNCH_FAILED"):
+        bound()
+    with pytest.raises(RuntimeError, match=r"cuda:0 cannot be used since CUDA_ERROR_LAUNCH_FAILED"):
+        module.affine(x, K, s, out=y)
+    with pytest.raises(RuntimeError, match=r"cuda:0 cannot be used since"):  # to order streams needs the device too
+        module.affine(Interface(inputs()[0], stream=0x70), K, s, out=y)
     assert cuda_arrays.lent() == 3  # the bound call's
 
 
