@@ -164,10 +164,8 @@ tiaot_status run_output(const Request &request, const Checked &checked, const Ch
 
 }  // namespace
 
-tiaot_status run_jacobian(const Request &request, const Checked &checked) {
+tiaot_status check_jacobian_sizes(const Request &request, const Checked &checked) {
   const tiaot_kernel_desc &desc = request.desc();
-  Choice choice;
-  if (tiaot_status status = choose_entry(request, checked, &choice)) return status;
   for (uint32_t k = desc.input_count; k < desc.input_count + desc.output_count; ++k) {
     const int64_t elements = slice_elements(desc, k, checked.sizes);
     if (elements > kMaxElements) {
@@ -176,6 +174,14 @@ tiaot_status run_jacobian(const Request &request, const Checked &checked) {
                    static_cast<long long>(elements));
     }
   }
+  return TIAOT_OK;
+}
+
+tiaot_status run_jacobian(const Request &request, const Checked &checked) {
+  const tiaot_kernel_desc &desc = request.desc();
+  Choice choice;
+  if (tiaot_status status = choose_entry(request, checked, &choice)) return status;
+  if (tiaot_status status = check_jacobian_sizes(request, checked)) return status;
   for (uint32_t k = desc.input_count; k < desc.input_count + desc.output_count; ++k) {
     if (tiaot_status status = run_output(request, checked, choice, k)) return status;
   }

@@ -58,6 +58,9 @@ tiaot_status count_workers(int32_t asked, int64_t pieces, int32_t *workers);
 // Raises what code that does not return 0 stands for.
 tiaot_status explain_outcome();
 
+// That no output has more elements in a sample than its Jacobian can be made for.
+tiaot_status check_jacobian_sizes(const Request &request, const Checked &checked);
+
 // Forms every Jacobian of a call by running the vjp on basis cotangents.
 tiaot_status run_jacobian(const Request &request, const Checked &checked);
 

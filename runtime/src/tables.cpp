@@ -22,6 +22,9 @@ std::string check_arguments(const tiaot_kernel_desc &kernel) {
     const tiaot_argument_desc &argument = kernel.arguments[i];
     if (argument.name == nullptr) return "an argument has no name";
     const std::string who = "argument '" + std::string(argument.name) + "'";
+    constexpr uint32_t kKnown = TIAOT_ARGUMENT_BATCHED | TIAOT_ARGUMENT_DIFFERENTIABLE | TIAOT_ARGUMENT_VALUE;
+    if (argument.flags & ~kKnown) return who + " has an unknown flag";
+    if (i >= inputs && argument.flags & TIAOT_ARGUMENT_VALUE) return who + " is an output and a value";
     if (argument.rank > TIAOT_MAX_DIMS) return who + " has too many dimensions";
     if (argument.rank > 0 && argument.dims == nullptr) return who + " has no dimensions";
     const bool batched = argument.flags & TIAOT_ARGUMENT_BATCHED;
@@ -61,6 +64,10 @@ std::string check_entry(const tiaot_kernel_desc &kernel, const tiaot_entry_desc 
   for (tiaot_code code : entry.code) {
     if (code == nullptr) return who + " lacks the code of a CPU level";
   }
+  if (entry.cuda != nullptr && kernel.state != 0) return who + " has CUDA code, but the kernel works on state";
+  if (entry.cuda == nullptr && entry.cuda_workspace != nullptr) return who + " has a CUDA workspace without CUDA code";
+  if (entry.cuda_any_rows > 1) return who + " neither takes any number of rows on CUDA nor not";
+  if (entry.reserved != 0) return who + " has an unknown field";
   return "";
 }
 
@@ -191,6 +198,33 @@ std::string check_state(const tiaot_module_desc &desc) {
   return "";
 }
 
+std::string check_cuda(const tiaot_cuda_desc &cuda) {
+  if (cuda.ptxas_version == nullptr) return "the version of ptxas is missing";
+  if (cuda.image_count == 0 || cuda.images == nullptr) return "no table of CUDA images";
+  for (uint32_t i = 0; i < cuda.image_count; ++i) {
+    const tiaot_cuda_image_desc &image = cuda.images[i];
+    const std::string who = "CUDA image " + std::to_string(i);
+    if (image.kind != TIAOT_CUDA_CUBIN && image.kind != TIAOT_CUDA_PTX) return who + " is of an unknown kind";
+    if (image.architecture < 10 || image.architecture > 999) return who + " has an impossible architecture";
+    if (image.data == nullptr || image.bytes < 1 || image.code_bytes < 0) return who + " has no data";
+  }
+  if (cuda.kernel_count > 0 && cuda.kernels == nullptr) return "no table of CUDA kernels";
+  for (uint32_t k = 0; k < cuda.kernel_count; ++k) {
+    if (cuda.kernels[k] == nullptr) return "a CUDA kernel has no name";
+  }
+  return "";
+}
+
+bool has_cuda_code(const tiaot_kernel_desc &kernel) {
+  for (uint32_t v = 0; v < kernel.variant_count; ++v) {
+    const tiaot_variant_desc &variant = kernel.variants[v];
+    for (uint32_t e = 0; e < variant.entry_count; ++e) {
+      if (variant.entries[e].cuda != nullptr) return true;
+    }
+  }
+  return false;
+}
+
 std::string check_module(const tiaot_module_desc &desc) {
   for (const char *text :
        {desc.name, desc.hash, desc.target, desc.tiaot_version, desc.taichi_version, desc.llvm_version}) {
@@ -198,6 +232,8 @@ std::string check_module(const tiaot_module_desc &desc) {
   }
   const std::string wrong_state = check_state(desc);
   if (!wrong_state.empty()) return wrong_state;
+  const std::string wrong_cuda = desc.cuda == nullptr ? "" : check_cuda(*desc.cuda);
+  if (!wrong_cuda.empty()) return wrong_cuda;
   if (desc.kernel_count > 0 && desc.kernels == nullptr) return "no table of kernels";
   for (uint32_t k = 0; k < desc.kernel_count; ++k) {
     const tiaot_kernel_desc &kernel = desc.kernels[k];
@@ -206,6 +242,9 @@ std::string check_module(const tiaot_module_desc &desc) {
     if (!wrong.empty()) return "kernel '" + std::string(kernel.name) + "': " + wrong;
     if (kernel.state != 0 && desc.field_count == 0) {
       return "kernel '" + std::string(kernel.name) + "': it works on state, but the module has none";
+    }
+    if (desc.cuda == nullptr && has_cuda_code(kernel)) {
+      return "kernel '" + std::string(kernel.name) + "': it has CUDA code, but the module has no CUDA images";
     }
   }
   return "";
