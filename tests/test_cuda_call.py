@@ -5,6 +5,7 @@ Each test with a `driver` runs in a child process whose driver is the stand-in; 
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import pickle
 import re
@@ -18,7 +19,18 @@ import cuda_arrays
 import numpy as np
 import pytest
 import tiaot
-from cuda_arrays import COPIED, MANAGED, READ_ONLY, Driver, Interface, OfLibrary, OnDevice, Stream, in_child
+from cuda_arrays import (
+    COPIED,
+    MANAGED,
+    READ_ONLY,
+    Driver,
+    Interface,
+    OfLibrary,
+    OfOldLibrary,
+    OnDevice,
+    Stream,
+    in_child,
+)
 
 K = 3.0
 
@@ -260,6 +272,17 @@ def test_what_may_not_be_written_to(driver: Driver) -> None:
         message = f"affine.forward: output 'y': expected a writable array, got {expected}"
         expect(ValueError, message, lambda y=y: kernel(x, K, s, out=y))
         assert not y.array.any()
+    old = OfOldLibrary(np.zeros((2, 3), np.float32))
+    assert kernel(x, K, s, out=old) is old and old.streams == [1]
+    np.testing.assert_array_equal(old.array, reference()["y"])
+    old = OfOldLibrary(np.zeros((2, 3), np.float32), flags=READ_ONLY)
+    message = (
+        "affine.forward: output 'y': expected a writable array, got cuda_arrays.OfOldLibrary, which DLPack does not "
+        "give out for writing"
+    )
+    expect(ValueError, message, lambda: kernel(x, K, s, out=old))
+    gc.collect()
+    assert cuda_arrays.lent() == 0
     shared = np.zeros((2, 3), np.float32)
     message = "affine.forward: output 'y': overlaps argument 'x'"
     expect(ValueError, message, lambda: kernel(OnDevice(shared), K, s, out=OnDevice(shared)))
@@ -338,6 +361,16 @@ def test_arrays_of_cupy_bring_its_current_stream(driver: Driver) -> None:
     assert driver.streams() == ["0x76"] and asked == [0]
     kernel(OnDevice(x), K, array_type(s), out=y)  # the first array on the device decides
     assert driver.streams() == ["0x0"] and asked == [0]
+
+    class Old(OfOldLibrary):  # its arrays have no namespace, its module makes them on the device that was entered
+        __module__ = "cupy._core.core"
+        device = contextlib.nullcontext()
+
+    cupy.empty = lambda shape, dtype: Old(np.full(shape, 99, dtype))
+    cupy.float32 = np.dtype("float32")
+    y = kernel(Old(x), K, OnDevice(s))
+    assert type(y) is Old and driver.streams() == ["0x75"]
+    np.testing.assert_array_equal(y.array, reference()["y"])
 
 
 @in_child

@@ -23,7 +23,9 @@ class Tensor(OnDevice):
 
     current: dict[int, int] = {0: 0x80, 1: 0x90}
     requires_grad = False
-    is_neg = False  # torch's is a method of a C type, which the binding calls; any other attribute it takes for the answer
+    is_neg = (
+        False  # torch's is a method of a C type, which the binding calls; any other attribute it takes for the answer
+    )
     __dlpack_c_exchange_api__ = cuda_arrays.exchange_table(lambda device: Tensor.current[device])
 
     @property

@@ -114,7 +114,8 @@ bool read_dlpack(PyObject *object, bool writable, DLTensor *tensor, Reading *rea
   if (!find_device(object, &device, mismatch)) return false;
   if (is_cuda(device.device_type)) return meet_cuda_array(object, &device, writable, tensor, reading, mismatch);
   Ref capsule = dlpack_capsule(object);
-  if (!take_capsule(object, std::move(capsule), writable, tensor, reading, mismatch)) return false;
+  // One that cannot say whether it may be written to may not be: JAX's must not.
+  if (!take_capsule(object, std::move(capsule), writable, false, tensor, reading, mismatch)) return false;
   if (!check_torch(object, mismatch)) return false;
   tensor->device = {kDLCPU, 0};
   return true;
@@ -133,10 +134,10 @@ bool has_attribute(PyObject *object, const char *name) {
   return found;
 }
 
-bool take_capsule(PyObject *object, Ref capsule, bool writable, DLTensor *tensor, Reading *reading,
-                  Mismatch *mismatch) {
+bool take_capsule(PyObject *object, Ref capsule, bool writable, bool old_is_writable, DLTensor *tensor,
+                  Reading *reading, Mismatch *mismatch) {
   if (!capsule) return false;
-  bool read_only = true;  // an unversioned capsule cannot say that it may be written to, and JAX's must not be
+  bool read_only = !old_is_writable;
   bool copied = false;
   constexpr uint64_t kCopied = 2;  // DLPACK_FLAG_BITMASK_IS_COPIED
   if (PyCapsule_IsValid(capsule.get(), "dltensor_versioned")) {

@@ -121,8 +121,10 @@ inline bool read_array(PyObject *object, bool writable, DLTensor *tensor, Readin
 }
 
 // Takes what an object's __dlpack__ returned: the lease goes to `reading`. False for what is no capsule, and where
-// `writable` asks for more than it gives.
-bool take_capsule(PyObject *object, Ref capsule, bool writable, DLTensor *tensor, Reading *reading, Mismatch *mismatch);
+// `writable` asks for more than it gives; `old_is_writable` is what one from before DLPack 1.0 is taken for, which
+// cannot say it itself.
+bool take_capsule(PyObject *object, Ref capsule, bool writable, bool old_is_writable, DLTensor *tensor,
+                  Reading *reading, Mismatch *mismatch);
 
 // PyTorch also exports tensors whose memory does not hold their values, which a DLPack consumer cannot see. True for
 // all other objects.

@@ -187,6 +187,18 @@ bool read_interface(PyObject *object, bool writable, bool ordered, DLTensor *ten
   return order(reading->cuda, first);
 }
 
+// Whether the object says by __cuda_array_interface__ that it may be written to. No exception is set.
+bool interface_is_writable(PyObject *object) {
+  Ref interface = get_attribute(object, "__cuda_array_interface__");
+  void *address = nullptr;
+  bool read_only = true;
+  Mismatch mismatch;
+  const bool fine = interface && PyDict_Check(interface.get()) &&
+                    read_address(interface.get(), &address, &read_only, &mismatch) && !read_only;
+  PyErr_Clear();
+  return fine;
+}
+
 // The device of an array that says only its address. One without elements has none, and is wherever the others are.
 bool find_interface_device(PyObject *object, const CudaPlace &cuda, DLDevice *device, Mismatch *mismatch) {
   Ref interface = interface_of(object, mismatch);
@@ -279,7 +291,9 @@ bool read_cuda_array(PyObject *object, bool writable, bool ordered, DLTensor *te
   }
   Ref stream(ordered ? PyLong_FromSize_t(number_of(reading->cuda.stream)) : PyLong_FromLong(-1));
   Ref capsule = capsule_for(object, std::move(stream));
-  return take_capsule(object, std::move(capsule), writable, tensor, reading, mismatch) && check_torch(object, mismatch);
+  const bool old_is_writable = writable && interface_is_writable(object);  // as CuPy's before its version 14
+  return take_capsule(object, std::move(capsule), writable, old_is_writable, tensor, reading, mismatch) &&
+         check_torch(object, mismatch);
 }
 
 PyObject *new_cuda_array(DLTensor *tensor, Reading *reading, Mismatch *mismatch) {

@@ -92,9 +92,12 @@ std::string dtypes_of(const EntryState &entry, int argument) {
 }
 
 [[gnu::cold]] bool raise_keyword(const EntryState &entry, PyObject *keyword) {
-  const char *known = takes_wrt(entry)     ? "keywords wrt, out, num_threads or stream"
-                      : has_results(entry) ? "keywords out, num_threads or stream"
-                                           : "keywords num_threads or stream";
+  const bool on_state = entry.desc->state != 0;
+  const char *known = takes_wrt(entry)                  ? "keywords wrt, out, num_threads or stream"
+                      : has_results(entry) && !on_state ? "keywords out, num_threads or stream"
+                      : has_results(entry)              ? "keywords out or num_threads"
+                      : on_state                        ? "no keyword but num_threads"
+                                                        : "keywords num_threads or stream";
   PyErr_Format(PyExc_TypeError, "%s: expected %s (arrays go by position), got %R", entry.label.c_str(), known, keyword);
   return false;
 }
@@ -132,7 +135,7 @@ bool take_keyword(EntryState *entry, PyObject *keyword, PyObject *value, Call *c
     if (value == Py_None) return true;
     return read_num_threads(value, entry->label.c_str(), ": argument 'num_threads'", &call->options.num_threads);
   }
-  if (same_name(keyword, name_stream)) {
+  if (same_name(keyword, name_stream) && entry->desc->state == 0) {
     CudaPlace *cuda = &call->reading.cuda;
     cuda->stream_is_given = value != Py_None;
     return value == Py_None || read_stream(value, entry->label.c_str(), ": argument 'stream'", &cuda->stream);

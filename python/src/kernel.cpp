@@ -109,7 +109,8 @@ PyObject *signature_of(const EntryState &entry) {
   const char *wrt = nullptr;
   if (entry.kind != TIAOT_FORWARD && desc.state == 0) wrt = desc.arguments[__builtin_ctz(entry.default_wrt.mask)].name;
   PyObject *has_out = wrt != nullptr || desc.output_count > 0 ? Py_True : Py_False;
-  return PyObject_CallMethod(python.get(), "signature", "OzO", names.get(), wrt, has_out);
+  PyObject *has_stream = desc.state == 0 ? Py_True : Py_False;
+  return PyObject_CallMethod(python.get(), "signature", "OzOO", names.get(), wrt, has_out, has_stream);
 }
 
 std::string description(const EntryState &entry, const std::string &name) {

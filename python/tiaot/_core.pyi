@@ -20,10 +20,20 @@ class BoundCall:
 @final
 class Entry:
     def __call__(
-        self, *arrays: _Array, wrt: _Wrt = ..., out: _Array | None = None, num_threads: SupportsIndex | None = None, stream: _Stream = None
+        self,
+        *arrays: _Array,
+        wrt: _Wrt = ...,
+        out: _Array | None = None,
+        num_threads: SupportsIndex | None = None,
+        stream: _Stream = None,
     ) -> _Array: ...
     def bind(
-        self, *arrays: _Array, wrt: _Wrt = ..., out: _Array | None = None, num_threads: SupportsIndex | None = None, stream: _Stream = None
+        self,
+        *arrays: _Array,
+        wrt: _Wrt = ...,
+        out: _Array | None = None,
+        num_threads: SupportsIndex | None = None,
+        stream: _Stream = None,
     ) -> BoundCall: ...
 
 @final
@@ -43,10 +53,18 @@ class Kernel:
     @property
     def grad(self) -> Entry: ...
     def __call__(
-        self, *arrays: _Array, out: _Array | None = None, num_threads: SupportsIndex | None = None, stream: _Stream = None
+        self,
+        *arrays: _Array,
+        out: _Array | None = None,
+        num_threads: SupportsIndex | None = None,
+        stream: _Stream = None,
     ) -> _Array: ...
     def bind(
-        self, *arrays: _Array, out: _Array | None = None, num_threads: SupportsIndex | None = None, stream: _Stream = None
+        self,
+        *arrays: _Array,
+        out: _Array | None = None,
+        num_threads: SupportsIndex | None = None,
+        stream: _Stream = None,
     ) -> BoundCall: ...
     def restrict(self, variant: str) -> Kernel: ...
 

@@ -28,12 +28,14 @@ def new_array(like: Any, shape: tuple[int, ...], dtype: str) -> Any:
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(like, torch.Tensor):
         return torch.empty(shape, dtype=getattr(torch, dtype), device=like.device)
-    if not hasattr(like, "__array_namespace__") or _library_of(like, "jax") is not None:
+    if _library_of(like, "jax") is not None:
         return None
-    library = like.__array_namespace__()
-    kind = getattr(library, dtype)
+    library = like.__array_namespace__() if hasattr(like, "__array_namespace__") else _library_of(like, "cupy")
+    kind = getattr(library, dtype, None)
+    if kind is None:
+        return None
     try:
         return library.empty(shape, dtype=kind, device=like.device)
-    except TypeError:  # CuPy's own namespace has no such argument: its devices are entered
+    except TypeError:  # CuPy has no such argument: its devices are entered
         with like.device:
             return library.empty(shape, dtype=kind)

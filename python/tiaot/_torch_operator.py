@@ -53,7 +53,9 @@ class Operator:
             gradients = list(self.raw.vjp(*operands, wrt=calls[0]))
         else:
             gradients = [gradient for wrt in calls for gradient in self.raw.vjp(*operands, wrt=wrt)]
-        if self.signature.values:  # an input that stayed on the CPU gets its gradient there, which is a copy to wait for
+        if (
+            self.signature.values
+        ):  # an input that stayed on the CPU gets its gradient there, which is a copy to wait for
             inputs = itertools.compress(operands, needed)
             gradients = [g.to(t.device) if g.device != t.device else g for g, t in zip(gradients, inputs, strict=True)]
         return gradients

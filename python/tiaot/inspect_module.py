@@ -112,7 +112,9 @@ def _cuda_lines(info: dict[str, Any]) -> list[str]:
     rows = [["image", "for compute capability", "bytes", "uncompressed"]]
     for image in cuda["images"]:
         devices = image["architecture"]  # of the same first number only, where it is a cubin
-        reach = f"{devices} and later {devices.partition('.')[0]}.x" if image["kind"] == "cubin" else f"{devices} and later"
+        reach = (
+            f"{devices} and later {devices.partition('.')[0]}.x" if image["kind"] == "cubin" else f"{devices} and later"
+        )
         rows.append([image["kind"], reach, f"{image['bytes']:,}", f"{image['code_bytes']:,}"])
     lines += _columns(rows)
     missing: dict[str, list[str]] = {}

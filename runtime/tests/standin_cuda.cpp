@@ -158,7 +158,8 @@ template <typename T>
 Result set_2d(const char *function, uint64_t target, size_t pitch, T value, size_t width, size_t height, void *stream) {
   Call call(function);
   call.on_stream(stream);
-  call.say(" pitch=%zu value=0x%llx width=%zu height=%zu", pitch, static_cast<unsigned long long>(value), width, height);
+  call.say(" pitch=%zu value=0x%llx width=%zu height=%zu", pitch, static_cast<unsigned long long>(value), width,
+           height);
   if (call.result == 0 && target % sizeof(T) != 0) call.result = kInvalidValue;
   for (size_t row = 0; call.runs() && row < height; ++row) {
     T *line = reinterpret_cast<T *>(target + row * pitch);
