@@ -1,7 +1,8 @@
 """Arrays "on a CUDA device" for machines without one: NumPy's memory behind each of the protocols that tiaot reads.
 
-The stand-in for the driver, runtime/tests/standin_cuda.cpp, has its device's memory in the host's, so that what a kernel
-did can be looked at. It is the process's driver once it is loaded: tests that need it run in a child, `in_child`.
+The stand-in for the driver, runtime/tests/standin_cuda.cpp, has its device's memory in the host's, so that what a
+kernel did can be looked at. Once it is loaded it is the process's driver: tests that need it run in a child, see
+`in_child`.
 """
 
 from __future__ import annotations

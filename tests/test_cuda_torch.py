@@ -1,5 +1,5 @@
-"""tiaot.torch on CUDA devices: with a stand-in for torch whose tensors are NumPy's memory, and with torch's own meta and
-fake tensors, which need no device. (What is left are torch.empty and the current stream of a real device.)
+"""tiaot.torch on CUDA devices: with a stand-in for torch whose tensors are NumPy's memory, and with torch's own meta
+and fake tensors, which need no device. What is left are torch.empty and the current stream of a real device.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ import itertools
 import re
 import types
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import cuda_arrays
 import numpy as np
@@ -21,11 +21,9 @@ K = 3.0
 class Tensor(OnDevice):
     """As much of torch.Tensor as the binding asks for; on the CPU, too."""
 
-    current: dict[int, int] = {0: 0x80, 1: 0x90}
+    current: ClassVar[dict[int, int]] = {0: 0x80, 1: 0x90}
     requires_grad = False
-    is_neg = (
-        False  # torch's is a method of a C type, which the binding calls; any other attribute it takes for the answer
-    )
+    is_neg = False  # torch's is a method, of a C type; what is none of one is taken for the answer
     __dlpack_c_exchange_api__ = cuda_arrays.exchange_table(lambda device: Tensor.current[device])
 
     @property
@@ -96,6 +94,31 @@ def test_tensors_on_a_device(driver: Driver) -> None:
     with pytest.raises(TypeError, match=r"a dense tensor on the CPU or a CUDA device, got one on \(10, 0\)"):
         kernel(Tensor(x, kind=10), on[1], Tensor(s))
     assert len(driver.streams()) == 1
+
+
+@in_child
+def test_the_short_way_and_the_others(driver: Driver) -> None:
+    from tiaot import _core
+
+    torch = stand_in_for_torch()
+    _core.prepare_torch(torch)
+    kernel = _core.for_tensors(cuda_arrays.open_module().affine)
+    taken: list[str] = []
+    call = _core.TensorCall(
+        kernel, lambda *_: taken.append("recorded"), "subject", lambda *_, **__: taken.append("general")
+    )
+    x, k, s = Tensor(np.ones((2, 3), np.float32)), Tensor(np.array(K, np.float32)), Tensor(np.ones(3, np.float32))
+    np.testing.assert_array_equal(call(x, k, s).array, np.full((2, 3), K + 1))
+    assert taken == [] and driver.streams() == ["0x80"]
+    call(x, k, Tensor(s.array, 1))  # what is refused here is left to the dispatcher to refuse
+    assert taken == ["general"]
+    driver.fail(b"cuLaunchKernel", 1, 0, 1)
+    with pytest.raises(RuntimeError, match="CUDA_ERROR_INVALID_VALUE"):  # no other way would do better
+        call(x, k, s)
+    torch.is_grad_enabled.__code__ = (lambda: True).__code__
+    s.requires_grad = True
+    call(x, k, s)
+    assert taken == ["general", "recorded"] and driver.streams() == ["0x80"]
 
 
 @in_child

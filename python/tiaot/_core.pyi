@@ -5,7 +5,8 @@ from ._state import State
 
 __version__: str
 
-# numpy.ndarray, or anything with __dlpack__ or __cuda_array_interface__; a tuple of them where a call takes or gives several.
+# numpy.ndarray, or anything with __dlpack__ or __cuda_array_interface__; a tuple of them where a call takes or gives
+# several.
 _Array: TypeAlias = Any
 _Wrt: TypeAlias = str | tuple[str, ...]
 # A CUDA stream: its handle, or an object with __cuda_stream__(), cuda_stream or ptr.

@@ -22,7 +22,8 @@ class Signature:
 
     Attributes: `inputs` and `outputs`, names in order; `batched`, those of both that have the batch dimension;
     `differentiable`, the inputs whose gradient there is; `numbers`, places of inputs without dimensions; `values`, the
-    inputs that may be on the CPU where the others are on a CUDA device; `label`, the kernel's name, which opens messages.
+    inputs that may be on the CPU where the others are on a CUDA device; `label`, the kernel's name, which opens
+    messages.
     """
 
     def __init__(self, kernel: Kernel) -> None:

@@ -45,8 +45,8 @@ class Kernel(Handle):
     """A kernel on JAX arrays; from load or wrap.
 
     kernel(*inputs) computes the output, or a tuple where there are several. Inputs are JAX arrays, or NumPy's, on the
-    CPU or a CUDA device, of the kernel's element type (float64 needs jax_enable_x64), or Python numbers in place of arrays without
-    dimensions. Reverse-mode derivatives are the module's, first ones only.
+    CPU or a CUDA device, of the kernel's element type (float64 needs jax_enable_x64), or Python numbers in place of
+    arrays without dimensions. Reverse-mode derivatives are the module's, first ones only.
 
     Raises TypeError for another element type or a wrong number of arguments, ValueError for a wrong shape,
     NotImplementedError for a gradient or second derivative that the module does not have; when the program runs,
