@@ -24,10 +24,10 @@ def test_the_first_code_of_the_readme_runs() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # torch's own
-@pytest.mark.parametrize("page", ["numpy", "torch", "jax"])
+@pytest.mark.parametrize("page", ["numpy", "torch", "jax", "cuda"])
 def test_the_code_of_the_pages_runs(page: str) -> None:
     if page != "numpy":
-        pytest.importorskip(page)
+        pytest.importorskip({"cuda": "torch"}.get(page, page))
     codes = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / f"{page}.md").read_text(), re.DOTALL)
     assert codes
     for code in codes:

@@ -122,11 +122,20 @@ INPUTS = {
         ValueError,
         "expected a dense row-major array, got one with a stride of 5 bytes for elements of 4",
     ),
-    "other device": (lambda x: Speaks((2, 1)), TypeError, "expected an array on the CPU, got one on cuda:1"),
+    "no capsule on a device": (
+        lambda x: Speaks((2, 1)),
+        TypeError,
+        "expected a DLPack capsule from __dlpack__, got NoneType",
+    ),
+    "other device": (
+        lambda x: Speaks((10, 1)),
+        TypeError,
+        "expected an array on the CPU or a CUDA device, got one on rocm:1",
+    ),
     "unknown device": (
         lambda x: Speaks((99, 0)),
         TypeError,
-        "expected an array on the CPU, got one on DLPack device type 99:0",
+        "expected an array on the CPU or a CUDA device, got one on DLPack device type 99:0",
     ),
     "no device": (lambda x: Speaks(None), TypeError, "expected a pair from __dlpack_device__, got NoneType"),
     "no capsule": (lambda x: Speaks((1, 0), 3), TypeError, "expected a DLPack capsule from __dlpack__, got int"),
@@ -211,12 +220,12 @@ CALLS = {
     "unknown keyword": (
         lambda k, a: k.vjp(a["x"], a["W"], a["b"], a["v"], output=a["gx"]),
         TypeError,
-        "dense_tanh.vjp: expected keywords wrt, out or num_threads (arrays go by position), got 'output'",
+        "dense_tanh.vjp: expected keywords wrt, out, num_threads or stream (arrays go by position), got 'output'",
     ),
     "wrt of forward": (
         lambda k, a: k(a["x"], a["W"], a["b"], wrt="x"),
         TypeError,
-        "dense_tanh.forward: expected keywords out or num_threads (arrays go by position), got 'wrt'",
+        "dense_tanh.forward: expected keywords out, num_threads or stream (arrays go by position), got 'wrt'",
     ),
     "array by keyword": (
         lambda k, a: k(a["x"], a["W"], b=a["b"]),

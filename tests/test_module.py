@@ -60,15 +60,17 @@ def test_info(small: tiaot.Module) -> None:
         "name": "small",
         "path": small.path,
         "hash": small.hash,
-        "abi_version": 3,
+        "abi_version": 4,
         "target": "x86_64-linux",
         "cpu_level": small.cpu_level,
         "tiaot_version": "0",
         "taichi_version": "0",
         "llvm_version": "0",
         "state": None,
+        "cuda": None,
     }
     levels = {"x86-64-v2": 64, "x86-64-v3": 64, "x86-64-v4": 64}
+    same = {"block_rows": 8, "code_bytes": levels, "cuda": False, "cuda_missing": ""}
     assert pair == {
         "name": "pair",
         "signature": "x[B, n], s[n] -> p[B, n], q[B]",
@@ -78,12 +80,12 @@ def test_info(small: tiaot.Module) -> None:
         "batch_dim": "B",
         "state": False,
         "inputs": [
-            {"name": "x", "dims": ["B", "n"], "batched": True, "differentiable": True},
-            {"name": "s", "dims": ["n"], "batched": False, "differentiable": True},
+            {"name": "x", "dims": ["B", "n"], "batched": True, "differentiable": True, "value": False},
+            {"name": "s", "dims": ["n"], "batched": False, "differentiable": True, "value": False},
         ],
         "outputs": [
-            {"name": "p", "dims": ["B", "n"], "batched": True, "differentiable": False},
-            {"name": "q", "dims": ["B"], "batched": True, "differentiable": False},
+            {"name": "p", "dims": ["B", "n"], "batched": True, "differentiable": False, "value": False},
+            {"name": "q", "dims": ["B"], "batched": True, "differentiable": False, "value": False},
         ],
         "variants": [
             {
@@ -92,8 +94,8 @@ def test_info(small: tiaot.Module) -> None:
                 "fixed": {},
                 "autodiff": False,
                 "entries": [
-                    {"kind": "forward", "wrt": [], "symbol": "pair", "block_rows": 8, "code_bytes": levels},
-                    {"kind": "vjp", "wrt": ["x", "s"], "symbol": "pair_vjp", "block_rows": 8, "code_bytes": levels},
+                    {"kind": "forward", "wrt": [], "symbol": "pair", **same},
+                    {"kind": "vjp", "wrt": ["x", "s"], "symbol": "pair_vjp", **same},
                 ],
             }
         ],
@@ -103,10 +105,12 @@ def test_info(small: tiaot.Module) -> None:
 
 
 def test_python_signatures(small: tiaot.Module) -> None:
-    assert str(inspect.signature(small.pair)) == "(x, s, /, *, out=None, num_threads=None)"
-    expected = "(x, s, p_cotangent, q_cotangent, /, *, wrt='x', out=None, num_threads=None)"
+    assert str(inspect.signature(small.pair)) == "(x, s, /, *, out=None, num_threads=None, stream=None)"
+    expected = "(x, s, p_cotangent, q_cotangent, /, *, wrt='x', out=None, num_threads=None, stream=None)"
     assert str(inspect.signature(small.pair.vjp)) == expected
-    assert str(inspect.signature(small.pair.jacobian)) == "(x, s, /, *, wrt='x', out=None, num_threads=None)"
+    assert (
+        str(inspect.signature(small.pair.jacobian)) == "(x, s, /, *, wrt='x', out=None, num_threads=None, stream=None)"
+    )
 
 
 @pytest.mark.parametrize("spelling", [str, Path, os.fsencode, os.path.relpath])

@@ -2,6 +2,8 @@
 // export through DLPack. Knows nothing of kernels, shapes or modules.
 #include "arrays.hpp"
 
+#include "cuda_arrays.hpp"
+
 namespace tiaot::binding {
 namespace {
 
@@ -10,8 +12,6 @@ PyObject *field_type = nullptr;   // an ndarray on a state's memory
 
 const char *device_name(long type) {
   switch (type) {
-    case 2:
-      return "cuda";
     case 4:
       return "opencl";
     case 7:
@@ -20,24 +20,11 @@ const char *device_name(long type) {
       return "metal";
     case 10:
       return "rocm";
-    case 13:
-      return "cuda managed memory";
     case 14:
       return "oneapi";
     default:
       return nullptr;
   }
-}
-
-bool mismatch_of(Mismatch *mismatch, PyObject *exception, std::string expected, std::string got) {
-  *mismatch = {exception, std::move(expected), std::move(got)};
-  return false;
-}
-
-bool has_attribute(PyObject *object, const char *name) {
-  const bool found = static_cast<bool>(get_attribute(object, name));
-  PyErr_Clear();
-  return found;
 }
 
 std::string dtype_text(PyArrayObject *array) { return text_of(reinterpret_cast<PyObject *>(PyArray_DESCR(array))); }
@@ -50,7 +37,7 @@ std::string numpy_text(PyArrayObject *array) {
   return text + "]";
 }
 
-bool read_numpy(PyArrayObject *array, bool writable, DLTensor *tensor, std::vector<Lease> *leases, Mismatch *mismatch) {
+bool read_numpy(PyArrayObject *array, bool writable, DLTensor *tensor, Reading *reading, Mismatch *mismatch) {
   PyArray_Descr *descr = PyArray_DESCR(array);
   const auto type = static_cast<unsigned>(descr->type_num);
   if (type > NPY_HALF || kNumpyTypes[type].bits == 0) {
@@ -79,12 +66,113 @@ bool read_numpy(PyArrayObject *array, bool writable, DLTensor *tensor, std::vect
     strides[static_cast<size_t>(axis)] = stride / itemsize;
   }
   tensor->strides = strides.get();
-  leases->emplace_back(std::move(strides));
+  reading->leases.emplace_back(std::move(strides));
   return true;
 }
 
-// PyTorch also exports tensors whose memory does not hold their values, which a DLPack consumer cannot see.
+// Where an array is that speaks DLPack. False for a device that is neither the CPU nor one of CUDA's.
+bool find_device(PyObject *object, DLDevice *device, Mismatch *mismatch) {
+  Ref pair = call_method(object, "__dlpack_device__");
+  if (!pair) return false;
+  if (!PyTuple_Check(pair.get()) || PyTuple_GET_SIZE(pair.get()) != 2) {
+    return mismatch_of(mismatch, PyExc_TypeError, "a pair from __dlpack_device__", type_name(pair.get()));
+  }
+  const long type = PyLong_AsLong(PyTuple_GET_ITEM(pair.get(), 0));
+  if (type == -1 && PyErr_Occurred()) return false;
+  constexpr long kPinned = 3;  // page-locked memory for CUDA: the CPU's all the same
+  *device = {kDLCPU, 0};
+  if (type == kDLCPU || type == kPinned) return true;
+  PyObject *number = PyTuple_GET_ITEM(pair.get(), 1);
+  if (is_cuda(static_cast<DLDeviceType>(type))) {
+    const long id = PyLong_AsLong(number);
+    if (id == -1 && PyErr_Occurred()) return false;
+    *device = {static_cast<DLDeviceType>(type), static_cast<int32_t>(id)};
+    return true;
+  }
+  const char *name = device_name(type);
+  const std::string kind = name != nullptr ? name : "DLPack device type " + std::to_string(type);
+  return mismatch_of(mismatch, PyExc_TypeError, "an array on the CPU or a CUDA device",
+                     "one on " + kind + ":" + text_of(number));
+}
+
+// The capsule of the object's __dlpack__, asked for with read-only flags first.
+Ref dlpack_capsule(PyObject *object) {
+  Ref method = get_attribute(object, "__dlpack__");
+  Ref keywords(method ? Py_BuildValue("{s:(ii)}", "max_version", 1, 0) : nullptr);
+  Ref nothing(keywords ? PyTuple_New(0) : nullptr);
+  if (!nothing) return Ref();
+  Ref capsule(PyObject_Call(method.get(), nothing.get(), keywords.get()));
+  if (!capsule && PyErr_ExceptionMatches(PyExc_TypeError)) {  // a library from before DLPack 1.0
+    PyErr_Clear();
+    capsule = Ref(PyObject_CallNoArgs(method.get()));
+  }
+  return capsule;
+}
+
+bool read_dlpack(PyObject *object, bool writable, DLTensor *tensor, Reading *reading, Mismatch *mismatch) {
+  DLDevice device;
+  if (!find_device(object, &device, mismatch)) return false;
+  if (is_cuda(device.device_type)) return meet_cuda_array(object, &device, writable, tensor, reading, mismatch);
+  Ref capsule = dlpack_capsule(object);
+  // One that cannot say whether it may be written to may not be: JAX's must not.
+  if (!take_capsule(object, std::move(capsule), writable, false, tensor, reading, mismatch)) return false;
+  if (!check_torch(object, mismatch)) return false;
+  tensor->device = {kDLCPU, 0};
+  return true;
+}
+
+}  // namespace
+
+bool mismatch_of(Mismatch *mismatch, PyObject *exception, std::string expected, std::string got) {
+  *mismatch = {exception, std::move(expected), std::move(got)};
+  return false;
+}
+
+bool has_attribute(PyObject *object, const char *name) {
+  const bool found = static_cast<bool>(get_attribute(object, name));
+  PyErr_Clear();
+  return found;
+}
+
+bool take_capsule(PyObject *object, Ref capsule, bool writable, bool old_is_writable, DLTensor *tensor,
+                  Reading *reading, Mismatch *mismatch) {
+  if (!capsule) return false;
+  bool read_only = !old_is_writable;
+  bool copied = false;
+  constexpr uint64_t kCopied = 2;  // DLPACK_FLAG_BITMASK_IS_COPIED
+  if (PyCapsule_IsValid(capsule.get(), "dltensor_versioned")) {
+    auto *managed = static_cast<DLManagedTensorVersioned *>(PyCapsule_GetPointer(capsule.get(), "dltensor_versioned"));
+    if (PyCapsule_SetName(capsule.get(), "used_dltensor_versioned") != 0) return false;
+    reading->leases.emplace_back(managed);
+    if (managed->version.major != 1) {
+      return mismatch_of(mismatch, PyExc_TypeError, "DLPack 1",
+                         "an export of DLPack " + std::to_string(managed->version.major));
+    }
+    read_only = (managed->flags & DLPACK_FLAG_BITMASK_READ_ONLY) != 0;
+    copied = (managed->flags & kCopied) != 0;
+    *tensor = managed->dl_tensor;
+  } else if (PyCapsule_IsValid(capsule.get(), "dltensor")) {
+    auto *managed = static_cast<DLManagedTensor *>(PyCapsule_GetPointer(capsule.get(), "dltensor"));
+    if (PyCapsule_SetName(capsule.get(), "used_dltensor") != 0) return false;
+    reading->leases.emplace_back(managed);
+    *tensor = managed->dl_tensor;
+  } else {
+    return mismatch_of(mismatch, PyExc_TypeError, "a DLPack capsule from __dlpack__", type_name(capsule.get()));
+  }
+  if (writable && read_only) {
+    return mismatch_of(mismatch, PyExc_ValueError, "a writable array",
+                       type_name(object) + ", which DLPack does not give out for writing");
+  }
+  if (writable && copied) {
+    return mismatch_of(mismatch, PyExc_ValueError, "a writable array", type_name(object) + ", whose export is a copy");
+  }
+  tensor->data = static_cast<char *>(tensor->data) + tensor->byte_offset;
+  tensor->byte_offset = 0;
+  return true;
+}
+
 bool check_torch(PyObject *object, Mismatch *mismatch) {
+  if (!has_attribute(object, "is_neg") || !has_attribute(object, "untyped_storage")) return true;
   Ref negated = call_method(object, "is_neg");
   if (!negated) return false;
   if (PyObject_IsTrue(negated.get())) {
@@ -105,74 +193,6 @@ bool check_torch(PyObject *object, Mismatch *mismatch) {
   return true;
 }
 
-bool check_device(PyObject *object, Mismatch *mismatch) {
-  Ref device = call_method(object, "__dlpack_device__");
-  if (!device) return false;
-  if (!PyTuple_Check(device.get()) || PyTuple_GET_SIZE(device.get()) != 2) {
-    return mismatch_of(mismatch, PyExc_TypeError, "a pair from __dlpack_device__", type_name(device.get()));
-  }
-  const long type = PyLong_AsLong(PyTuple_GET_ITEM(device.get(), 0));
-  if (type == -1 && PyErr_Occurred()) return false;
-  constexpr long kPinned = 3;  // page-locked memory for CUDA: the CPU's all the same
-  if (type == kDLCPU || type == kPinned) return true;
-  const char *name = device_name(type);
-  const std::string kind = name != nullptr ? name : "DLPack device type " + std::to_string(type);
-  return mismatch_of(mismatch, PyExc_TypeError, "an array on the CPU",
-                     "one on " + kind + ":" + text_of(PyTuple_GET_ITEM(device.get(), 1)));
-}
-
-// The capsule of the object's __dlpack__, asked for with read-only flags first.
-Ref dlpack_capsule(PyObject *object) {
-  Ref method = get_attribute(object, "__dlpack__");
-  Ref keywords(method ? Py_BuildValue("{s:(ii)}", "max_version", 1, 0) : nullptr);
-  Ref nothing(keywords ? PyTuple_New(0) : nullptr);
-  if (!nothing) return Ref();
-  Ref capsule(PyObject_Call(method.get(), nothing.get(), keywords.get()));
-  if (!capsule && PyErr_ExceptionMatches(PyExc_TypeError)) {  // a library from before DLPack 1.0
-    PyErr_Clear();
-    capsule = Ref(PyObject_CallNoArgs(method.get()));
-  }
-  return capsule;
-}
-
-bool read_dlpack(PyObject *object, bool writable, DLTensor *tensor, std::vector<Lease> *leases, Mismatch *mismatch) {
-  if (!check_device(object, mismatch)) return false;
-  Ref capsule = dlpack_capsule(object);
-  if (!capsule) return false;
-  bool read_only = true;  // an unversioned capsule cannot say that it may be written to, and JAX's must not be
-  if (PyCapsule_IsValid(capsule.get(), "dltensor_versioned")) {
-    auto *managed = static_cast<DLManagedTensorVersioned *>(PyCapsule_GetPointer(capsule.get(), "dltensor_versioned"));
-    if (PyCapsule_SetName(capsule.get(), "used_dltensor_versioned") != 0) return false;
-    leases->emplace_back(managed);
-    if (managed->version.major != 1) {
-      return mismatch_of(mismatch, PyExc_TypeError, "DLPack 1",
-                         "an export of DLPack " + std::to_string(managed->version.major));
-    }
-    read_only = (managed->flags & DLPACK_FLAG_BITMASK_READ_ONLY) != 0;
-    *tensor = managed->dl_tensor;
-  } else if (PyCapsule_IsValid(capsule.get(), "dltensor")) {
-    auto *managed = static_cast<DLManagedTensor *>(PyCapsule_GetPointer(capsule.get(), "dltensor"));
-    if (PyCapsule_SetName(capsule.get(), "used_dltensor") != 0) return false;
-    leases->emplace_back(managed);
-    *tensor = managed->dl_tensor;
-  } else {
-    return mismatch_of(mismatch, PyExc_TypeError, "a DLPack capsule from __dlpack__", type_name(capsule.get()));
-  }
-  if (writable && read_only) {
-    return mismatch_of(mismatch, PyExc_ValueError, "a writable array",
-                       type_name(object) + ", which DLPack does not give out for writing");
-  }
-  if (has_attribute(object, "is_neg") && has_attribute(object, "untyped_storage") && !check_torch(object, mismatch)) {
-    return false;
-  }
-  tensor->device = {kDLCPU, 0};
-  tensor->data = static_cast<char *>(tensor->data) + tensor->byte_offset;
-  tensor->byte_offset = 0;
-  return true;
-}
-
-}  // namespace
-
 Lease::Lease(Lease &&other) noexcept
     : strides_(std::move(other.strides_)),
       plain_(std::exchange(other.plain_, nullptr)),
@@ -180,22 +200,28 @@ Lease::Lease(Lease &&other) noexcept
       copy_(std::move(other.copy_)) {}
 
 Lease::~Lease() {
+  if (plain_ == nullptr && versioned_ == nullptr) return;
+  PyObject *type = nullptr, *value = nullptr, *traceback = nullptr;
+  PyErr_Fetch(&type, &value, &traceback);  // a deleter may run Python code, which must not find an exception
   if (plain_ != nullptr && plain_->deleter != nullptr) plain_->deleter(plain_);
   if (versioned_ != nullptr && versioned_->deleter != nullptr) versioned_->deleter(versioned_);
+  PyErr_Restore(type, value, traceback);
 }
 
-bool read_uncommon_array(PyObject *object, bool writable, DLTensor *tensor, std::vector<Lease> *leases,
-                         Mismatch *mismatch) {
+bool read_uncommon_array(PyObject *object, bool writable, DLTensor *tensor, Reading *reading, Mismatch *mismatch) {
   PyObject *type = reinterpret_cast<PyObject *>(Py_TYPE(object));
   if (Py_TYPE(object) == &PyArray_Type || type == memmap_type || type == field_type) {
-    return read_numpy(reinterpret_cast<PyArrayObject *>(object), writable, tensor, leases, mismatch);
+    return read_numpy(reinterpret_cast<PyArrayObject *>(object), writable, tensor, reading, mismatch);
   }
   if (PyArray_Check(object)) {
     return mismatch_of(mismatch, PyExc_TypeError, "a plain numpy.ndarray",
                        "its subclass " + type_name(object) + "; pass numpy.asarray of it");
   }
   if (has_attribute(object, "__dlpack__") && !PyType_Check(object)) {
-    return read_dlpack(object, writable, tensor, leases, mismatch);
+    return read_dlpack(object, writable, tensor, reading, mismatch);
+  }
+  if (has_attribute(object, "__cuda_array_interface__") && !PyType_Check(object)) {
+    return meet_cuda_array(object, nullptr, writable, tensor, reading, mismatch);
   }
   return mismatch_of(mismatch, PyExc_TypeError, "", type_name(object));
 }

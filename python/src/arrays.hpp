@@ -74,9 +74,25 @@ struct Mismatch {
   std::string got;
 };
 
-// Any array that is not a plain NumPy array, dense and in native byte order.
-bool read_uncommon_array(PyObject *object, bool writable, DLTensor *tensor, std::vector<Lease> *leases,
-                         Mismatch *mismatch);
+// Where the work of a call goes that has arrays on CUDA devices; cuda_arrays.hpp says how it comes about.
+struct CudaPlace {
+  bool found = false;            // an array of the call is on such a device
+  bool settled = false;          // `stream` is what the work goes to
+  bool stream_is_given = false;  // by the caller
+  int32_t device = 0;            // of the first array there
+  void *stream = nullptr;        // CUstream
+  PyObject *like = nullptr;      // borrowed: the first array there, whose library makes the results
+};
+
+// What the arrays of one call have lent, and where they are.
+struct Reading {
+  std::vector<Lease> leases;
+  CudaPlace cuda;
+};
+
+// Any array that is not a plain NumPy array, dense and in native byte order. An input on a CUDA device is only met, not
+// read, while the place is not settled: of its tensor the device is then all that is filled in.
+bool read_uncommon_array(PyObject *object, bool writable, DLTensor *tensor, Reading *reading, Mismatch *mismatch);
 
 inline void fill_from_numpy(PyArrayObject *array, DLDataType dtype, DLTensor *tensor) {
   tensor->data = PyArray_DATA(array);
@@ -88,10 +104,9 @@ inline void fill_from_numpy(PyArrayObject *array, DLDataType dtype, DLTensor *te
   tensor->byte_offset = 0;
 }
 
-// Reads an array for the length of a call. The tensor points into the object and into `leases`. False when it cannot
+// Reads an array for the length of a call. The tensor points into the object and into the leases. False when it cannot
 // be read, or not written to though `writable` asks for that.
-inline bool read_array(PyObject *object, bool writable, DLTensor *tensor, std::vector<Lease> *leases,
-                       Mismatch *mismatch) {
+inline bool read_array(PyObject *object, bool writable, DLTensor *tensor, Reading *reading, Mismatch *mismatch) {
   if (Py_TYPE(object) == &PyArray_Type) {
     auto *array = reinterpret_cast<PyArrayObject *>(object);
     const int flags = NPY_ARRAY_C_CONTIGUOUS | (writable ? NPY_ARRAY_WRITEABLE : 0);
@@ -102,8 +117,23 @@ inline bool read_array(PyObject *object, bool writable, DLTensor *tensor, std::v
       return true;
     }
   }
-  return read_uncommon_array(object, writable, tensor, leases, mismatch);
+  return read_uncommon_array(object, writable, tensor, reading, mismatch);
 }
+
+// Takes what an object's __dlpack__ returned: the lease goes to `reading`. False for what is no capsule, and where
+// `writable` asks for more than it gives; `old_is_writable` is what one from before DLPack 1.0 is taken for, which
+// cannot say it itself.
+bool take_capsule(PyObject *object, Ref capsule, bool writable, bool old_is_writable, DLTensor *tensor,
+                  Reading *reading, Mismatch *mismatch);
+
+// PyTorch also exports tensors whose memory does not hold their values, which a DLPack consumer cannot see. True for
+// all other objects.
+bool check_torch(PyObject *object, Mismatch *mismatch);
+
+// Fills in the mismatch. False.
+bool mismatch_of(Mismatch *mismatch, PyObject *exception, std::string expected, std::string got);
+
+bool has_attribute(PyObject *object, const char *name);
 
 // NumPy's type number for an element type; -1 with an exception set where it has none.
 int numpy_type(DLDataType dtype);
@@ -116,10 +146,10 @@ PyObject *new_array(DLTensor *tensor);
 // that, and empty with an exception set when the conversion fails.
 Ref as_arrays_like(PyObject *like, Ref result);
 
-// Arrays of another library than NumPy, as read_array and new_array treat NumPy's.
+// Arrays of another library than NumPy, as read_array and new_array treat NumPy's; on CUDA devices too.
 struct ArrayKind {
-  bool (*read)(PyObject *object, bool writable, DLTensor *tensor, std::vector<Lease> *leases, Mismatch *mismatch);
-  PyObject *(*make)(DLTensor *tensor);
+  bool (*read)(PyObject *object, bool writable, DLTensor *tensor, Reading *reading, Mismatch *mismatch);
+  PyObject *(*make)(DLTensor *tensor, Reading *reading);
 };
 
 // Finds numpy.memmap. False with an exception set.

@@ -106,9 +106,11 @@ constexpr char kBoundCallDoc[] =
     "Calling it, without arguments, computes from what the arrays hold at that moment and returns the array, or tuple\n"
     "of arrays, that was given as `out`, or that bind allocated: the same objects each time. It keeps its arrays "
     "alive;\n"
-    "do not resize them in place. Of a kernel over state, it keeps the state alive too.\n"
+    "do not resize them in place. Of a kernel over state, it keeps the state alive too. On a CUDA device it puts its "
+    "work\n"
+    "on the stream that it was bound to, and does not wait for it.\n"
     "\n"
-    "Raises tiaot.ModuleError when the module has been closed.";
+    "Raises tiaot.ModuleError when the module has been closed, RuntimeError when the CUDA driver reports a failure.";
 
 PyType_Slot bound_call_slots[] = {
     {Py_tp_doc, const_cast<char *>(kBoundCallDoc)},
@@ -134,13 +136,12 @@ bool add_bound_call_type(PyObject *module) {
          PyObject_SetAttrString(module, "BoundCall", reinterpret_cast<PyObject *>(bound_call_type)) == 0;
 }
 
-PyObject *new_bound_call(const EntryState &entry, Bound bound, Ref arrays, Ref result, std::vector<Lease> leases,
-                         Ref record) {
+PyObject *new_bound_call(const EntryState &entry, Bound bound, Ref arrays, Ref result, Reading reading, Ref record) {
   PyObject *object = bound_call_type->tp_alloc(bound_call_type, 0);
   if (object == nullptr) return nullptr;
   auto *self = reinterpret_cast<BoundCallObject *>(object);
   self->vectorcall = entry.memory != nullptr ? bound_call_run_on_state : bound_call_run;
-  self->releases_gil = tiaot_bound_work(bound.get()) > kReleaseWork;
+  self->releases_gil = reading.cuda.found || tiaot_bound_work(bound.get()) > kReleaseWork;
   new (&self->module) std::shared_ptr<OpenModule>(entry.module);
   self->memory = entry.memory;
   new (&self->memory_object) Ref(Py_XNewRef(entry.memory_object.get()));
@@ -148,7 +149,7 @@ PyObject *new_bound_call(const EntryState &entry, Bound bound, Ref arrays, Ref r
   new (&self->bound) Bound(std::move(bound));
   new (&self->arrays) Ref(std::move(arrays));
   new (&self->result) Ref(std::move(result));
-  new (&self->leases) std::vector<Lease>(std::move(leases));
+  new (&self->leases) std::vector<Lease>(std::move(reading.leases));
   new (&self->label) std::string(entry.label);
   return object;
 }

@@ -8,12 +8,15 @@
 #include <new>
 #include <type_traits>
 
+#include "cuda_arrays.hpp"
+
 namespace tiaot::binding {
 namespace {
 
 PyObject *name_out = nullptr;
 PyObject *name_wrt = nullptr;
 PyObject *name_num_threads = nullptr;
+PyObject *name_stream = nullptr;
 
 constexpr int kShapeRoom = 512;  // sizes of all the results of one call
 
@@ -27,7 +30,7 @@ struct Call {
   int inner = 1;            // results for each
   int count = 0;            // arrays
   Ref result;
-  std::vector<Lease> leases;
+  Reading reading;
   DLTensor tensors[TIAOT_MAX_ARRAYS];
   int64_t shapes[kShapeRoom];
 };
@@ -89,9 +92,12 @@ std::string dtypes_of(const EntryState &entry, int argument) {
 }
 
 [[gnu::cold]] bool raise_keyword(const EntryState &entry, PyObject *keyword) {
-  const char *known = takes_wrt(entry)     ? "keywords wrt, out or num_threads"
-                      : has_results(entry) ? "keywords out or num_threads"
-                                           : "no keyword but num_threads";
+  const bool on_state = entry.desc->state != 0;
+  const char *known = takes_wrt(entry)                  ? "keywords wrt, out, num_threads or stream"
+                      : has_results(entry) && !on_state ? "keywords out, num_threads or stream"
+                      : has_results(entry)              ? "keywords out or num_threads"
+                      : on_state                        ? "no keyword but num_threads"
+                                                        : "keywords num_threads or stream";
   PyErr_Format(PyExc_TypeError, "%s: expected %s (arrays go by position), got %R", entry.label.c_str(), known, keyword);
   return false;
 }
@@ -129,6 +135,11 @@ bool take_keyword(EntryState *entry, PyObject *keyword, PyObject *value, Call *c
     if (value == Py_None) return true;
     return read_num_threads(value, entry->label.c_str(), ": argument 'num_threads'", &call->options.num_threads);
   }
+  if (same_name(keyword, name_stream) && entry->desc->state == 0) {
+    CudaPlace *cuda = &call->reading.cuda;
+    cuda->stream_is_given = value != Py_None;
+    return value == Py_None || read_stream(value, entry->label.c_str(), ": argument 'stream'", &cuda->stream);
+  }
   return raise_keyword(*entry, keyword);
 }
 
@@ -142,8 +153,8 @@ bool take_tuple(const EntryState &entry, PyObject *out, int count, const char *o
 }
 
 bool read(const EntryState &entry, PyObject *object, bool writable, DLTensor *tensor, Call *call, Mismatch *mismatch) {
-  if (entry.arrays == nullptr) return read_array(object, writable, tensor, &call->leases, mismatch);
-  return entry.arrays->read(object, writable, tensor, &call->leases, mismatch);
+  if (entry.arrays == nullptr) return read_array(object, writable, tensor, &call->reading, mismatch);
+  return entry.arrays->read(object, writable, tensor, &call->reading, mismatch);
 }
 
 bool is_number(PyObject *object) { return PyFloat_Check(object) || (PyLong_Check(object) && !PyBool_Check(object)); }
@@ -212,7 +223,7 @@ bool take_number(const EntryState &entry, PyObject *const *arguments, int positi
   if (!done) return false;
   const DLDataType type = {static_cast<uint8_t>(dtype >> 8), static_cast<uint8_t>(dtype), 1};
   call->tensors[position] = {place, {kDLCPU, 0}, 0, type, nullptr, nullptr, 0};
-  call->leases.emplace_back(std::move(memory));
+  call->reading.leases.emplace_back(std::move(memory));
   return true;
 }
 
@@ -255,6 +266,16 @@ bool take_out(const EntryState &entry, Call *call, int first) {
   return true;
 }
 
+// A new array for a result, NumPy's or of the library that the arguments are of. nullptr with an exception set.
+PyObject *make_result(const EntryState &entry, Call *call, int output, int place, DLTensor *tensor) {
+  if (entry.arrays != nullptr) return entry.arrays->make(tensor, &call->reading);
+  if (!is_cuda(tensor->device.device_type)) return new_array(tensor);
+  Mismatch mismatch;
+  PyObject *array = new_cuda_array(tensor, &call->reading, &mismatch);
+  if (array == nullptr) raise_unwritable(entry, *call, output, place, mismatch);
+  return array;
+}
+
 // Allocates the results, in the structure that take_out reads.
 bool make_results(const EntryState &entry, Call *call, int first) {
   if (call->outer == 0) {
@@ -281,7 +302,7 @@ bool make_results(const EntryState &entry, Call *call, int first) {
     }
     for (int i = 0; i < call->inner; ++i) {
       DLTensor *tensor = &call->tensors[first + o * call->inner + place_of(*call, i)];
-      PyObject *array = entry.arrays == nullptr ? new_array(tensor) : entry.arrays->make(tensor);
+      PyObject *array = make_result(entry, call, o, place_of(*call, i), tensor);
       if (array == nullptr) return false;
       if (inner_tuple) {
         PyTuple_SET_ITEM(part.get(), i, array);
@@ -297,6 +318,37 @@ bool make_results(const EntryState &entry, Call *call, int first) {
   }
   call->result = std::move(whole);
   return true;
+}
+
+// Reads the inputs that were met on CUDA devices. Where they are not all on one, nothing is made to wait: the runtime
+// then says whose place is wrong.
+bool read_cuda_inputs(const EntryState &entry, PyObject *const *arguments, Call *call) {
+  CudaPlace *cuda = &call->reading.cuda;
+  bool together = true;
+  for (int i = 0; i < entry.positional_count; ++i) {
+    const tiaot_argument_desc &argument = entry.desc->arguments[i];
+    if (argument.rank == 0 && is_number(arguments[i])) continue;
+    const DLDevice &device = call->tensors[i].device;
+    together = together && (is_cuda(device.device_type) ? device.device_id == cuda->device
+                                                        : (argument.flags & TIAOT_ARGUMENT_VALUE) != 0);
+  }
+  if (!settle(cuda)) return false;
+  Mismatch mismatch;
+  for (int i = 0; i < entry.positional_count; ++i) {
+    if (entry.desc->arguments[i].rank == 0 && is_number(arguments[i])) continue;
+    DLTensor *tensor = &call->tensors[i];
+    if (!is_cuda(tensor->device.device_type)) continue;
+    if (!read_cuda_array(arguments[i], false, together, tensor, &call->reading, &mismatch)) {
+      return raise_unreadable(entry, operand_text(entry, i), i, mismatch);
+    }
+  }
+  return true;
+}
+
+[[gnu::cold]] bool raise_needless_stream(const EntryState &entry) {
+  PyErr_Format(PyExc_ValueError, "%s: argument 'stream': expected None for arrays on the CPU, got a CUDA stream",
+               entry.label.c_str());
+  return false;
 }
 
 // Fills in a call from Python's arguments. False with an exception set.
@@ -334,14 +386,45 @@ bool prepare_call(EntryState *entry, PyObject *const *arguments, Py_ssize_t coun
       return raise_unreadable(*entry, operand_text(*entry, i), i, mismatch);
     }
   }
+  CudaPlace &cuda = call->reading.cuda;
+  if (cuda.found && !cuda.settled && !read_cuda_inputs(*entry, arguments, call)) return false;
   for (int i = 0; i < first && numbers; ++i) {
     if (entry->desc->arguments[i].rank != 0 || !is_number(arguments[i])) continue;
     if (!take_number(*entry, arguments, i, call)) return false;
   }
-  return call->out != nullptr ? take_out(*entry, call, first) : make_results(*entry, call, first);
+  if (!(call->out != nullptr ? take_out(*entry, call, first) : make_results(*entry, call, first))) return false;
+  if (cuda.stream_is_given && !cuda.found) return raise_needless_stream(*entry);
+  call->options.stream = cuda.stream;
+  return true;
 }
 
-tiaot_status run_call(const EntryState &entry, const Call &call) {
+// A call on a CUDA device: however little its work is, to hand it over takes longer than to release the GIL, and may
+// wait for what does need the GIL. The shapes are copied since another thread may change an array's in the meantime.
+tiaot_status run_on_cuda(const EntryState &entry, Call *call) {
+  const uint32_t mask = call->wrt != nullptr ? call->wrt->mask : 0;
+  std::vector<int64_t> sizes;
+  size_t room = 0;
+  for (int i = 0; i < call->count; ++i) room += 2 * static_cast<size_t>(call->tensors[i].ndim);
+  sizes.reserve(room);
+  for (int i = 0; i < call->count; ++i) {
+    DLTensor &tensor = call->tensors[i];
+    for (int64_t **each : {&tensor.shape, &tensor.strides}) {
+      if (*each == nullptr) continue;
+      int64_t *copy = sizes.data() + sizes.size();
+      sizes.insert(sizes.end(), *each, *each + tensor.ndim);
+      *each = copy;
+    }
+  }
+  tiaot_status status;
+  Py_BEGIN_ALLOW_THREADS;
+  status = tiaot_call(entry.kernel, entry.kind, mask, call->tensors, call->count, &call->options);
+  Py_END_ALLOW_THREADS;
+  return status;
+}
+
+tiaot_status run_call(const EntryState &entry, Call *prepared) {
+  if (prepared->reading.cuda.found) return run_on_cuda(entry, prepared);
+  const Call &call = *prepared;
   const uint32_t mask = call.wrt != nullptr ? call.wrt->mask : 0;
   if (tiaot_work(entry.kernel, entry.kind, mask, call.tensors, call.count) <= kReleaseWork) {
     return tiaot_call(entry.kernel, entry.kind, mask, call.tensors, call.count, &call.options);
@@ -405,15 +488,16 @@ bool prepare_entries() {
   name_out = PyUnicode_InternFromString("out");
   name_wrt = PyUnicode_InternFromString("wrt");
   name_num_threads = PyUnicode_InternFromString("num_threads");
-  return name_out != nullptr && name_wrt != nullptr && name_num_threads != nullptr;
+  name_stream = PyUnicode_InternFromString("stream");
+  return name_out != nullptr && name_wrt != nullptr && name_num_threads != nullptr && name_stream != nullptr;
 }
 
 PyObject *call_entry(EntryObject *entry, PyObject *const *arguments, size_t nargsf, PyObject *keywords) try {
   Call call;
   if (!prepare_call(&entry->state, arguments, PyVectorcall_NARGS(nargsf), keywords, &call)) return nullptr;
-  const tiaot_status status = run_call(entry->state, call);
+  const tiaot_status status = run_call(entry->state, &call);
   if (status != TIAOT_OK) return raise_status(status);
-  if (entry->state.arrays == nullptr && call.out == nullptr && call.outer > 0) {
+  if (entry->state.arrays == nullptr && call.out == nullptr && call.outer > 0 && !call.reading.cuda.found) {
     for (int i = 0; i < entry->state.positional_count; ++i) {
       if (!PyArray_Check(arguments[i]) && !is_number(arguments[i]))
         return as_arrays_like(arguments[i], std::move(call.result)).release();
@@ -446,7 +530,7 @@ PyObject *bind_entry(EntryObject *entry, PyObject *const *arguments, Py_ssize_t 
     record = make_record(*state, arguments, count, keywords);
     if (!record) return nullptr;
   }
-  return new_bound_call(*state, std::move(owned), std::move(arrays), std::move(call.result), std::move(call.leases),
+  return new_bound_call(*state, std::move(owned), std::move(arrays), std::move(call.result), std::move(call.reading),
                         std::move(record));
 } catch (const std::bad_alloc &) {
   return PyErr_NoMemory();

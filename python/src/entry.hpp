@@ -72,10 +72,9 @@ struct DestroyBound {
 };
 using Bound = std::unique_ptr<tiaot_bound, DestroyBound>;
 
-// `arrays` is a tuple of the arguments, `result` what each call returns, `leases` what the arguments borrowed, `record`
-// what a tape keeps of each call, or empty.
-PyObject *new_bound_call(const EntryState &entry, Bound bound, Ref arrays, Ref result, std::vector<Lease> leases,
-                         Ref record);
+// `arrays` is a tuple of the arguments, `result` what each call returns, `reading` what the arguments lent and where
+// they are, `record` what a tape keeps of each call, or empty.
+PyObject *new_bound_call(const EntryState &entry, Bound bound, Ref arrays, Ref result, Reading reading, Ref record);
 
 PyObject *call_entry(EntryObject *entry, PyObject *const *arguments, size_t nargsf, PyObject *keywords);
 PyObject *bind_entry(EntryObject *entry, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords);

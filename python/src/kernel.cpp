@@ -109,7 +109,8 @@ PyObject *signature_of(const EntryState &entry) {
   const char *wrt = nullptr;
   if (entry.kind != TIAOT_FORWARD && desc.state == 0) wrt = desc.arguments[__builtin_ctz(entry.default_wrt.mask)].name;
   PyObject *has_out = wrt != nullptr || desc.output_count > 0 ? Py_True : Py_False;
-  return PyObject_CallMethod(python.get(), "signature", "OzO", names.get(), wrt, has_out);
+  PyObject *has_stream = desc.state == 0 ? Py_True : Py_False;
+  return PyObject_CallMethod(python.get(), "signature", "OzOO", names.get(), wrt, has_out, has_stream);
 }
 
 std::string description(const EntryState &entry, const std::string &name) {
@@ -153,7 +154,7 @@ PyObject *entry_reduce(PyObject *object, PyObject *) {
 PyObject *entry_signature(PyObject *object, void *) { return signature_of(entry_of(object)); }
 
 constexpr char kBindDoc[] =
-    "bind(*arrays, out=None, num_threads=None, wrt=...)\n"
+    "bind(*arrays, out=None, num_threads=None, stream=None, wrt=...)\n"
     "--\n\n"
     "Checks a call once and returns a BoundCall that repeats it on the same arrays. Takes what a call takes and "
     "raises\n"
@@ -179,12 +180,12 @@ PyGetSetDef entry_getset[] = {
 constexpr char kEntryDoc[] =
     "The derivative of a kernel: `kernel.vjp` or `kernel.jacobian`; of one over state, `state.kernel.grad`.\n"
     "\n"
-    "kernel.vjp(*inputs, *cotangents, wrt=<first differentiable input>, out=None, num_threads=None)\n"
+    "kernel.vjp(*inputs, *cotangents, wrt=<first differentiable input>, out=None, num_threads=None, stream=None)\n"
     "    The vector-Jacobian product J^T v: the cotangents have the outputs' shapes, one for each output, and the "
     "result\n"
     "    has the shape of the input that `wrt` names. The gradient of an input without the batch dimension is the sum\n"
     "    over the batch.\n"
-    "kernel.jacobian(*inputs, wrt=<first differentiable input>, out=None, num_threads=None)\n"
+    "kernel.jacobian(*inputs, wrt=<first differentiable input>, out=None, num_threads=None, stream=None)\n"
     "    The Jacobian, sample by sample: for an output (B, o...) and an input (B, i...) or (i...), the shape is\n"
     "    (B, o..., i...). A tuple over the outputs where the kernel has several.\n"
     "state.kernel.grad(*inputs, num_threads=None)\n"
@@ -196,18 +197,21 @@ constexpr char kEntryDoc[] =
     "out: the array, or tuple of arrays, to write to; returned as it is.\n"
     "num_threads: at most this many threads; None for the process default.\n"
     "\n"
-    "Arrays are dense, row-major, in native byte order, on the CPU: numpy.ndarray, or anything with __dlpack__. They "
-    "are\n"
-    "neither copied nor converted; inputs are never written to. Results are NumPy's, or those of the first array's "
-    "library\n"
-    "that is not NumPy and has __array_namespace__, as the array API standard says.\n"
+    "stream: on a CUDA device, where the work goes: a handle, or an object with __cuda_stream__, cuda_stream or ptr;\n"
+    "None for the current stream of the arrays' library. The call does not wait for the work.\n"
+    "\n"
+    "Arrays are dense, row-major, in native byte order, on the CPU or all on one CUDA device: numpy.ndarray, or "
+    "anything\n"
+    "with __dlpack__ or __cuda_array_interface__. They are neither copied nor converted; inputs are never written to.\n"
+    "Results are NumPy's, or those of the first array's library that is not NumPy and has __array_namespace__, as the\n"
+    "array API standard says; on a CUDA device they are of the library of the first array there.\n"
     "\n"
     "Raises TypeError for an element type that no variant has, a non-array, a wrong number of arrays, an unknown\n"
     "keyword; ValueError for a wrong shape, stride, alignment, overlap, name or number, and for a state that another "
     "call\n"
     "is working on; NotImplementedError for a gradient that the module does not have; tiaot.ModuleError when the "
     "module has\n"
-    "been closed.";
+    "been closed; RuntimeError when there is no CUDA driver, or it reports a failure.";
 
 PyType_Slot entry_slots[] = {
     {Py_tp_doc, const_cast<char *>(kEntryDoc)},
@@ -332,9 +336,10 @@ PyObject *kernel_reduce(PyObject *object, PyObject *) { return reduce(kernel_of(
 PyMemberDef kernel_members[] = {
     {"__vectorcalloffset__", T_PYSSIZET, offsetof(KernelObject, vectorcall), READONLY, nullptr},
     {"vjp", T_OBJECT_EX, offsetof(KernelObject, vjp), READONLY,
-     "Entry for the vector-Jacobian product: vjp(*inputs, *cotangents, wrt=..., out=None, num_threads=None)."},
+     "Entry for the vector-Jacobian product: vjp(*inputs, *cotangents, wrt=..., out=None, num_threads=None, "
+     "stream=None)."},
     {"jacobian", T_OBJECT_EX, offsetof(KernelObject, jacobian), READONLY,
-     "Entry for the Jacobian: jacobian(*inputs, wrt=..., out=None, num_threads=None)."},
+     "Entry for the Jacobian: jacobian(*inputs, wrt=..., out=None, num_threads=None, stream=None)."},
     {nullptr, 0, 0, 0, nullptr},
 };
 
@@ -369,13 +374,13 @@ PyGetSetDef kernel_getset[] = {
 constexpr char kKernelDoc[] =
     "A kernel of a module, compiled ahead of time; from tiaot.load or a Module.\n"
     "\n"
-    "kernel(*inputs, out=None, num_threads=None)\n"
+    "kernel(*inputs, out=None, num_threads=None, stream=None)\n"
     "    Computes the outputs: an array, or a tuple of arrays where the kernel has several outputs. `signature` tells "
     "the\n"
     "    arguments and their shapes.\n"
-    "kernel.vjp(*inputs, *cotangents, wrt=..., out=None, num_threads=None)\n"
+    "kernel.vjp(*inputs, *cotangents, wrt=..., out=None, num_threads=None, stream=None)\n"
     "    The vector-Jacobian product J^T v.\n"
-    "kernel.jacobian(*inputs, wrt=..., out=None, num_threads=None)\n"
+    "kernel.jacobian(*inputs, wrt=..., out=None, num_threads=None, stream=None)\n"
     "    The Jacobian.\n"
     "kernel.bind(...), kernel.vjp.bind(...), kernel.jacobian.bind(...)\n"
     "    Fix the arrays and check them once.\n"
@@ -389,17 +394,21 @@ constexpr char kKernelDoc[] =
     "out: the array, or tuple of arrays, to write to; returned as it is.\n"
     "num_threads: at most this many threads; None for the process default. Results do not depend on it.\n"
     "\n"
-    "Arrays are dense, row-major, in native byte order, on the CPU: numpy.ndarray, or anything with __dlpack__. They "
-    "are\n"
-    "neither copied nor converted; inputs are never written to. Results are NumPy's, or those of the first array's "
-    "library\n"
-    "that is not NumPy and has __array_namespace__, as the array API standard says.\n"
+    "stream: on a CUDA device, where the work goes: a handle, or an object with __cuda_stream__, cuda_stream or ptr;\n"
+    "None for the current stream of the arrays' library. The call does not wait for the work.\n"
+    "\n"
+    "Arrays are dense, row-major, in native byte order, on the CPU or all on one CUDA device: numpy.ndarray, or "
+    "anything\n"
+    "with __dlpack__ or __cuda_array_interface__. They are neither copied nor converted; inputs are never written to.\n"
+    "Results are NumPy's, or those of the first array's library that is not NumPy and has __array_namespace__, as the\n"
+    "array API standard says; on a CUDA device they are of the library of the first array there.\n"
     "\n"
     "Raises TypeError for an element type that no variant has, a non-array, a wrong number of arrays, an unknown\n"
     "keyword; ValueError for a wrong shape, stride, alignment, overlap or number, for a kernel over state that is "
     "not\n"
     "called on one, and for a state that another call is working on; tiaot.ModuleError when the module has been "
-    "closed.\n"
+    "closed;\n"
+    "RuntimeError when there is no CUDA driver, or it reports a failure.\n"
     "\n"
     "Kernels pickle as their module's name or path, with its hash.";
 

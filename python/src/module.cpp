@@ -99,6 +99,7 @@ class Module {
   }
 
   nb::dict info() const;
+  nb::object cuda_image(int32_t device) const;
 
   int traverse(visitproc visit, void *arg) const {
     Py_VISIT(kernels_.ptr());
@@ -134,6 +135,7 @@ nb::list describe_arguments(const tiaot_kernel_desc &kernel, uint32_t first, uin
     item["dims"] = dims;
     item["batched"] = (argument.flags & TIAOT_ARGUMENT_BATCHED) != 0;
     item["differentiable"] = (argument.flags & TIAOT_ARGUMENT_DIFFERENTIABLE) != 0;
+    item["value"] = (argument.flags & TIAOT_ARGUMENT_VALUE) != 0;
     list.append(item);
   }
   return list;
@@ -154,6 +156,30 @@ nb::dict describe_entry(const tiaot_kernel_desc &kernel, const tiaot_entry_desc 
   item["symbol"] = entry.symbol;
   item["block_rows"] = entry.block_rows;
   item["code_bytes"] = code_bytes;
+  item["cuda"] = entry.cuda != nullptr;
+  item["cuda_missing"] = entry.cuda_missing != nullptr ? entry.cuda_missing : "";
+  return item;
+}
+
+nb::dict describe_image(const tiaot_cuda_image_desc &image) {
+  nb::dict item;
+  item["architecture"] =
+      nb::str((std::to_string(image.architecture / 10) + "." + std::to_string(image.architecture % 10)).c_str());
+  item["kind"] = image.kind == TIAOT_CUDA_CUBIN ? "cubin" : "ptx";
+  item["bytes"] = image.bytes;
+  item["code_bytes"] = image.code_bytes;
+  return item;
+}
+
+nb::object describe_cuda(const tiaot_cuda_desc *cuda) {
+  if (cuda == nullptr) return nb::none();
+  nb::list images, kernels;
+  for (uint32_t i = 0; i < cuda->image_count; ++i) images.append(describe_image(cuda->images[i]));
+  for (uint32_t k = 0; k < cuda->kernel_count; ++k) kernels.append(cuda->kernels[k]);
+  nb::dict item;
+  item["ptxas_version"] = cuda->ptxas_version;
+  item["images"] = images;
+  item["kernels"] = kernels;
   return item;
 }
 
@@ -233,8 +259,27 @@ nb::dict Module::info() const {
   item["taichi_version"] = desc.taichi_version;
   item["llvm_version"] = desc.llvm_version;
   item["state"] = describe_state(desc);
+  item["cuda"] = describe_cuda(desc.cuda);
   item["kernels"] = kernels;
   return item;
+}
+
+// For the commands: the image of the module that a device runs.
+nb::object Module::cuda_image(int32_t device) const {
+  if (tiaot_module_descriptor(open().handle)->cuda == nullptr) return nb::none();
+  const tiaot_cuda_image_desc *image = nullptr;
+  const tiaot_status status = tiaot_module_cuda_image(open_->handle, device, &image);
+  if (status == TIAOT_OK) return describe_image(*image);
+  raise_status(status);
+  throw nb::python_error();
+}
+
+int32_t cuda_device_count() {
+  int32_t count = 0;
+  const tiaot_status status = tiaot_cuda_device_count(&count);
+  if (status == TIAOT_OK) return count;
+  raise_status(status);
+  throw nb::python_error();
 }
 
 nb::object open_module(nb::bytes path, nb::str path_text, bool shipped) {
@@ -293,8 +338,8 @@ nb::object for_tensors(nb::handle kernel) {
   return nb::steal(object);
 }
 
-nb::object make_xla_handler() {
-  PyObject *capsule = xla_handler();
+nb::object make_xla_handler(const std::string &platform) {
+  PyObject *capsule = xla_handler(platform == "CUDA");
   if (capsule == nullptr) throw nb::python_error();
   return nb::steal(capsule);
 }
@@ -343,6 +388,9 @@ NB_MODULE(_core, m) {
         "The highest x86-64 level of this machine's CPU that modules have code for: 'x86-64-v2', 'x86-64-v3' or\n"
         "'x86-64-v4'; None when it has not even the first.");
 
+  m.def("cuda_device_count", &cuda_device_count,
+        "The number of CUDA devices. RuntimeError, with the reason, where there is no driver or it does not work.");
+
   m.def("prepare_torch", &use_torch, nb::arg("torch"),
         "Readies for_tensors and TensorCall for the package `torch`. ImportError where it is too old.");
   m.def("for_tensors", &for_tensors, nb::arg("kernel"),
@@ -353,7 +401,8 @@ NB_MODULE(_core, m) {
       "Lets arrays of that type, a subclass of numpy.ndarray, be arguments of kernels.");
   add_state_memory_type(m.ptr());
 
-  m.def("xla_handler", &make_xla_handler, "The handler of XLA's custom calls, as jax.ffi registers it.");
+  m.def("xla_handler", &make_xla_handler, nb::arg("platform"),
+        "The handler of XLA's custom calls for the platform 'cpu' or 'CUDA', as jax.ffi registers it.");
   m.def("register_for_xla", &add_xla_kernel, nb::arg("key"), nb::arg("kernel"),
         "Lets the handler find the kernel, for calls whose attribute `kernel` is the key.");
 
@@ -372,7 +421,10 @@ NB_MODULE(_core, m) {
       .def(
           "info", &Module::info,
           "All that the module says of itself, as a dict of plain types: versions, kernels, their arguments, variants\n"
-          "and entries, and the bytes of code of each; 'state' is None, or the bytes and fields of its state.")
+          "and entries, and the bytes of code of each; 'state' is None, or the bytes and fields of its state; 'cuda' "
+          "is\n"
+          "None, or the images of its CUDA code.")
+      .def("_cuda_image", &Module::cuda_image, nb::arg("device"))
       .def(
           "state", [](nb::handle self) { return nb::cast<Module &>(self).state(self); },
           "A new tiaot.State: the fields that the module's kernels work on, all zeros, apart from every other "

@@ -5,8 +5,10 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdlib>
+#include <iterator>
 #include <new>
 
+#include "cuda_arrays.hpp"
 #include "dlpack_exchange.hpp"
 
 // structmember.h gives T_PYSSIZET to Python 3.10 and 3.11; later ones have it under another name too.
@@ -77,11 +79,20 @@ class Question {
   bool is_method_ = false;
 };
 
+constexpr struct {
+  uint32_t dtype;
+  const char *name;
+} kDtypes[6] = {{TIAOT_FLOAT32, "float32"}, {TIAOT_FLOAT64, "float64"}, {TIAOT_FLOAT16, "float16"},
+                {TIAOT_INT32, "int32"},     {TIAOT_INT64, "int64"},     {TIAOT_UINT8, "uint8"}};
+
 // What was found of torch. Never given back: torch cannot be unloaded.
 struct Torch {
   const ExchangeTable *table = nullptr;
-  PyObject *tensor = nullptr;     // the types
-  PyObject *parameter = nullptr;  //
+  PyObject *tensor = nullptr;       // the types
+  PyObject *parameter = nullptr;    //
+  PyObject *empty = nullptr;        // the function
+  PyObject *dtypes[6] = {};         // torch's own, as in kDtypes
+  PyObject *empty_names = nullptr;  // ("dtype", "device")
   Question is_neg;
   Question requires_grad;
   Question is_grad_enabled;
@@ -117,12 +128,12 @@ std::string take_message() {
 
 // Reads a tensor as it lies. False with `mismatch` filled in.
 bool borrow(PyObject *object, DLTensor *tensor, Mismatch *mismatch) {
-  constexpr char kExpected[] = "a dense tensor on the CPU";
+  constexpr char kExpected[] = "a dense tensor on the CPU or a CUDA device";
   if (torch.table->borrow_tensor(object, tensor) != 0) {
     *mismatch = {PyExc_TypeError, kExpected, type_name(object) + " (" + take_message() + ")"};
     return false;
   }
-  if (tensor->device.device_type != kDLCPU) {
+  if (tensor->device.device_type != kDLCPU && tensor->device.device_type != kDLCUDA) {
     Ref device = get_attribute(object, "device");
     *mismatch = {PyExc_TypeError, kExpected, "one on " + (device ? text_of(device.get()) : "another device")};
     return false;
@@ -130,15 +141,28 @@ bool borrow(PyObject *object, DLTensor *tensor, Mismatch *mismatch) {
   return true;
 }
 
+// The first tensor on a CUDA device says where the call goes: to the stream that torch works on there. Nothing has to
+// be ordered, since all that torch does is on that stream too; and no device is entered, since the runtime does that.
+bool settle_on_tensor(PyObject *object, int32_t device, CudaPlace *cuda) {
+  cuda->found = cuda->settled = true;
+  cuda->device = device;
+  cuda->like = object;
+  return cuda->stream_is_given || torch.table->current_stream(kDLCUDA, device, &cuda->stream) == 0;
+}
+
 // Reads a tensor for the length of a call. One that is strided, or stands for its negated memory, is copied first, as
 // torch's own functions do; not one to be written to.
-bool read_tensor(PyObject *object, bool writable, DLTensor *tensor, std::vector<Lease> *leases, Mismatch *mismatch) {
+bool read_tensor(PyObject *object, bool writable, DLTensor *tensor, Reading *reading, Mismatch *mismatch) {
   if (Py_TYPE(object) != reinterpret_cast<PyTypeObject *>(torch.tensor) &&
       PyObject_IsInstance(object, torch.tensor) <= 0) {
     *mismatch = {PyExc_TypeError, "a torch.Tensor", type_name(object)};
     return false;
   }
   if (!borrow(object, tensor, mismatch)) return false;
+  if (tensor->device.device_type == kDLCUDA && !reading->cuda.found &&
+      !settle_on_tensor(object, tensor->device.device_id, &reading->cuda)) {
+    return false;
+  }
   const int negated = torch.is_neg.ask(object);
   if (negated < 0) return false;
   if (negated == 0 && is_dense(*tensor)) {
@@ -155,8 +179,32 @@ bool read_tensor(PyObject *object, bool writable, DLTensor *tensor, std::vector<
   Ref plain(PyObject_CallMethodNoArgs(object, torch.name_resolve_neg));
   Ref copy(plain ? PyObject_CallMethodNoArgs(plain.get(), torch.name_contiguous) : nullptr);
   if (!copy || !borrow(copy.get(), tensor, mismatch)) return false;
-  leases->emplace_back(std::move(copy));
+  reading->leases.emplace_back(std::move(copy));  // its memory goes back to torch in the order of the stream
   return true;
+}
+
+// torch.empty, so that the memory is of torch's caching allocator, with its graphs and its record_stream.
+PyObject *new_cuda_tensor(DLTensor *tensor, const CudaPlace &cuda) {
+  PyObject *dtype = nullptr;
+  for (size_t i = 0; i < std::size(kDtypes); ++i) {
+    const uint32_t known = kDtypes[i].dtype;
+    if (known == (static_cast<uint32_t>(tensor->dtype.code) << 8 | tensor->dtype.bits)) dtype = torch.dtypes[i];
+  }
+  Ref shape(PyTuple_New(tensor->ndim));
+  for (int axis = 0; axis < tensor->ndim && shape; ++axis) {
+    PyObject *size = PyLong_FromLongLong(tensor->shape[axis]);
+    if (size == nullptr) return nullptr;
+    PyTuple_SET_ITEM(shape.get(), axis, size);
+  }
+  Ref device = shape ? get_attribute(cuda.like, "device") : Ref();
+  if (!device) return nullptr;
+  PyObject *const arguments[] = {shape.get(), dtype, device.get()};
+  Ref made(PyObject_Vectorcall(torch.empty, arguments, 1, torch.empty_names));
+  DLTensor read = {};
+  if (!made || torch.table->borrow_tensor(made.get(), &read) != 0) return nullptr;
+  tensor->data = read.data;
+  tensor->device = read.device;
+  return made.release();
 }
 
 // A result's memory and all that torch has to know of it, in one piece. The memory comes last.
@@ -167,8 +215,9 @@ struct Result {
 
 constexpr size_t kAlignment = 64;  // of the memory: torch's own
 
-// torch.empty takes 1 to 2 us; to hand over memory of ours takes a third of that.
-PyObject *new_tensor(DLTensor *tensor) {
+// On the CPU torch.empty takes 1 to 2 us; to hand over memory of ours takes a third of that.
+PyObject *new_tensor(DLTensor *tensor, Reading *reading) {
+  if (tensor->device.device_type != kDLCPU) return new_cuda_tensor(tensor, reading->cuda);
   const auto ndim = static_cast<size_t>(tensor->ndim);
   uint64_t bytes = tensor->dtype.bits / 8;
   for (size_t axis = 0; axis < ndim; ++axis) bytes *= static_cast<uint64_t>(tensor->shape[axis]);
@@ -355,17 +404,6 @@ Ref find(PyObject *object, const char *path) {
   return found;
 }
 
-const ExchangeTable *find_table(PyObject *tensor_type) {
-  Ref capsule = get_attribute(tensor_type, kExchangeAttribute);
-  void *pointer = capsule ? PyCapsule_GetPointer(capsule.get(), kExchangeCapsule) : nullptr;
-  for (auto *header = static_cast<ExchangeHeader *>(pointer); header != nullptr; header = header->previous) {
-    if (header->version.major != 1) continue;
-    const auto *table = reinterpret_cast<ExchangeTable *>(header);
-    if (table->borrow_tensor != nullptr) return table;
-  }
-  return nullptr;
-}
-
 }  // namespace
 
 const ArrayKind kTensorArrays = {read_tensor, new_tensor};
@@ -391,8 +429,13 @@ bool prepare_torch(PyObject *package) {
     complete = function != nullptr;
     if (complete) *each.question = Question::of_function(function);
   }
-  if (complete) found.table = find_table(found.tensor);
-  if (found.table == nullptr) {
+  for (size_t i = 0; i < std::size(kDtypes) && complete; ++i) {
+    found.dtypes[i] = find(package, kDtypes[i].name).release();
+    complete = found.dtypes[i] != nullptr;
+  }
+  if (complete) found.empty = find(package, "empty").release();
+  if (found.empty != nullptr) found.table = find_exchange_table(found.tensor);
+  if (found.table == nullptr || found.table->borrow_tensor == nullptr || found.table->current_stream == nullptr) {
     PyErr_Clear();
     Ref version = get_attribute(package, "__version__");
     PyErr_Format(PyExc_ImportError, "tiaot.torch: expected torch 2.10 or newer, got %s",
@@ -404,6 +447,7 @@ bool prepare_torch(PyObject *package) {
   found.name_resolve_neg = PyUnicode_InternFromString("resolve_neg");
   found.name_contiguous = PyUnicode_InternFromString("contiguous");
   found.name_level = PyUnicode_InternFromString("_current_level");
+  found.empty_names = Py_BuildValue("(ss)", "dtype", "device");
   if (PyErr_Occurred()) return false;
   torch = found;
   return true;

@@ -1,5 +1,6 @@
-// xla.cpp: the handler that XLA calls, on threads of its own and without the GIL. One handler for all kernels: a call's
-// attributes say which one, in words that hold in any process, since compiled programs are kept and shipped.
+// xla.cpp: the handlers that XLA calls, on threads of its own and without the GIL: one for the CPU and one for CUDA,
+// each for all kernels. A call's attributes say which one, in words that hold in any process, since compiled programs
+// are kept and shipped.
 #include "xla.hpp"
 
 #include <algorithm>
@@ -9,6 +10,7 @@
 #include <shared_mutex>
 #include <string_view>
 
+#include "cuda_arrays.hpp"
 #include "xla_ffi.hpp"
 
 namespace tiaot::binding {
@@ -100,13 +102,13 @@ Attributes read_attributes(const xla::Attributes &given) {
 }
 
 // Adds buffers to `tensors`. False for one that is none, or has an element type that no module has.
-bool read_buffers(const xla::Operands &operands, DLTensor *tensors) {
+bool read_buffers(const xla::Operands &operands, DLDevice device, DLTensor *tensors) {
   for (int64_t i = 0; i < operands.size; ++i) {
     const auto *buffer = static_cast<const xla::Buffer *>(operands.values[i]);
     DLTensor &tensor = tensors[i];
     if (operands.types[i] != xla::kBuffer || !dtype_of(buffer->dtype, &tensor.dtype)) return false;
     tensor.data = buffer->data;
-    tensor.device = {kDLCPU, 0};
+    tensor.device = device;
     tensor.ndim = static_cast<int32_t>(buffer->rank);
     tensor.shape = buffer->dims;
     tensor.strides = nullptr;
@@ -121,10 +123,40 @@ void answer_metadata(const xla::CallFrame &frame, xla::Metadata *metadata) {
   if (frame.api != nullptr && frame.api->version.major == xla::kMajor) {
     metadata->version.minor = std::min(frame.api->version.minor, xla::kMinor);
   }
+  // Not compatible with command buffers, into which XLA captures a call as a part of a graph: a call may allocate its
+  // workspace on the stream, and CUDA takes no such part. XLA runs the call between its command buffers instead.
   metadata->traits = 0;
 }
 
-xla::Error *run(const xla::CallFrame &frame) {
+// The device of the call's buffers. XLA from before its version of the function tells it by their addresses.
+xla::Error *find_device(const xla::CallFrame &frame, int32_t *device) {
+  const xla::Api &api = *frame.api;
+  if (api.struct_size >= offsetof(xla::Api, get_device) + sizeof api.get_device && api.get_device != nullptr) {
+    xla::DeviceArguments arguments = {sizeof arguments, nullptr, frame.context, 0};
+    if (xla::Error *error = api.get_device(&arguments)) return error;
+    *device = arguments.device;
+    return nullptr;
+  }
+  for (const xla::Operands *operands : {&frame.arguments, &frame.results}) {
+    for (int64_t i = 0; i < operands->size; ++i) {
+      const void *data =
+          operands->types[i] == xla::kBuffer ? static_cast<xla::Buffer *>(operands->values[i])->data : nullptr;
+      if (data != nullptr && device_of_address(data, device)) return nullptr;
+    }
+  }
+  return nullptr;  // nothing has memory, so there is nothing to do: any device will do
+}
+
+// Where XLA wants the work to go.
+xla::Error *find_place(const xla::CallFrame &frame, DLDevice *device, void **stream) {
+  device->device_type = kDLCUDA;
+  xla::StreamArguments arguments = {sizeof arguments, nullptr, frame.context, nullptr};
+  if (xla::Error *error = frame.api->get_stream(&arguments)) return error;
+  *stream = arguments.stream;
+  return find_device(frame, &device->device_id);
+}
+
+xla::Error *run(const xla::CallFrame &frame, bool cuda) {
   const Attributes attributes = read_attributes(frame.attributes);
   Registered found = {};
   {
@@ -141,13 +173,17 @@ xla::Error *run(const xla::CallFrame &frame) {
   if (found.module->closed.load(std::memory_order_relaxed)) {
     return fail(frame.api, xla::kFailedPrecondition, "tiaot: the module '" + found.module->path + "' is closed");
   }
+  DLDevice device = {kDLCPU, 0};
+  tiaot_options options = TIAOT_OPTIONS_INIT;
+  if (cuda) {
+    if (xla::Error *error = find_place(frame, &device, &options.stream)) return error;
+  }
   const int64_t count = frame.arguments.size + frame.results.size;
   DLTensor tensors[TIAOT_MAX_ARRAYS];
-  if (count > TIAOT_MAX_ARRAYS || !read_buffers(frame.arguments, tensors) ||
-      !read_buffers(frame.results, tensors + frame.arguments.size)) {
+  if (count > TIAOT_MAX_ARRAYS || !read_buffers(frame.arguments, device, tensors) ||
+      !read_buffers(frame.results, device, tensors + frame.arguments.size)) {
     return fail(frame.api, xla::kInvalidArgument, "tiaot: the call's operands are not those of a kernel");
   }
-  tiaot_options options = TIAOT_OPTIONS_INIT;
   options.variant = found.variant;
   const tiaot_status status =
       tiaot_call(found.kernel, static_cast<int>(attributes.entry), static_cast<uint32_t>(attributes.wrt), tensors,
@@ -155,7 +191,7 @@ xla::Error *run(const xla::CallFrame &frame) {
   return status == TIAOT_OK ? nullptr : fail(frame.api, code_of(status), tiaot_last_error());
 }
 
-extern "C" xla::Error *tiaot_xla_call(xla::CallFrame *frame) {
+xla::Error *handle(xla::CallFrame *frame, bool cuda) {
   for (xla::Extension *each = frame->extensions; each != nullptr; each = each->next) {
     if (each->type != xla::kMetadataExtension) continue;
     answer_metadata(*frame, reinterpret_cast<xla::MetadataExtension *>(each)->metadata);
@@ -163,16 +199,20 @@ extern "C" xla::Error *tiaot_xla_call(xla::CallFrame *frame) {
   }
   if (frame->stage != xla::kExecute) return nullptr;
   try {
-    return run(*frame);
+    return run(*frame, cuda);
   } catch (const std::exception &error) {
     return fail(frame->api, xla::kInternal, error.what());
   }
 }
 
+extern "C" xla::Error *tiaot_xla_call(xla::CallFrame *frame) { return handle(frame, false); }
+extern "C" xla::Error *tiaot_xla_call_on_cuda(xla::CallFrame *frame) { return handle(frame, true); }
+
 }  // namespace
 
-PyObject *xla_handler() {
-  return PyCapsule_New(reinterpret_cast<void *>(tiaot_xla_call), "xla._CUSTOM_CALL_TARGET", nullptr);
+PyObject *xla_handler(bool cuda) {
+  return PyCapsule_New(reinterpret_cast<void *>(cuda ? tiaot_xla_call_on_cuda : tiaot_xla_call),
+                       "xla._CUSTOM_CALL_TARGET", nullptr);
 }
 
 void register_for_xla(const std::string &key, const EntryState &kernel) {

@@ -5,8 +5,8 @@
 
 namespace tiaot::binding {
 
-// A capsule of the one handler, as jax.ffi takes it. nullptr with an exception set.
-PyObject *xla_handler();
+// A capsule of the one handler for the CPU, or for CUDA, as jax.ffi takes it. nullptr with an exception set.
+PyObject *xla_handler(bool cuda);
 
 // Lets the handler find a kernel under `key`, which the attribute `kernel` of a call names, from now on.
 void register_for_xla(const std::string &key, const EntryState &kernel);

@@ -55,12 +55,30 @@ struct ErrorArguments {
   int code;
 };
 
-struct Api {
+struct StreamArguments {
   size_t struct_size;
+  Extension *extensions;
+  void *context;
+  void *stream;  // out: CUstream on CUDA
+};
+
+struct DeviceArguments {
+  size_t struct_size;
+  Extension *extensions;
+  void *context;
+  int32_t device;  // out: its ordinal
+};
+
+struct Api {
+  size_t struct_size;  // an older XLA's ends earlier
   Extension *extensions;
   Version version;
   const void *internal;
   Error *(*create_error)(ErrorArguments *arguments);
+  const void *between_error_and_stream[3];
+  Error *(*get_stream)(StreamArguments *arguments);
+  const void *between_stream_and_device[12];
+  Error *(*get_device)(DeviceArguments *arguments);
 };
 
 enum DataType { kS32 = 4, kS64 = 5, kU8 = 6, kF16 = 10, kF32 = 11, kF64 = 12 };

@@ -21,8 +21,9 @@ class Signature:
     """What a kernel declares of its arguments and results.
 
     Attributes: `inputs` and `outputs`, names in order; `batched`, those of both that have the batch dimension;
-    `differentiable`, the inputs whose gradient there is; `numbers`, places of inputs without dimensions; `label`, the
-    kernel's name, which opens messages.
+    `differentiable`, the inputs whose gradient there is; `numbers`, places of inputs without dimensions; `values`, the
+    inputs that may be on the CPU where the others are on a CUDA device; `label`, the kernel's name, which opens
+    messages.
     """
 
     def __init__(self, kernel: Kernel) -> None:
@@ -32,6 +33,7 @@ class Signature:
         self.inputs = tuple(each["name"] for each in about["inputs"])
         self.outputs = tuple(each["name"] for each in about["outputs"])
         self.batched = frozenset(each["name"] for each in arguments if each["batched"])
+        self.values = frozenset(each["name"] for each in arguments if each["value"])
         self.has_batch = about["batch_dim"] is not None
         self._dims = {each["name"]: tuple(each["dims"]) for each in arguments}
         self._variants = [each for each in about["variants"] if each["name"] in kernel.variants]

@@ -3,10 +3,11 @@
 from inspect import Parameter, Signature
 
 
-def signature(names: tuple[str, ...], wrt: str | None, has_out: bool) -> Signature:
+def signature(names: tuple[str, ...], wrt: str | None, has_out: bool, has_stream: bool) -> Signature:
     """Arrays by position, then the keywords; `wrt` is its default, None for an entry that has no such keyword."""
     keywords: dict[str, str | None] = {} if wrt is None else {"wrt": wrt}
-    keywords |= {"out": None, "num_threads": None} if has_out else {"num_threads": None}
+    keywords |= {"out": None} if has_out else {}
+    keywords |= {"num_threads": None, "stream": None} if has_stream else {"num_threads": None}
     return Signature(
         [Parameter(name, Parameter.POSITIONAL_ONLY) for name in names]
         + [Parameter(name, Parameter.KEYWORD_ONLY, default=default) for name, default in keywords.items()]

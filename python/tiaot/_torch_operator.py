@@ -36,21 +36,29 @@ class Operator:
         self.forward = packet.default
         self.vjp_op: Any = getattr(torch.ops.tiaot, f"{name}_vjp").default if signature.differentiable else None
 
-    # The two computations, on tensors that hold their values.
+    # The two computations, on tensors that hold their values. They enter no device and name no stream: the kernel works
+    # on the tensors' device and on torch's current stream there, and its results are torch's own memory.
 
     def _run_forward(self, *tensors: Tensor) -> Any:
         return self.raw(*tensors)
 
     def _run_vjp(self, *arguments: Any) -> Any:
         *operands, needed = arguments
-        return self._complete(needed, self.run_vjp(needed, operands), operands[0])
+        return self._complete(needed, self.run_vjp(needed, operands), self._placed(operands))
 
     def run_vjp(self, needed: Sequence[bool], operands: Sequence[Tensor]) -> list[Tensor]:
         """The gradients of the inputs that are needed. `operands`: inputs, then the cotangents of all outputs."""
         calls = self._plan(tuple(needed))
         if len(calls) == 1:
-            return list(self.raw.vjp(*operands, wrt=calls[0]))
-        return [gradient for wrt in calls for gradient in self.raw.vjp(*operands, wrt=wrt)]
+            gradients = list(self.raw.vjp(*operands, wrt=calls[0]))
+        else:
+            gradients = [gradient for wrt in calls for gradient in self.raw.vjp(*operands, wrt=wrt)]
+        if (
+            self.signature.values
+        ):  # an input that stayed on the CPU gets its gradient there, which is a copy to wait for
+            inputs = itertools.compress(operands, needed)
+            gradients = [g.to(t.device) if g.device != t.device else g for g, t in zip(gradients, inputs, strict=True)]
+        return gradients
 
     def vjp(self, needed: Sequence[bool], operands: Sequence[Tensor]) -> list[Tensor]:
         """The same through the dispatcher, for tensors of any kind."""
@@ -95,11 +103,31 @@ class Operator:
             if tensor.layout is not torch.strided or tensor.is_nested:
                 kind = "nested" if tensor.is_nested else str(tensor.layout)
                 self._refuse(name, "a dense tensor", f"one with the layout {kind}")
-            if tensor.device.type not in ("cpu", "meta"):
-                self._refuse(name, "a tensor on the CPU", f"one on {tensor.device}")
+            if tensor.device.type not in ("cpu", "cuda", "meta"):
+                self._refuse(name, "a tensor on the CPU or a CUDA device", f"one on {tensor.device}")
+        self._check_devices(tensors)
         if torch.is_grad_enabled():
             self.check_gradients([tensor.requires_grad for tensor in tensors])
         self.signature.results([tensor.shape for tensor in tensors], [dtype_name(tensor) for tensor in tensors])
+
+    def _check_devices(self, tensors: Sequence[Tensor]) -> None:
+        """Raises TypeError where some are on one CUDA device and others are not: only values may stay on the CPU."""
+        names = [f"argument '{name}'" for name in self.signature.inputs]
+        names += [f"cotangent of '{name}'" for name in self.signature.outputs]
+        place = next(((n, t.device) for n, t in zip(names, tensors, strict=False) if t.device.type == "cuda"), None)
+        if place is None:
+            return
+        values = [name in self.signature.values for name in self.signature.inputs]
+        for i, (name, tensor) in enumerate(zip(names, tensors, strict=False)):
+            if tensor.device == place[1] or (i < len(values) and values[i] and tensor.device.type == "cpu"):
+                continue
+            expected = f"a tensor on {place[1]}, where {place[0].removeprefix('argument ')} is"
+            raise TypeError(f"{self.signature.label}: {name}: expected {expected}, got one on {tensor.device}")
+
+    @staticmethod
+    def _placed(tensors: Sequence[Tensor]) -> Tensor:
+        """One that is where the results go: not a value that has stayed on the CPU."""
+        return next((tensor for tensor in tensors if tensor.device.type != "cpu"), tensors[0])
 
     def _refuse(self, name: str, expected: str, got: str) -> None:
         raise TypeError(f"{self.signature.label}: argument '{name}': expected {expected}, got {got}")
@@ -125,7 +153,8 @@ class Operator:
         forward, vjp = f"tiaot::{self.name}", f"tiaot::{self.name}_vjp"
         tags = (torch.Tag.pt2_compliant_tag,)
         _library.define(f"{self.name}({inputs}) -> {result}", tags=tags)
-        _library.impl(self.name, self._run_forward, "CPU")
+        for key in ("CPU", "CUDA"):
+            _library.impl(self.name, self._run_forward, key)
         torch.library.register_fake(forward, self._fake_forward, lib=_library)
         torch.library.register_vmap(forward, self._map_forward, lib=_library)
         torch.library.register_autograd(forward, self._backward, setup_context=self._keep_inputs, lib=_library)
@@ -134,7 +163,8 @@ class Operator:
             return
         gradients = "Tensor" if count == 1 else f"({', '.join(['Tensor'] * count)})"
         _library.define(f"{self.name}_vjp({inputs}, {cotangents}, bool[] needed) -> {gradients}", tags=tags)
-        _library.impl(f"{self.name}_vjp", self._run_vjp, "CPU")
+        for key in ("CPU", "CUDA"):
+            _library.impl(f"{self.name}_vjp", self._run_vjp, key)
         torch.library.register_fake(vjp, self._fake_vjp, lib=_library)
         torch.library.register_vmap(vjp, self._map_vjp, lib=_library)
         torch.library.register_autograd(vjp, self._second_derivative, lib=_library)
@@ -142,7 +172,9 @@ class Operator:
     def _fake_forward(self, *tensors: Tensor) -> Any:
         shapes, dtypes = [tensor.shape for tensor in tensors], [dtype_name(tensor) for tensor in tensors]
         results = self.signature.results(shapes, dtypes)
-        made = [tensors[0].new_empty(shape, dtype=getattr(torch, dtype)) for shape, dtype in results]
+        self._check_devices(tensors)
+        model = self._placed(tensors)
+        made = [model.new_empty(shape, dtype=getattr(torch, dtype)) for shape, dtype in results]
         return made[0] if self.single else tuple(made)
 
     def _fake_vjp(self, *arguments: Any) -> Any:
@@ -150,8 +182,9 @@ class Operator:
         self.signature.check_cotangents(
             [tensor.shape for tensor in tensors], [dtype_name(tensor) for tensor in tensors]
         )
+        self._check_devices(tensors)
         gradients = [tensor.new_empty(tensor.shape) for tensor in itertools.compress(tensors, needed)]
-        return self._complete(needed, gradients, tensors[0])
+        return self._complete(needed, gradients, self._placed(tensors))
 
     def _keep_inputs(self, ctx: Any, inputs: tuple[Tensor, ...], output: Any) -> None:
         ctx.save_for_backward(*inputs)
@@ -189,7 +222,7 @@ class Operator:
         *tensors, needed = arguments
         results = self.map_vjp(info, in_dims[: len(tensors)], needed, tensors, lambda *each: self.vjp(needed, each))
         dims = [0 if wanted else None for wanted in self._of_differentiable(needed)]
-        return self._complete(needed, results, tensors[0]), dims[0] if len(dims) == 1 else tuple(dims)
+        return self._complete(needed, results, self._placed(tensors)), dims[0] if len(dims) == 1 else tuple(dims)
 
     def map_vjp(
         self,

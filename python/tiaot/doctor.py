@@ -12,13 +12,14 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from . import __version__, _core, cpu_level, get_num_threads
+from . import Module, __version__, _core, cpu_level, get_num_threads
 from . import open as open_module
 from .export.link import LinkError, find_linker
 
-_VARIABLES = ("TIAOT_CPU_LEVEL", "TIAOT_NUM_THREADS")
+_VARIABLES = ("TIAOT_CPU_LEVEL", "TIAOT_CUDA_PTX", "TIAOT_NUM_THREADS")
 _PACKAGES = ("numpy", "torch", "jax", "taichi", "llvmlite", "matplotlib")
 _KNOWN_ANSWER = "from tiaot.demo import difference; print(difference())"
+_MODULES = Path(_core.__file__).parent / "modules"
 _REINSTALL = "install tiaot again: pip install --force-reinstall tiaot"
 
 
@@ -61,6 +62,33 @@ def _machine() -> list[Finding]:
     except (ValueError, RuntimeError) as error:
         findings.append(Finding("threads by default", _one_line(error), "set TIAOT_NUM_THREADS to a number from 1 on"))
     return findings
+
+
+def _cuda() -> list[Finding]:
+    """The driver and its devices, and what each shipped module runs on each. A machine without CUDA is no fault."""
+    try:
+        count = _core.cuda_device_count()
+    except RuntimeError as error:
+        return [Finding("CUDA driver", _one_line(error))]
+    findings = [Finding("CUDA driver", f"{count} device{'' if count == 1 else 's'}")]
+    for path in sorted(_MODULES.glob("*.so")):
+        try:
+            with open_module(path) as module:
+                for device in range(count):
+                    findings.append(Finding(f"{path.stem} on cuda:{device}", _image(module, device)))
+        except (OSError, ValueError, NotImplementedError):
+            continue  # told with the modules
+    return findings
+
+
+def _image(module: Module, device: int) -> str:
+    try:
+        image = module._cuda_image(device)
+    except (NotImplementedError, RuntimeError) as error:
+        return _one_line(error)
+    if image is None:
+        return "no CUDA code: runs on the CPU only"
+    return f"{image['kind']} for compute capability {image['architecture']}, {image['bytes']:,} bytes"
 
 
 def _environment() -> list[Finding]:
@@ -116,10 +144,9 @@ def _run_known_answer(level: str) -> Finding:
 
 
 def _modules() -> list[Finding]:
-    folder = Path(_core.__file__).parent / "modules"
-    files = sorted(folder.glob("*.so"))
+    files = sorted(_MODULES.glob("*.so"))
     if not files:
-        return [Finding("modules", f"none in {folder}", _REINSTALL)]
+        return [Finding("modules", f"none in {_MODULES}", _REINSTALL)]
     findings, levels = [], []
     for path in files:
         try:
@@ -143,6 +170,7 @@ def examine() -> dict[str, list[Finding]]:
     """Every finding, in sections."""
     return {
         "machine": _machine(),
+        "cuda": _cuda(),
         "environment": _environment(),
         "software": _software(),
         "modules": _modules(),

@@ -103,6 +103,34 @@ def _state_lines(state: dict[str, Any]) -> list[str]:
     return ["", f"state, {state['bytes']:,} bytes:", *_columns(rows)]
 
 
+def _cuda_lines(info: dict[str, Any]) -> list[str]:
+    cuda = info["cuda"]
+    if cuda is None:
+        return ["  no CUDA code"]
+    kernels = len(cuda["kernels"])
+    lines = ["", f"CUDA, {kernels} kernel{'' if kernels == 1 else 's'}, compiled by ptxas {cuda['ptxas_version']}:"]
+    rows = [["image", "for compute capability", "bytes", "uncompressed"]]
+    for image in cuda["images"]:
+        devices = image["architecture"]  # of the same first number only, where it is a cubin
+        reach = (
+            f"{devices} and later {devices.partition('.')[0]}.x" if image["kind"] == "cubin" else f"{devices} and later"
+        )
+        rows.append([image["kind"], reach, f"{image['bytes']:,}", f"{image['code_bytes']:,}"])
+    lines += _columns(rows)
+    missing: dict[str, list[str]] = {}
+    for kernel in info["kernels"]:
+        for variant in kernel["variants"]:
+            for entry in variant["entries"]:
+                if not entry["cuda"]:
+                    missing.setdefault(entry["cuda_missing"] or "no reason given", []).append(entry["symbol"])
+    if not missing:
+        return [*lines, "  every entry has CUDA code"]
+    lines.append("  entries without CUDA code, and why:")
+    for reason, symbols in missing.items():
+        lines += [f"    {symbol}: {reason}" for symbol in symbols]
+    return lines
+
+
 def text(info: dict[str, Any]) -> str:
     """The description for people."""
     lines = [
@@ -112,6 +140,7 @@ def text(info: dict[str, Any]) -> str:
         f"  ABI {info['abi_version']}, for {info['target']}",
         f"  this machine has {info['machine_cpu_level']} and runs the code for {info['cpu_level']}",
     ]
+    lines += _cuda_lines(info)
     if info["state"] is not None:
         lines += _state_lines(info["state"])
     for kernel in info["kernels"]:

@@ -1,4 +1,4 @@
-"""Kernels on JAX arrays, with gradients: XLA custom calls under jit, grad, vjp, vmap and jacrev, on the CPU.
+"""Kernels on JAX arrays, with gradients: XLA custom calls under jit, grad, vjp, vmap and jacrev, on the CPU and CUDA.
 
 dense_tanh = tiaot.jax.load("dense_tanh")
 y = dense_tanh(x, W, b)
@@ -25,7 +25,8 @@ __all__ = ["Kernel", "load", "wrap"]
 _TARGET = "tiaot_call"
 _FORWARD, _VJP = 0, 1  # TIAOT_FORWARD, TIAOT_VJP
 
-jax.ffi.register_ffi_target(_TARGET, _core.xla_handler(), platform="cpu")
+for _platform in ("cpu", "CUDA"):  # JAX keeps the second until, and unless, a plugin for CUDA is there
+    jax.ffi.register_ffi_target(_TARGET, _core.xla_handler(_platform), platform=_platform)
 
 
 def load(name: str) -> Kernel:
@@ -43,9 +44,9 @@ def wrap(kernel: _core.Kernel) -> Kernel:
 class Kernel(Handle):
     """A kernel on JAX arrays; from load or wrap.
 
-    kernel(*inputs) computes the output, or a tuple where there are several. Inputs are JAX arrays, or NumPy's, of the
-    kernel's element type (float64 needs jax_enable_x64), or Python numbers in place of arrays without
-    dimensions. Reverse-mode derivatives are the module's, first ones only.
+    kernel(*inputs) computes the output, or a tuple where there are several. Inputs are JAX arrays, or NumPy's, on the
+    CPU or a CUDA device, of the kernel's element type (float64 needs jax_enable_x64), or Python numbers in place of
+    arrays without dimensions. Reverse-mode derivatives are the module's, first ones only.
 
     Raises TypeError for another element type or a wrong number of arguments, ValueError for a wrong shape,
     NotImplementedError for a gradient or second derivative that the module does not have; when the program runs,

@@ -47,12 +47,14 @@ class Kernel(Handle):
 
     kernel(*inputs) computes the output, or a tuple where there are several, as new tensors. Its gradient with respect
     to the inputs that have one is recorded as for torch's own functions, for first derivatives. Tensors are dense ones
-    on the CPU, of the kernel's element type; a strided one is copied first, as torch's own functions do. A Python
-    number may stand for a tensor without dimensions.
+    on the CPU or one CUDA device, of the kernel's element type; a strided one is copied first, as torch's own functions
+    do. A Python number may stand for a tensor without dimensions; beside tensors on a CUDA device, inputs that the
+    kernel takes by value may be on the CPU. On a CUDA device the work goes to torch's current stream, and the call does
+    not wait for it.
 
     Raises TypeError for another element type, device or layout, or a wrong number of arguments; ValueError for a wrong
     shape; NotImplementedError for a gradient or second derivative that the module does not have; tiaot.ModuleError when
-    the module has been closed.
+    the module has been closed; RuntimeError when the CUDA driver reports a failure.
     """
 
     def __init__(self, kernel: _core.Kernel) -> None:

@@ -536,3 +536,11 @@ API Result cuStreamWaitEvent(void *stream, Event *event, uint32_t) {
   if (call.result == 0 && event->recorded == 0) call.result = kInvalidHandle;
   return call.end();
 }
+
+API Result cuPointerGetAttribute(void *value, int32_t attribute, uint64_t address) {
+  constexpr int32_t kDeviceOrdinal = 9;
+  if (attribute != kDeviceOrdinal || address == 0) return kInvalidValue;
+  const int32_t device = 0;  // all of the host's memory is the first device's
+  std::memcpy(value, &device, sizeof device);
+  return 0;
+}

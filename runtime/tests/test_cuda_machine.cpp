@@ -6,6 +6,8 @@
 
 #include <atomic>
 #include <cstdlib>
+#include <fstream>
+#include <iterator>
 #include <thread>
 
 #include "toy_cuda.hpp"
@@ -209,6 +211,25 @@ CUDA_TEST(images_that_do_not_load) {
   CHECK(take_log().find("cuModuleUnload device=0") != std::string::npos);
   image.data = toy_cuda_descriptor.cuda->images[0].data;  // a failure is not remembered
   CHECK_OK(it.forward(module));
+}
+
+CUDA_TEST(an_elf_image) {
+  std::ifstream file(STANDIN_KERNELS, std::ios::binary);
+  const std::vector<char> bytes{std::istreambuf_iterator<char>(file), {}};
+  const tiaot_cuda_image_desc image = {90, TIAOT_CUDA_CUBIN, bytes.data(), static_cast<int64_t>(bytes.size()), 0};
+  tiaot_cuda_desc cuda = *toy_cuda_descriptor.cuda;
+  cuda.images = &image;
+  cuda.image_count = 1;
+  cuda.kernel_count = 1;
+  tiaot_module_desc desc = toy_cuda_descriptor;
+  desc.cuda = &cuda;
+  const Module module = open_toy_cuda(desc);
+  Scale it(5, 7);
+  CHECK_OK(it.forward(module));
+  CHECK(it.right());
+  // A launch of a kernel that the module does not have is a mistake of the module's.
+  CHECK_ERROR(it.vjp(module, 3), TIAOT_ERROR_INTERNAL,
+              "bug in tiaot, please report it: scale_vjp_x_w: an impossible launch: kernel 3, 1 threads");
 }
 
 CUDA_TEST(failures_of_the_driver) {

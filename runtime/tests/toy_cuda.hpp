@@ -39,13 +39,13 @@ void in_child(const char *standin, void (*body)());
 // The stand-in's functions, once it is loaded.
 struct Standin {
 #define STANDIN_FUNCTION(name) decltype(&standin_##name) name = nullptr;
-#define STANDIN_FUNCTIONS(X)                                                                                 \
-  X(reset)                                                                                                   \
-  X(log)                                                                                                     \
-  X(clear_log)                                                                                               \
-  X(set_device_count)                                                                                        \
-  X(set_device) X(fail) X(set_sticky) X(capture) X(set_stream_id) X(set_current) X(current) X(set_load_time) \
-      X(allocated)
+#define STANDIN_FUNCTIONS(X) \
+  X(reset)                   \
+  X(log)                     \
+  X(clear_log)               \
+  X(set_device_count)        \
+  X(set_device)              \
+  X(fail) X(set_sticky) X(capture) X(set_stream_id) X(set_current) X(current) X(set_load_time) X(allocated)
   STANDIN_FUNCTIONS(STANDIN_FUNCTION)
 #undef STANDIN_FUNCTION
 };
