@@ -13,7 +13,7 @@ from .compile import optimize, overflows
 from .rows import CudaRowsEntry
 from .whole import CudaWholeEntry
 
-_STACKS = (32, 128, 512)  # values that a stack may get room for: the least that is enough
+STACKS = (32, 128, 512)  # values that a stack may get room for: the least that is enough
 
 
 @dataclass(frozen=True)
@@ -56,14 +56,14 @@ def lower(signature: Signature, trace: Trace, primal: Trace) -> CudaEntry:
         LoweringError: when the kernel uses something that cannot be lowered.
     """
     entry = make_entry(signature, trace, primal)
-    for values in _STACKS:
+    for values in STACKS:
         device = optimize(entry.text(values))
         if not overflows(device):
             break
     else:
         raise LoweringError(
             f"{trace.kernel}: a variable that changes in a loop keeps all of its values for the gradient, and how many "
-            f"is not known at export, or more than {_STACKS[-1]}: fix the loop's length (fixed=, or a literal), or "
+            f"is not known at export, or more than {STACKS[-1]}: fix the loop's length (fixed=, or a literal), or "
             "write the gradient (vjp=)"
         )
     function = f"{trace.symbol}_cuda"
