@@ -398,10 +398,8 @@ bool prepare_call(EntryState *entry, PyObject *const *arguments, Py_ssize_t coun
   return true;
 }
 
-// A call on a CUDA device: however little its work is, to hand it over takes longer than to release the GIL, and may
-// wait for what does need the GIL. The shapes are copied since another thread may change an array's in the meantime.
-tiaot_status run_on_cuda(const EntryState &entry, Call *call) {
-  const uint32_t mask = call->wrt != nullptr ? call->wrt->mask : 0;
+// Copies the shapes of the arrays, which another thread may change as soon as the GIL is free.
+std::vector<int64_t> keep_shapes(Call *call) {
   std::vector<int64_t> sizes;
   size_t room = 0;
   for (int i = 0; i < call->count; ++i) room += 2 * static_cast<size_t>(call->tensors[i].ndim);
@@ -415,6 +413,14 @@ tiaot_status run_on_cuda(const EntryState &entry, Call *call) {
       *each = copy;
     }
   }
+  return sizes;
+}
+
+// A call on a CUDA device: however little its work is, to hand it over takes longer than to release the GIL, and may
+// wait for what does need the GIL.
+tiaot_status run_on_cuda(const EntryState &entry, Call *call) {
+  const uint32_t mask = call->wrt != nullptr ? call->wrt->mask : 0;
+  const std::vector<int64_t> sizes = keep_shapes(call);
   tiaot_status status;
   Py_BEGIN_ALLOW_THREADS;
   status = tiaot_call(entry.kernel, entry.kind, mask, call->tensors, call->count, &call->options);
@@ -521,8 +527,15 @@ PyObject *bind_entry(EntryObject *entry, PyObject *const *arguments, Py_ssize_t 
   }
   const uint32_t mask = call.wrt != nullptr ? call.wrt->mask : 0;
   tiaot_bound *bound = nullptr;
-  const tiaot_status status =
-      tiaot_bind(state->kernel, state->kind, mask, call.tensors, call.count, &call.options, &bound);
+  tiaot_status status;
+  if (call.reading.cuda.found) {  // which may load the module's code
+    const std::vector<int64_t> sizes = keep_shapes(&call);
+    Py_BEGIN_ALLOW_THREADS;
+    status = tiaot_bind(state->kernel, state->kind, mask, call.tensors, call.count, &call.options, &bound);
+    Py_END_ALLOW_THREADS;
+  } else {
+    status = tiaot_bind(state->kernel, state->kind, mask, call.tensors, call.count, &call.options, &bound);
+  }
   if (status != TIAOT_OK) return raise_status(status);
   Bound owned(bound);
   Ref record;
