@@ -42,6 +42,7 @@ class Built:
     state: State | None
     notes: list[str]  # what was left out, for the author
     cuda: CudaCode | None
+    emulated: bytes  # the code for CUDA on the CPU, where there is some and it was asked for
 
 
 def export(
@@ -77,7 +78,7 @@ def export(
         VerificationError: when results disagree.
         ValueError: when the file declares no kernel, or a declaration cannot be right.
     """
-    built = build(source, jobs=jobs, cache=cache, cuda=cuda, say=say)
+    built = build(source, jobs=jobs, cache=cache, cuda=cuda, gate=gate, say=say)
     say("linking")
     verification = {family.name: "not verified" for family in built.families}
     if gate:
@@ -85,7 +86,7 @@ def export(
             candidate = Path(directory, Path(target).name)
             write(built, candidate, version=version, verification={})
             try:
-                verification = verify(candidate, source, say=say)
+                verification = verify(candidate, source, built.emulated, say=say)
             except VerificationError as error:
                 raise VerificationError(f"no module was written: {error}") from None
     write(built, target, version=version, verification=verification)
@@ -98,6 +99,7 @@ def build(
     jobs: int | None = None,
     cache: Path | None = None,
     cuda: Sequence[int] | None = None,
+    gate: bool = False,
     say: Say = lambda _: None,
 ) -> Built:
     """Trace and lower every kernel of a file; `export` says what is raised."""
@@ -120,14 +122,14 @@ def build(
             say(f"compiling {len(lowered)} of {len(requests)}: {entry.function}")
         devices = Devices({}, None, [])
         if cuda is not None:
-            devices = build_for_cuda(source, traced, cuda, processes, cache, jobs, say)
+            devices = build_for_cuda(source, traced, cuda, processes, cache, jobs, gate, say)
     Cache(cache).prune()
     kernels = [
         (family, _variants(family, [trace for _, trace, *_ in requests], lowered, devices.entries))
         for family in families
     ]
     objects = [*(entry.object for entry in lowered), *devices.objects]
-    return Built(families, kernels, objects, traced.state, traced.notes, devices.code)
+    return Built(families, kernels, objects, traced.state, traced.notes, devices.code, devices.emulated)
 
 
 def write(built: Built, target: str | os.PathLike[str], *, version: str, verification: Mapping[str, str]) -> None:

@@ -3,6 +3,7 @@
     python -m tiaot.export.trial jit KERNEL_FILE DIRECTORY       Taichi's own JIT, forward and gradients
     python -m tiaot.export.trial double KERNEL_FILE DIRECTORY    the same in float64, forward, beside each point
     python -m tiaot.export.trial module MODULE DIRECTORY         the module
+    python -m tiaot.export.trial cuda LIBRARY DIRECTORY          its code for CUDA, compiled for the CPU
 
 DIRECTORY holds what verify.py has written: `trials.json`, and the arrays in `arrays.npz`.
 """
@@ -19,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from . import trial_state
+from . import trial_cuda, trial_state
 from .declare import Declaration, Variant
 from .parameters import Parameter, is_array, is_template, parameters_of, taichi_type
 
@@ -35,7 +36,12 @@ def main(mode: str, path: str, directory: str) -> None:
         arrays = dict(stored)
     path = os.path.abspath(path)
     os.chdir(directory)
-    results = _run_module(path, trials, arrays) if mode == "module" else _run_taichi(mode, path, trials, arrays)
+    if mode == "module":
+        results = _run_module(path, trials, arrays)
+    elif mode == "cuda":
+        results = trial_cuda.run_emulated(path, trials, arrays)
+    else:
+        results = _run_taichi(mode, path, trials, arrays)
     np.savez(f"{mode}.npz", **results)
 
 

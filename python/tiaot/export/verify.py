@@ -59,6 +59,8 @@ class Trial:
             "variant": {"dtype": self.variant.dtype, "sizes": dict(self.variant.sizes)},
             "variant_name": self.variant.name,
             "dims": self.dims,
+            "dim_names": list(signature.dims),
+            "batch": signature.batch,
             "inputs": [argument.name for argument in signature.inputs],
             "outputs": [argument.name for argument in signature.outputs],
             "wrt": [list(wrt) for wrt in self.family.wrt],
@@ -72,11 +74,16 @@ class Trial:
 
 
 def verify(
-    module: str | os.PathLike[str], source: str | os.PathLike[str], *, say: Say = lambda _: None
+    module: str | os.PathLike[str],
+    source: str | os.PathLike[str],
+    emulated: bytes = b"",
+    *,
+    say: Say = lambda _: None,
 ) -> dict[str, str]:
     """Hold a module against the kernel file that it was made of, in child processes.
 
     Args:
+        emulated: its code for CUDA, compiled for the CPU (cuda/emulate.py), which is held against the module's own.
         say: is told, in a line, what is being done.
 
     Returns:
@@ -86,6 +93,15 @@ def verify(
         VerificationError: with the kernel, the argument, the sizes and the error, for everything that disagrees.
     """
     command = [sys.executable, "-m", "tiaot.export.verify", os.path.abspath(module), os.path.abspath(source)]
+    if emulated:
+        with tempfile.NamedTemporaryFile(prefix="tiaot-verify-", suffix=".so") as library:
+            library.write(emulated)
+            library.flush()
+            return _verify_in_child([*command, library.name], say)
+    return _verify_in_child(command, say)
+
+
+def _verify_in_child(command: list[str], say: Say) -> dict[str, str]:
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None and child.stderr is not None
         record: dict[str, str] = {}
@@ -104,7 +120,7 @@ def verify(
 # ---- the child: it has Taichi, since it reads the kernel file ----
 
 
-def _verify(module: str, source: str, file: KernelFile, say: Say) -> dict[str, str]:
+def _verify(module: str, source: str, emulated: str | None, file: KernelFile, say: Say) -> dict[str, str]:
     from .. import open as open_module
 
     with open_module(module) as opened:
@@ -118,6 +134,10 @@ def _verify(module: str, source: str, file: KernelFile, say: Say) -> dict[str, s
         found = {}
         say(f"running the module at {len(trials)} sizes")
         found["module"] = _run("module", module, directory, trials)
+        found["cuda"] = {}
+        if emulated is not None:
+            say(f"running its code for CUDA at {len(trials)} sizes, on the CPU")
+            found["cuda"] = _run("cuda", emulated, directory, trials)
         filled = [trial for trial in trials if not trial.empty]  # Taichi's own arrays cannot be empty
         Path(directory, "trials.json").write_text(json.dumps([trial.record() for trial in filled]))
         say(f"running Taichi's JIT at {len(filled)} sizes")
@@ -154,7 +174,12 @@ def _run(mode: str, path: str | os.PathLike[str], directory: str, trials: list[T
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     result = Path(directory, f"{mode}.npz")
     if done.returncode != 0 or not result.exists():
-        what = {"module": "the module", "jit": "Taichi's JIT", "double": "Taichi's JIT in float64"}[mode]
+        what = {
+            "module": "the module",
+            "cuda": "the module's code for CUDA",
+            "jit": "Taichi's JIT",
+            "double": "Taichi's JIT in float64",
+        }[mode]
         said = done.stderr.strip() or f"ended with code {done.returncode}"
         names = ", ".join(dict.fromkeys(trial.family.name for trial in trials))
         raise VerificationError(f"{what} failed on the arrays drawn for {names}:\n{said}")
@@ -273,6 +298,7 @@ def _errors(
     if family.state:
         errors += _state_errors(trial, declaration, found)
     if not declaration.random:
+        errors += _cuda_errors(trial, found)
         for argument in family.signature.outputs:
             key = f"{trial.id}.output.{argument.name}"
             dtype = family.dtype(argument.name, trial.variant)
@@ -294,6 +320,21 @@ def _errors(
                 error = _slope_error(trial, name, gradient, found["double"], cotangents)
                 what = f"gradient of {name!r} (wrt {' '.join(wrt)}) beside finite differences in float64"
                 errors.append(("vjp from finite differences", what, error, _SLOPE[dtype]))
+    return errors
+
+
+def _cuda_errors(trial: Trial, found: Mapping[str, Mapping[str, np.ndarray]]) -> list[tuple[str, str, float, float]]:
+    """How far the code for CUDA is from that for the CPU, of what it has."""
+    errors = []
+    for key, result in found["cuda"].items():
+        if not key.startswith(f"{trial.id}."):
+            continue
+        kind, *names = key.removeprefix(f"{trial.id}.").split(".")
+        dtype = trial.family.dtype(names[-1], trial.variant)
+        wrt = f" (wrt {names[0]})" if kind == "gradient" else ""
+        error = _difference(result, found["module"][key])
+        what = f"{kind} {names[-1]!r}{wrt} of the code for CUDA beside that for the CPU"
+        errors.append(("CUDA from the CPU", what, error, _CLOSE.get(dtype, 0.0)))
     return errors
 
 
@@ -360,14 +401,16 @@ def _slope_error(
     return max(abs(float(products.sum()) - slope) - 2 * unsure, 0.0) / scale
 
 
-def _main(module: str, source: str) -> int:
+def _main(module: str, source: str, emulated: str | None = None) -> int:
     import taichi as ti
 
     from .declare import load_kernel_file
 
     ti.init(arch=ti.cpu, log_level=ti.ERROR)
     try:
-        record = _verify(module, source, load_kernel_file(source), lambda text: print("say", text, flush=True))
+        record = _verify(
+            module, source, emulated, load_kernel_file(source), lambda text: print("say", text, flush=True)
+        )
     except (VerificationError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1

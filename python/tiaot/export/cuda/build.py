@@ -19,6 +19,7 @@ from ..tables import CudaCode
 from ..trace import Trace, Traced, trace_file
 from .compile import Image, assemble, emit_ptx, optimize, ptxas_version
 from .device import THREADS, sum_kernel, sum_name
+from .emulate import emulate, emulated_library
 from .lower import CudaEntry, lower
 from .whole import is_value
 
@@ -33,6 +34,7 @@ class Devices:
     entries: dict[Key, CudaEntry | str]
     code: CudaCode | None
     objects: list[bytes]
+    emulated: bytes = b""  # emulate.py's library, where it was asked for
 
 
 def build_for_cuda(
@@ -42,9 +44,11 @@ def build_for_cuda(
     processes: Executor,
     cache: Path | None,
     jobs: int,
+    gate: bool,
     say: Callable[[str], None],
 ) -> Devices:
-    """Trace, lower and assemble the kernels of a file for CUDA; `traced` are those for the CPU.
+    """Trace, lower and assemble the kernels of a file for CUDA; `traced` are those for the CPU. With `gate` the device
+    code is compiled for the CPU, too.
 
     Raises:
         CompileError: when there is no ptxas, or it does not take what it is given.
@@ -62,13 +66,18 @@ def build_for_cuda(
     signatures = {family.name: family.signature for family in traced.families}
     primals = {(trace.kernel, trace.variant.name): trace for trace in found.traces if not trace.wrt}
     requests = [
-        (signatures[trace.kernel], trace, primals[trace.kernel, trace.variant.name], cache)
+        (signatures[trace.kernel], trace, primals[trace.kernel, trace.variant.name], gate, cache)
         for trace in found.traces
         if trace.kernel in signatures and (trace.kernel, trace.variant.name) in primals
     ]
+    emulated: list[bytes] = []
     results = zip(requests, processes.map(_lower, requests), strict=True)
     for done, ((_, trace, *_), result) in enumerate(results, start=1):
-        entries[trace.kernel, trace.variant.name, trace.wrt] = result
+        if isinstance(result, str):
+            entries[trace.kernel, trace.variant.name, trace.wrt] = result
+        else:
+            entries[trace.kernel, trace.variant.name, trace.wrt] = result[0]
+            emulated.append(result[1])
         say(f"compiling for CUDA {done} of {len(requests)}: {trace.symbol}")
     lowered = [entry for entry in entries.values() if not isinstance(entry, str)]
     if not lowered:
@@ -79,7 +88,9 @@ def build_for_cuda(
     say(f"assembling for {len(architectures)} architectures")
     ptx = emit_ptx([*(entry.device for entry in lowered), extra], kernels)
     images = _assemble(ptx, architectures, version, cache, jobs)
-    return Devices(entries, CudaCode(kernels, images, version), [entry.object for entry in lowered])
+    code = CudaCode(kernels, images, version)
+    library = emulated_library(lowered, kernels, emulated) if gate else b""
+    return Devices(entries, code, [entry.object for entry in lowered], library)
 
 
 def _assemble(ptx: str, architectures: Sequence[int], version: str, folder: Path | None, jobs: int) -> list[Image]:
@@ -93,21 +104,23 @@ def _assemble(ptx: str, architectures: Sequence[int], version: str, folder: Path
     return images
 
 
-def _lower(request: tuple[Signature, Trace, Trace, Path | None]) -> CudaEntry | str:
-    """One entry, or why it cannot be had."""
-    signature, trace, primal, folder = request
+def _lower(request: tuple[Signature, Trace, Trace, bool, Path | None]) -> tuple[CudaEntry, bytes] | str:
+    """One entry, and what emulates its kernels where that is asked for; or why it cannot be had."""
+    signature, trace, primal, gate, folder = request
     cache = Cache(folder)
-    key = ("cuda lower", repr(signature), repr(trace), repr(primal))
+    key = ("cuda lower", repr(gate), repr(signature), repr(trace), repr(primal))
     if (stored := cache.get(*key)) is not None:
-        record, _, image = stored.partition(b"\n")
-        return CudaEntry(**json.loads(record), object=image)
+        record = json.loads(stored)
+        emulated = base64.b64decode(record.pop("emulated"))
+        return CudaEntry(**{**record, "object": base64.b64decode(record["object"])}), emulated
     try:
-        entry = lower(signature, trace, primal)
+        entry, writer = lower(signature, trace, primal)
     except LoweringError as error:
         return str(error).removeprefix(f"{trace.kernel}: ")
-    record = {name: value for name, value in vars(entry).items() if name != "object"}
-    cache.put(json.dumps(record).encode() + b"\n" + entry.object, *key)
-    return entry
+    emulated = emulate(writer) if gate else b""
+    data = {"object": base64.b64encode(entry.object).decode(), "emulated": base64.b64encode(emulated).decode()}
+    cache.put(json.dumps({**vars(entry), **data}).encode(), *key)
+    return entry, emulated
 
 
 def value_inputs(family: Family, traces: Sequence[Trace]) -> frozenset[str]:

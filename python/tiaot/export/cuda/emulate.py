@@ -8,12 +8,13 @@ is not tried that way is LLVM's back end for NVIDIA, ptxas and libdevice, for wh
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from ..link import link_library
 from ..lower import compile_text
+from ..tables import CUDA_CODE_TYPE, WORKSPACE_TYPE, index_name
 from .device import BLOCK, OVERFLOW, THREADS, sum_kernel
-from .lower import STACKS
+from .lower import STACKS, CudaEntry
 from .rows import CudaRowsEntry
 from .whole import CudaWholeEntry
 
@@ -25,8 +26,49 @@ _KERNEL = re.compile(r"define ptx_kernel void @(\w+)\(([^)]*)\)")
 def emulated_image(entries: Iterable[CudaRowsEntry | CudaWholeEntry]) -> bytes:
     """A shared library with a function `void NAME(void **parameters, int64_t thread, int64_t threads)` for each kernel
     of some entries and for those that all modules have. It is not for several threads at a time."""
-    sums = "\n".join([THREADS, *(sum_kernel(dtype) for dtype in ("float32", "float64"))])
-    return link_library([*(_emulate(entry.text(STACKS[-1])) for entry in entries), _emulate(sums)])
+    return link_library([*map(emulate, entries), _emulate(_SUMS)])
+
+
+def emulate(entry: CudaRowsEntry | CudaWholeEntry) -> bytes:
+    """The object with the functions of an entry's kernels."""
+    return _emulate(entry.text(STACKS[-1]))
+
+
+def emulated_library(entries: Sequence[CudaEntry], kernels: Sequence[str], emulated: Sequence[bytes]) -> bytes:
+    """A shared library with the kernels, `kernel_count` pointers to them in `kernel_pointers`; for each entry pointers
+    to its two functions, FUNCTION_pointer and FUNCTION_workspace_pointer; and
+    `void run(kernel, void **parameters, int64_t threads)`, which calls a kernel for all threads."""
+    kind = "void (i8**, i64, i64)"
+    pointers = ", ".join(f"{kind}* @{kernel}" for kernel in kernels)
+    text = [_RUN, f"@kernel_count = constant i32 {len(kernels)}"]
+    text.append(f"@kernel_pointers = constant [{len(kernels)} x {kind}*] [{pointers}]")
+    for number, kernel in enumerate(kernels):
+        text.append(f"declare hidden {kind.replace(' ', f' @{kernel}', 1)}")
+        text.append(f"@{index_name(kernel)} = hidden constant i32 {number}")
+    for entry in entries:
+        for kind, name in ((CUDA_CODE_TYPE, entry.function), (WORKSPACE_TYPE, entry.workspace)):
+            result, _, formals = kind.partition(" ")
+            text.append(f"declare hidden {result} @{name}{formals}")
+            text.append(f"@{name}_pointer = constant i8* bitcast ({kind}* @{name} to i8*)")
+    objects = [*emulated, *(entry.object for entry in entries), _emulate(_SUMS), compile_text("\n".join(text))]
+    return link_library(objects)
+
+
+_SUMS = "\n".join([THREADS, *(sum_kernel(dtype) for dtype in ("float32", "float64"))])
+_RUN = """
+define void @run(void (i8**, i64, i64)* %kernel, i8** %parameters, i64 %threads) {
+entry:
+  %any = icmp sgt i64 %threads, 0
+  br i1 %any, label %each, label %end
+each:
+  %t = phi i64 [ 0, %entry ], [ %next, %each ]
+  call void %kernel(i8** %parameters, i64 %t, i64 %threads)
+  %next = add i64 %t, 1
+  %more = icmp slt i64 %next, %threads
+  br i1 %more, label %each, label %end
+end:
+  ret void
+}"""
 
 
 def _emulate(text: str) -> bytes:

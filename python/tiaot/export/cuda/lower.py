@@ -49,8 +49,8 @@ def make_entry(signature: Signature, trace: Trace, primal: Trace) -> CudaRowsEnt
     return CudaWholeEntry(signature, trace, primal, trace.symbol)
 
 
-def lower(signature: Signature, trace: Trace, primal: Trace) -> CudaEntry:
-    """Lower one traced entry.
+def lower(signature: Signature, trace: Trace, primal: Trace) -> tuple[CudaEntry, CudaRowsEntry | CudaWholeEntry]:
+    """Lower one traced entry; beside it, what wrote it.
 
     Raises:
         LoweringError: when the kernel uses something that cannot be lowered.
@@ -69,4 +69,4 @@ def lower(signature: Signature, trace: Trace, primal: Trace) -> CudaEntry:
     function = f"{trace.symbol}_cuda"
     host = compile_text(entry.host_text(function))
     names = entry.kernel_names()
-    return CudaEntry(function, names, entry.launched, entry.any_rows, entry.order, device, host)
+    return CudaEntry(function, names, entry.launched, entry.any_rows, entry.order, device, host), entry
