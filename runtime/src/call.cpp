@@ -263,6 +263,12 @@ tiaot_status bind(const Checked &checked, tiaot_bound *bound) {
   return cuda ? prepare_cuda({request.desc().name, request.entry}, *request.kernel->module, checked.device) : TIAOT_OK;
 }
 
+[[gnu::noinline]] tiaot_status run_other(const tiaot_bound &bound) {
+  if (bound.kind == tiaot_bound::kJacobian) return run_jacobian(bound.request, bound.checked);
+  if (bound.kind == tiaot_bound::kCudaPlan) return run_cuda_plan(bound.cuda_plan);
+  return run_cuda_jacobian(bound.request, bound.checked);
+}
+
 }  // namespace
 }  // namespace tiaot
 
@@ -319,12 +325,7 @@ extern "C" tiaot_status tiaot_bind(const tiaot_kernel *kernel, int entry, uint32
 }
 
 extern "C" tiaot_status tiaot_bound_run(const tiaot_bound *bound) {
-  return guarded([&]() -> tiaot_status {
-    if (bound->kind == tiaot_bound::kPlan) return run_plan(bound->plan);
-    if (bound->kind == tiaot_bound::kJacobian) return run_jacobian(bound->request, bound->checked);
-    if (bound->kind == tiaot_bound::kCudaPlan) return run_cuda_plan(bound->cuda_plan);
-    return run_cuda_jacobian(bound->request, bound->checked);
-  });
+  return guarded([&] { return bound->kind == tiaot_bound::kPlan ? run_plan(bound->plan) : run_other(*bound); });
 }
 
 extern "C" int64_t tiaot_bound_work(const tiaot_bound *bound) { return bound->work; }

@@ -274,6 +274,21 @@ uint32_t find_fault(const Request &request, const DLTensor *arrays, uint32_t end
   return end;
 }
 
+namespace {
+
+// After a first fault: once more with the device known where it was that an array is not on the CPU.
+[[gnu::cold, gnu::noinline]] tiaot_status check_again(const Request &request, const DLTensor *arrays, uint32_t end,
+                                                      Checked *checked, uint32_t at, Fault fault) {
+  if (fault == Fault::kDevice) {
+    if (tiaot_status status = check_devices(request, arrays, end, checked)) return status;
+    at = find_fault(request, arrays, end, checked, &fault);
+    if (at == end) return TIAOT_OK;
+  }
+  return explain_fault(request, arrays, at, fault, checked->device);
+}
+
+}  // namespace
+
 tiaot_status check_arrays(const Request &request, const DLTensor *arrays, int32_t count, bool with_results,
                           Checked *checked) {
   const uint32_t operands = request.operands();
@@ -288,12 +303,10 @@ tiaot_status check_arrays(const Request &request, const DLTensor *arrays, int32_
   }
   Fault fault = Fault::kNone;
   checked->device = kOnCpu;
-  uint32_t at = find_fault(request, arrays, end, checked, &fault);
-  if (at != end && fault == Fault::kDevice) {
-    if (tiaot_status status = check_devices(request, arrays, end, checked)) return status;
-    at = find_fault(request, arrays, end, checked, &fault);
+  const uint32_t at = find_fault(request, arrays, end, checked, &fault);
+  if (at != end) {
+    if (tiaot_status status = check_again(request, arrays, end, checked, at, fault)) return status;
   }
-  if (at != end) return explain_fault(request, arrays, at, fault, checked->device);
 
   const uint32_t first = request.entry == TIAOT_FORWARD ? request.inputs() : operands;
   for (uint32_t result = first; result < end; ++result) {

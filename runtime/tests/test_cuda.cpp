@@ -340,6 +340,7 @@ CUDA_TEST(more_elements_than_an_index_counts) {
   CHECK_EQ(toy_cuda_calls.size(), 2u);
   CHECK_EQ(toy_cuda_calls[1].rows, 1);
   CHECK(toy_cuda_calls[1].arrays[3] == static_cast<char *>(all[3].data) + INT32_MAX * int64_t{4});
+  CHECK(toy_cuda_calls[1].arrays[1] == all[1].data);
   CHECK(toy_cuda_calls[1].arrays[4] == toy_cuda_calls[0].arrays[4]);
 }
 

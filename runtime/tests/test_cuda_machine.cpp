@@ -117,7 +117,7 @@ CUDA_TEST(ptx_only_when_allowed) {
   Scale it(5, 7);
   CHECK_ERROR(it.forward(module), TIAOT_ERROR_UNSUPPORTED,
               "scale.forward: module 'toy_cuda' has no code for cuda:0 (Stand-in, compute capability 10.0), only for "
-              "8.0, 8.6, 9.0, 7.5 as PTX, 8.0 as PTX: export it with code for 10.0, or set TIAOT_CUDA_PTX=1, and the "
+              "8.6, 8.0, 9.0, 8.0 as PTX, 7.5 as PTX: export it with code for 10.0, or set TIAOT_CUDA_PTX=1, and the "
               "driver compiles the PTX");
   setenv("TIAOT_CUDA_PTX", "0", 1);
   CHECK_EQ(image_text(module), "");
@@ -141,7 +141,7 @@ CUDA_TEST(ptx_of_a_later_architecture) {
   check_image(70, "");
   CHECK_EQ(std::string(tiaot_last_error()),
            "tiaot_module_cuda_image: module 'toy_cuda' has no code for cuda:0 (Stand-in, compute capability 7.0), only "
-           "for 8.0, 8.6, 9.0, 7.5 as PTX, 8.0 as PTX: export it with code for 7.0");
+           "for 8.6, 8.0, 9.0, 8.0 as PTX, 7.5 as PTX: export it with code for 7.0");
 }
 
 CUDA_TEST(loaded_once) {

@@ -7,9 +7,11 @@
 #include <unistd.h>
 
 #include <mutex>
+#include <thread>
 
 std::vector<ToyCall> toy_cuda_calls;
 int64_t toy_cuda_workspace = 0;
+std::atomic<bool> toy_cuda_hold{false}, toy_cuda_held{false};
 int32_t toy_cuda_outcome = 0;
 Standin standin;
 
@@ -74,7 +76,11 @@ void scale_sum(void **p, int64_t thread, int64_t) {
 }
 // value, to
 void store(void **p, int64_t thread, int64_t) {
-  if (thread == 0) *parameter<float *>(p, 1) = parameter<float>(p, 0);
+  if (thread != 0) return;
+  *parameter<float *>(p, 1) = parameter<float>(p, 0);
+  if (parameter<float>(p, 0) != 99) return std::this_thread::yield();
+  toy_cuda_held = true;
+  while (toy_cuda_hold) std::this_thread::yield();
 }
 // count, factor, x, y: y = factor x
 template <typename T>
@@ -273,11 +279,11 @@ const tiaot_kernel_desc kKernels[] = {
     {"total", "x[B], w[] -> y[B]", "", "", 0, 1, kDims, 2, 1, kTotalArguments, 1, 0, kTotalVariants},
 };
 
-const tiaot_cuda_image_desc kImages[] = {{80, TIAOT_CUDA_CUBIN, &kImage, sizeof kImage, 0},
-                                         {86, TIAOT_CUDA_CUBIN, &kImage, sizeof kImage, 0},
+const tiaot_cuda_image_desc kImages[] = {{86, TIAOT_CUDA_CUBIN, &kImage, sizeof kImage, 0},
+                                         {80, TIAOT_CUDA_CUBIN, &kImage, sizeof kImage, 0},
                                          {90, TIAOT_CUDA_CUBIN, &kImage, sizeof kImage, 0},
-                                         {75, TIAOT_CUDA_PTX, &kImage, sizeof kImage, 0},
-                                         {80, TIAOT_CUDA_PTX, &kImage, sizeof kImage, 0}};
+                                         {80, TIAOT_CUDA_PTX, &kImage, sizeof kImage, 0},
+                                         {75, TIAOT_CUDA_PTX, &kImage, sizeof kImage, 0}};
 const tiaot_cuda_desc kCuda = {5, 9, kImages, kNames, "12.9"};
 
 #define D8 "dddddddd"

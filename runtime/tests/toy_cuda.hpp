@@ -1,6 +1,8 @@
 // toy_cuda.hpp: kernels with CUDA code for the stand-in driver, and the process that a test of them runs in.
 #pragma once
 
+#include <atomic>
+
 #include "check.hpp"
 #include "standin_cuda.h"
 #include "toy.hpp"
@@ -23,7 +25,9 @@ struct ToyCall {
 };
 extern std::vector<ToyCall> toy_cuda_calls;
 extern int64_t toy_cuda_workspace;  // bytes that scale's vjp asks for besides its partial sums
-extern int32_t toy_cuda_outcome;    // what the functions return when nothing failed
+// While set, calls whose factor is 99 wait in the middle of scale's vjp, on the thread that they are on.
+extern std::atomic<bool> toy_cuda_hold, toy_cuda_held;
+extern int32_t toy_cuda_outcome;  // what the functions return when nothing failed
 
 inline Module open_toy_cuda(const tiaot_module_desc &desc = toy_cuda_descriptor) {
   tiaot_module *module = nullptr;
