@@ -418,6 +418,22 @@ def test_arrays_with_a_table_of_functions(driver: Driver) -> None:
 
 
 @in_child
+def test_results_that_a_table_of_functions_allocates(driver: Driver) -> None:
+    class Tensor(OnDevice):
+        __dlpack_c_exchange_api__ = cuda_arrays.exchange_table(lambda device: 0, lambda *a: Tensor(*a))
+
+    kernel = cuda_arrays.open_module().affine
+    x, s, _ = inputs()
+    y = kernel(Tensor(x), K, Tensor(s))
+    assert type(y) is Tensor and y.place == (2, 0)
+    np.testing.assert_array_equal(y.array, reference()["y"])
+    with pytest.raises(MemoryError, match=r"^MemoryError: a thousand rows is all there is$"):
+        kernel(Tensor(np.zeros((1001, 3), np.float32)), K, Tensor(s))
+    gc.collect()
+    assert cuda_arrays.lent() == 0 and driver.streams() == ["0x0"]
+
+
+@in_child
 def test_the_lock_of_python_is_free_while_the_driver_works(driver: Driver) -> None:
     kernel = cuda_arrays.open_module().affine
     x, s, _ = devices(*inputs())
@@ -525,6 +541,36 @@ def test_handles_pickle_and_close_as_ever(driver: Driver) -> None:
     del bound
     gc.collect()
     assert cuda_arrays.lent() == 0
+
+
+@in_child
+def test_nothing_leaks(driver: Driver) -> None:
+    kernel = cuda_arrays.open_module().affine
+    x, s, v = inputs()
+    there, out, stream = OfLibrary(x), OnDevice(np.zeros((2, 3), np.float32)), Stream("ptr", 0x70)
+    other, address = OfOldLibrary(s), Interface(v, stream=0x71)
+    objects: list[Any] = [there, out, stream, other, address, address.interface, x, s, v, kernel]
+
+    def everything() -> None:
+        kernel(there, K, other, out=out, stream=stream)
+        kernel(there, K, other)
+        kernel.vjp(there, K, other, address, wrt=("k", "x"), stream=stream)
+        kernel.bind(there, K, other)()
+        for bad in (lambda: kernel(there, K, s), lambda: kernel(there, K, other, out=address, stream="")):
+            with contextlib.suppress(TypeError):
+                bad()
+        OfLibrary.made = ()
+
+    everything()
+    gc.collect()
+    before = [sys.getrefcount(each) for each in objects]
+    for _ in range(50):
+        everything()
+    gc.collect()
+    after = [sys.getrefcount(each) for each in objects]
+    assert all(abs(now - then) < 20 for now, then in zip(after, before, strict=True)), (before, after)
+    assert cuda_arrays.lent() == 0
+    assert driver.allocated() < 1 << 20
 
 
 @in_child

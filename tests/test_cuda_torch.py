@@ -4,6 +4,7 @@ and fake tensors, which need no device. What is left are torch.empty and the cur
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import re
 import types
@@ -141,6 +142,25 @@ def test_plain_kernels_give_tensors_back(driver: Driver) -> None:
 
 
 # torch's own tensors
+
+
+def test_the_table_of_functions_is_torchs() -> None:
+    """The one that the tests make has the fields of torch's, in its order."""
+    torch = pytest.importorskip("torch")
+    pointer_of = ctypes.pythonapi.PyCapsule_GetPointer
+    pointer_of.restype, pointer_of.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)
+    address = pointer_of(torch.Tensor.__dlpack_c_exchange_api__, b"dlpack_exchange_api")
+    table = cuda_arrays.ExchangeTable.from_address(address)
+    assert table.major == 1
+    tensor, stream, export = torch.ones(2, 3), ctypes.c_void_p(99), ctypes.c_void_p()
+    borrowed = cuda_arrays.DLTensor()
+    assert table.borrow(tensor, ctypes.byref(borrowed)) == 0
+    assert borrowed.data == tensor.data_ptr() and borrowed.shape[:2] == [2, 3] and borrowed.bits == 32
+    assert table.current(CPU, 0, ctypes.byref(stream)) == 0 and stream.value is None
+    assert table.export(tensor, ctypes.byref(export)) == 0
+    managed = cuda_arrays.ManagedTensor.from_address(export.value)
+    assert (managed.major, managed.flags, managed.tensor.data) == (1, 0, tensor.data_ptr())
+    managed.deleter(managed)
 
 
 def fake(*shapes: tuple[int, ...], device: str = "cuda") -> list[Any]:

@@ -244,6 +244,24 @@ Ref ask_library(PyObject *like, const DLTensor &tensor) {
   return Ref(PyObject_CallMethod(python.get(), "new_array", "OOs", like, shape.get(), dtype_name(tensor.dtype)));
 }
 
+// What the table of functions of its type allocates; None where it has none that does.
+Ref allocate_by_table(PyObject *like, const DLTensor &tensor) {
+  const ExchangeTable *table = table_of(like);
+  if (table == nullptr || table->allocate == nullptr || table->import_tensor == nullptr) return Ref(Py_NewRef(Py_None));
+  DLTensor prototype = tensor;
+  DLManagedTensorVersioned *managed = nullptr;
+  std::string reason;
+  const auto keep = [](void *error, const char *kind, const char *message) {
+    *static_cast<std::string *>(error) = std::string(kind) + ": " + message;
+  };
+  if (table->allocate(&prototype, &managed, &reason, keep) != 0) {
+    if (!PyErr_Occurred()) PyErr_SetString(PyExc_MemoryError, reason.c_str());
+    return Ref();
+  }
+  void *object = nullptr;
+  return Ref(table->import_tensor(managed, &object) == 0 ? static_cast<PyObject *>(object) : nullptr);
+}
+
 }  // namespace
 
 bool meet_cuda_array(PyObject *object, const DLDevice *device, bool writable, DLTensor *tensor, Reading *reading,
@@ -300,6 +318,7 @@ PyObject *new_cuda_array(DLTensor *tensor, Reading *reading, Mismatch *mismatch)
   PyObject *like = reading->cuda.like;
   const std::string place = "an array on cuda:" + std::to_string(tensor->device.device_id) + " passed as out=";
   Ref made = ask_library(like, *tensor);
+  if (made && made.get() == Py_None) made = allocate_by_table(like, *tensor);
   if (!made) return nullptr;
   if (made.get() == Py_None) {
     std::string got = "none, and " + type_name(like) + " has no way to make one";

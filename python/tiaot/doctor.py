@@ -69,7 +69,7 @@ def _cuda() -> list[Finding]:
     try:
         count = _core.cuda_device_count()
     except RuntimeError as error:
-        return [Finding("CUDA driver", _one_line(error))]
+        return [Finding("CUDA driver", _one_line(error).removeprefix("tiaot_cuda_device_count: "))]
     findings = [Finding("CUDA driver", f"{count} device{'' if count == 1 else 's'}")]
     for path in sorted(_MODULES.glob("*.so")):
         try:
