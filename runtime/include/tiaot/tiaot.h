@@ -4,14 +4,14 @@
  * Conventions. A function that can fail returns a tiaot_status, 0 for success; tiaot_last_error() then tells what went
  * wrong on this thread. On failure nothing was computed, no array was written and no out-parameter was set. Handles
  * are thread-safe: any number of threads may use one at the same time. No pointer parameter may be NULL unless its
- * comment says so. Arrays are DLPack's DLTensor, dense and row-major; the runtime reads the struct during the call only.
- * No array is copied, converted or kept, but for tiaot_bind, which keeps data pointers.
+ * comment says so. Arrays are DLPack's DLTensor, dense and row-major; the runtime reads the struct during the call
+ * only. No array is copied, converted or kept, but for tiaot_bind, which keeps data pointers.
  *
  * All arrays of a call are on the CPU, or all on one CUDA device (kDLCUDA or kDLCUDAManaged), but for inputs with
- * TIAOT_ARGUMENT_VALUE, which may then be on the CPU: they are read before the call returns. A call on a CUDA device puts
- * its work on options->stream and returns without waiting for it: the arrays must stay where they are until the work is
- * done, and results are there when the stream has come so far. What fails on the device shows at later calls, as
- * TIAOT_ERROR_DEVICE; after most such errors CUDA lets a process use the device no more. A call may be captured in a
+ * TIAOT_ARGUMENT_VALUE, which may then be on the CPU: they are read before the call returns. A call on a CUDA device
+ * puts its work on options->stream and returns without waiting for it: the arrays must stay where they are until the
+ * work is done, and results are there when the stream has come so far. What fails on the device shows at later calls,
+ * as TIAOT_ERROR_DEVICE; after most such errors CUDA lets a process use the device no more. A call may be captured in a
  * CUDA graph. The thread's current CUDA context is the same after a call as before. The driver is opened at the first
  * call with such arrays; a process forked after that cannot use CUDA, as with every CUDA library. */
 #ifndef TIAOT_TIAOT_H
@@ -79,8 +79,8 @@ TIAOT_API const char *tiaot_version(void);
  * x86-64-v3 or x86-64-v4); naming one that the machine lacks is TIAOT_ERROR_UNSUPPORTED. */
 TIAOT_API tiaot_status tiaot_module_open(const char *path, tiaot_module **module);
 
-/* Gives the handle back; NULL is allowed. Kernels, bound calls and states of the module must not be used afterwards, nor
- * CUDA graphs that calls of its kernels were captured in. */
+/* Gives the handle back; NULL is allowed. Kernels, bound calls and states of the module must not be used afterwards,
+ * nor CUDA graphs that calls of its kernels were captured in. */
 TIAOT_API void tiaot_module_close(tiaot_module *module);
 
 /* The module's tables. Owned by the module. */
@@ -170,13 +170,13 @@ TIAOT_API const char *tiaot_cpu_level_name(int level);
 TIAOT_API tiaot_status tiaot_cuda_device_count(int32_t *count);
 
 /* Which of the module's images the CUDA device with this ordinal runs: a cubin where one is for it, else, with
- * TIAOT_CUDA_PTX=1 in the environment, the PTX that the driver compiles when it loads it. *image is owned by the module.
- * TIAOT_ERROR_UNSUPPORTED when there is none, TIAOT_ERROR_DEVICE without a driver or such a device. */
+ * TIAOT_CUDA_PTX=1 in the environment, the PTX that the driver compiles when it loads it. *image is owned by the
+ * module. TIAOT_ERROR_UNSUPPORTED when there is none, TIAOT_ERROR_DEVICE without a driver or such a device. */
 TIAOT_API tiaot_status tiaot_module_cuda_image(const tiaot_module *module, int32_t device,
                                                const tiaot_cuda_image_desc **image);
 
-/* Makes what is put on stream `then` from now on wait for what is on stream `first` by now, without waiting itself. Both
- * are CUstreams of this device, NULL the legacy default stream. */
+/* Makes what is put on stream `then` from now on wait for what is on stream `first` by now, without waiting itself.
+ * Both are CUstreams of this device, NULL the legacy default stream. */
 TIAOT_API tiaot_status tiaot_cuda_order(int32_t device, void *first, void *then);
 
 #ifdef __cplusplus
