@@ -1,5 +1,8 @@
-// crc32.cpp: CRC-32 by slicing: eight table look-ups take eight bytes at once. Knows nothing of files.
+// crc32.cpp: CRC-32 by carry-less multiplication, 64 bytes at once; and by slicing, where the CPU has none and for what
+// is left: eight table look-ups take eight bytes. Knows nothing of files.
 #include "crc32.hpp"
+
+#include <immintrin.h>
 
 #include <array>
 #include <cstring>
@@ -28,11 +31,51 @@ constexpr Tables make_tables() {
 
 constexpr Tables kTables = make_tables();
 
+// a * b in each half of `by`, onto the next 16 bytes: what a has to be multiplied by to be that much further on.
+[[gnu::target("pclmul,sse4.1"), gnu::always_inline]] inline __m128i fold(__m128i a, __m128i by, __m128i onto) {
+  const __m128i low = _mm_clmulepi64_si128(a, by, 0x00), high = _mm_clmulepi64_si128(a, by, 0x11);
+  return _mm_xor_si128(_mm_xor_si128(low, high), onto);
+}
+
+inline __m128i load(const unsigned char *bytes) { return _mm_loadu_si128(reinterpret_cast<const __m128i *>(bytes)); }
+
+// The inverted CRC after `size` bytes, at least 64 and a multiple of 16. The method, and the constants for this
+// polynomial: V. Gopal et al., Fast CRC Computation for Generic Polynomials Using PCLMULQDQ Instruction, Intel, 2009.
+[[gnu::target("pclmul,sse4.1")]] uint32_t multiply(uint32_t crc, const unsigned char *bytes, size_t size) {
+  const __m128i by_64 = _mm_set_epi64x(0x1c6e41596, 0x154442bd4);  // x^(512 - 32), x^(512 + 32) modulo it, reflected
+  const __m128i by_16 = _mm_set_epi64x(0x0ccaa009e, 0x1751997d0);  // x^(128 - 32), x^(128 + 32)
+  __m128i a = _mm_xor_si128(load(bytes), _mm_cvtsi32_si128(static_cast<int>(crc)));
+  __m128i b = load(bytes + 16), c = load(bytes + 32), d = load(bytes + 48);
+  for (bytes += 64, size -= 64; size >= 64; bytes += 64, size -= 64) {
+    a = fold(a, by_64, load(bytes));
+    b = fold(b, by_64, load(bytes + 16));
+    c = fold(c, by_64, load(bytes + 32));
+    d = fold(d, by_64, load(bytes + 48));
+  }
+  a = fold(fold(fold(a, by_16, b), by_16, c), by_16, d);
+  for (; size >= 16; bytes += 16, size -= 16) a = fold(a, by_16, load(bytes));
+
+  const __m128i words = _mm_setr_epi32(-1, 0, -1, 0);
+  a = _mm_xor_si128(_mm_srli_si128(a, 8), _mm_clmulepi64_si128(a, by_16, 0x10));                       // 128 bits to 96
+  const __m128i by_8 = _mm_set_epi64x(0, 0x163cd6124);                                                 // x^64
+  a = _mm_xor_si128(_mm_srli_si128(a, 4), _mm_clmulepi64_si128(_mm_and_si128(a, words), by_8, 0x00));  // to 64
+  const __m128i modulus = _mm_set_epi64x(0x1f7011641, 0x1db710641);  // the quotient of x^64, the polynomial
+  __m128i quotient = _mm_clmulepi64_si128(_mm_and_si128(a, words), modulus, 0x10);
+  quotient = _mm_clmulepi64_si128(_mm_and_si128(quotient, words), modulus, 0x00);
+  return static_cast<uint32_t>(_mm_extract_epi32(_mm_xor_si128(a, quotient), 1));
+}
+
 }  // namespace
 
 uint32_t crc32(uint32_t crc, const void *data, size_t size) {
   const auto *bytes = static_cast<const unsigned char *>(data);
   crc = ~crc;
+  if (size >= 64 && __builtin_cpu_supports("pclmul") && __builtin_cpu_supports("sse4.1")) {
+    const size_t whole = size / 16 * 16;
+    crc = multiply(crc, bytes, whole);
+    bytes += whole;
+    size -= whole;
+  }
   for (; size >= 8; size -= 8, bytes += 8) {
     uint64_t word;  // little-endian, as x86-64 is
     std::memcpy(&word, bytes, 8);

@@ -176,4 +176,15 @@ TEST(checksum) {
   for (size_t cut : {1, 7, 8, 9, 500, 999}) {
     CHECK_EQ(tiaot::crc32(tiaot::crc32(0, bytes, cut), bytes + cut, sizeof bytes - cut), whole);
   }
+  // Around the lengths that are taken in another way, at every alignment, beside the definition, bit by bit.
+  std::vector<unsigned char> many(400);
+  for (size_t i = 0; i < many.size(); ++i) many[i] = static_cast<unsigned char>(i * i * 7 + 3 * i);
+  for (size_t start = 0; start < 16; ++start) {
+    uint32_t expected = ~0u;
+    for (size_t size = 0; start + size < many.size(); ++size) {
+      CHECK_EQ(tiaot::crc32(0, many.data() + start, size), ~expected);
+      expected ^= many[start + size];
+      for (int bit = 0; bit < 8; ++bit) expected = (expected >> 1) ^ (expected & 1 ? 0xEDB88320u : 0);
+    }
+  }
 }
