@@ -70,7 +70,7 @@ def test_info(small: tiaot.Module) -> None:
         "cuda": None,
     }
     levels = {"x86-64-v2": 64, "x86-64-v3": 64, "x86-64-v4": 64}
-    same = {"block_rows": 8, "code_bytes": levels, "cuda": False, "cuda_missing": ""}
+    same = {"block_rows": 8, "code_bytes": levels, "cuda": False, "cuda_missing": "", "cuda_order": None}
     assert pair == {
         "name": "pair",
         "signature": "x[B, n], s[n] -> p[B, n], q[B]",

@@ -158,6 +158,8 @@ nb::dict describe_entry(const tiaot_kernel_desc &kernel, const tiaot_entry_desc 
   item["code_bytes"] = code_bytes;
   item["cuda"] = entry.cuda != nullptr;
   item["cuda_missing"] = entry.cuda_missing != nullptr ? entry.cuda_missing : "";
+  constexpr const char *kOrders[] = {"ordered", "ordered if small", "unordered"};
+  item["cuda_order"] = entry.cuda != nullptr ? nb::object(nb::str(kOrders[entry.cuda_order])) : nb::none();
   return item;
 }
 

@@ -103,6 +103,12 @@ def _state_lines(state: dict[str, Any]) -> list[str]:
     return ["", f"state, {state['bytes']:,} bytes:", *_columns(rows)]
 
 
+_ORDERS = {
+    "ordered if small": "entries whose last bits vary where what they add to is large beside the data",
+    "unordered": "entries whose results depend on the order of atomic operations",
+}
+
+
 def _cuda_lines(info: dict[str, Any]) -> list[str]:
     cuda = info["cuda"]
     if cuda is None:
@@ -117,12 +123,14 @@ def _cuda_lines(info: dict[str, Any]) -> list[str]:
         )
         rows.append([image["kind"], reach, f"{image['bytes']:,}", f"{image['code_bytes']:,}"])
     lines += _columns(rows)
+    entries = [entry for kernel in info["kernels"] for variant in kernel["variants"] for entry in variant["entries"]]
+    for order, what in _ORDERS.items():
+        if symbols := [entry["symbol"] for entry in entries if entry["cuda_order"] == order]:
+            lines += [f"  {what}:", *(f"    {symbol}" for symbol in symbols)]
     missing: dict[str, list[str]] = {}
-    for kernel in info["kernels"]:
-        for variant in kernel["variants"]:
-            for entry in variant["entries"]:
-                if not entry["cuda"]:
-                    missing.setdefault(entry["cuda_missing"] or "no reason given", []).append(entry["symbol"])
+    for entry in entries:
+        if not entry["cuda"]:
+            missing.setdefault(entry["cuda_missing"] or "no reason given", []).append(entry["symbol"])
     if not missing:
         return [*lines, "  every entry has CUDA code"]
     lines.append("  entries without CUDA code, and why:")
