@@ -619,9 +619,14 @@ def add_up(
 def kernel(name: str, formals: Sequence[str], code: Code, *, alone: bool) -> str:
     """A kernel whose threads run `code`, or the first of them alone."""
     arguments = ", ".join(f"{formal.split()[0]} {formal.split()[-1]}" for formal in formals)
+    rooms = [line for line in code.lines if " = alloca " in line]
+    others = [line for line in code.lines if " = alloca " not in line]
     lines = [
         f"define internal void @{name}.run({', '.join(formals)}) alwaysinline {{",
-        *code.lines,
+        "rooms:",  # LLVM dissolves what is made in the first block only
+        *rooms,
+        "  br label %entry",
+        *others,
         "  ret void",
         "}",
         f"define ptx_kernel void @{name}({', '.join(formals)}) {{",
