@@ -1,12 +1,16 @@
-"""Checks of whole results on a CUDA device: on a real one with arrays of torch or CuPy, or on the stand-in for the driver.
+"""Checks of whole results on a CUDA device: a real one, with arrays of torch or CuPy, or the stand-in for the driver.
 
-python cuda_numerics.py check|digests torch|cupy FOLDER        FOLDER has the modules, a file NAME.so for each source
-python cuda_numerics.py check|digests standin FOLDER LIBRARY MULTIPROCESSORS
+    python cuda_numerics.py check|digests torch|cupy FOLDER
+    python cuda_numerics.py check|digests standin FOLDER --standin LIBRARY --multiprocessors NUMBER
+
+FOLDER has a module NAME.so for each source of kernels.
 """
 
 from __future__ import annotations
 
+import argparse
 import hashlib
+import itertools
 import json
 import sys
 import traceback
@@ -193,8 +197,8 @@ def types_of(kernel: Any, inputs: list, every: list) -> list:
 
 
 def is_ordered(entry: dict[str, Any], results: list[np.ndarray]) -> bool:
-    """Whether the results of an entry are the same bits each time: all that it adds to is copied 1024 times, where it is
-    small, into 64 MiB."""
+    """Whether the results of an entry are the same bits each time: always, or where 1024 copies of them are less than
+    64 MiB."""
     small = sum(each.nbytes for each in results) <= 1 << 16
     return entry["cuda_order"] == "ordered" or (entry["cuda_order"] == "ordered if small" and small)
 
@@ -247,27 +251,25 @@ def check_random(arrays: Arrays, module: tiaot.Module, name: str) -> None:
     assert abs((one**4).mean() - 3) < 5 * np.sqrt(96 / n)
 
 
-def digests(arrays: Arrays, open_module: Callable[[str], tiaot.Module], size: int) -> dict[str, str]:
-    """A hash of the results of every entry whose order is fixed."""
+def digests(arrays: Arrays, folder: Path) -> dict[str, str]:
+    """A hash of the results of every entry whose order is fixed, at two sizes."""
     found = {}
     for file, kernels in DRAWN.items():
-        with open_module(file) as module:
-            for name in kernels:
-                inputs = draw(file, name, size)
+        with tiaot.open(folder / f"{file}.so") as module:
+            for name, n in itertools.product(kernels, (513, 5000)):
+                inputs = draw(file, name, n)
                 for entry, call, every, right in calls(module.kernels[name], inputs):
                     if is_ordered(entry, right):
-                        types = types_of(module.kernels[name], inputs, every)
-                        results = run(arrays, call, every, right, types, False)
-                        found[entry["symbol"]] = hashlib.sha256(
-                            b"".join(each.tobytes() for each in results)
-                        ).hexdigest()
+                        results = run(arrays, call, every, right, types_of(module.kernels[name], inputs, every), False)
+                        content = b"".join(each.tobytes() for each in results)
+                        found[f"{entry['symbol']} at {n}"] = hashlib.sha256(content).hexdigest()
     return found
 
 
 # ---- on a real device
 
 
-def check_large_batch(arrays: Arrays, module: tiaot.Module) -> str | None:
+def check_large_batch(module: tiaot.Module) -> str | None:
     """More than 2^31 elements. A reason where there is not memory enough."""
     import torch
 
@@ -292,41 +294,50 @@ def check_large_batch(arrays: Arrays, module: tiaot.Module) -> str | None:
     return None
 
 
-def checks(arrays: Arrays, folder: Path) -> Iterator[tuple[str, Callable[[], str | None]]]:
-    """Everything, by name."""
+def checks(arrays: Arrays, folder: Path, only: str | None) -> Iterator[tuple[str, Callable[[], str | None]]]:
+    """Everything, by name; or what is of one file."""
 
-    def opened(file: str, check: Callable[[tiaot.Module], str | None]) -> Callable[[], str | None]:
+    def opened(file: str, check_it: Callable[[tiaot.Module], str | None]) -> Callable[[], str | None]:
         def run_check() -> str | None:
             with tiaot.open(folder / f"{file}.so") as module:
-                return check(module)
+                return check_it(module)
 
         return run_check
 
-    for dtype in (np.float32, np.float64):
-        yield f"cases {dtype.__name__}", opened("dense_tanh", lambda m, d=dtype: check_case(arrays, m, d))
-    yield "seed", opened("dense_tanh", lambda m: check_seed(arrays, m))
-    for file, kernels in DRAWN.items():
-        for name in kernels:
+    for file in DRAWN if only is None else [only]:
+        if file == "dense_tanh":
+            for dtype in (np.float32, np.float64):
+                yield f"cases {dtype.__name__}", opened(file, lambda m, d=dtype: check_case(arrays, m, d))
+            yield "seed", opened(file, lambda m: check_seed(arrays, m))
+            if isinstance(arrays, TorchArrays):
+                yield "more than 2^31 elements", opened(file, check_large_batch)
+        for name in DRAWN[file]:
             yield f"{file}.{name}", opened(file, lambda m, f=file, n=name: check_kernel(arrays, m, f, n))
             if name in RANDOM:
                 yield f"{file}.{name} drawn", opened(file, lambda m, n=name: check_random(arrays, m, n))
-    if isinstance(arrays, TorchArrays):
-        yield "more than 2^31 elements", opened("dense_tanh", lambda m: check_large_batch(arrays, m))
 
 
-def main(what: str, kind: str, folder: str, *standin: str) -> int:
-    arrays = ARRAYS[kind]()
-    if standin:
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="cuda_numerics.py", description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=("check", "digests"))
+    parser.add_argument("arrays", choices=ARRAYS)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--only", help="one of the modules")
+    parser.add_argument("--standin", help="the stand-in for the driver")
+    parser.add_argument("--multiprocessors", type=int, default=2)
+    options = parser.parse_args(argv)
+    arrays = ARRAYS[options.arrays]()
+    if options.standin:
         from cuda_arrays import Driver
 
-        driver = Driver(standin[0])
+        driver = Driver(options.standin)
         driver.reset()
-        driver.set_device(75, int(standin[1]), 1)
-    if what == "digests":
-        json.dump(digests(arrays, lambda name: tiaot.open(Path(folder) / f"{name}.so"), 5000), sys.stdout)
+        driver.set_device(75, options.multiprocessors, 1)
+    if options.what == "digests":
+        json.dump(digests(arrays, options.folder), sys.stdout)
         return 0
     counts = {"passed": 0, "failed": 0, "skipped": 0}
-    for name, check_it in checks(arrays, Path(folder)):
+    for name, check_it in checks(arrays, options.folder, options.only):
         try:
             reason = check_it()
         except Exception as error:  # whatever it is: the others are checked all the same
@@ -337,9 +348,9 @@ def main(what: str, kind: str, folder: str, *standin: str) -> int:
         counts["skipped" if reason else "passed"] += 1
         if reason:
             print(f"skipped {name}: {reason}", flush=True)
-    print(f"{kind}: " + ", ".join(f"{count} {outcome}" for outcome, count in counts.items()), flush=True)
+    print(f"{options.arrays}: " + ", ".join(f"{count} {outcome}" for outcome, count in counts.items()), flush=True)
     return 1 if counts["failed"] else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(main())

@@ -1,5 +1,5 @@
-"""How to draw the inputs of every kernel of tests/kernels and examples/kernels that has no fields, for a size. Knows no
-results: who uses it holds one way of running a kernel against another. Needs no Taichi."""
+"""How to draw the inputs, for a size, of every kernel that ships, or is in tests/kernels or examples/kernels and has no
+fields. Knows no results: who uses it holds one way of running a kernel against another. Needs no Taichi."""
 
 from __future__ import annotations
 
@@ -35,10 +35,17 @@ def _labelled(n: int, rng: np.random.Generator) -> list:
     return [rng.standard_normal((n, 7)).astype(np.float32), rng.integers(0, 7, n).astype(np.int32)]
 
 
+def _dense(n: int, rng: np.random.Generator) -> list:
+    """For an even size of the batch what is unrolled, for an odd one what is tiled."""
+    k, m = (5, 6) if n % 2 else (8, 4)
+    return [rng.standard_normal(shape).astype(np.float32) for shape in ((n, k), (m, k), (m,))]
+
+
 _half = partial(_uniform, dtype=np.float16)
 _single = partial(_uniform, dtype=np.float32)
 
 DRAWN: dict[str, dict[str, Draw]] = {
+    "dense_tanh": {"dense_tanh": _dense},
     "whole": whole_cases.DRAWN,
     "rows": {name: partial(_rows, name) for name in ("move", "shift", "bilinear", "stretch", "wrap")},
     "half": {
@@ -70,6 +77,7 @@ DRAWN: dict[str, dict[str, Draw]] = {
         "stack8": _uniform(("n",)),
         "stack40": _uniform(("n",)),
         "stack200": _single(("n",)),
+        "part": lambda n, rng: [*_single(("n",))(n, rng), n // 5, n - n // 3],
         "gather": lambda n, rng: [*_single(("n",))(n, rng), rng.integers(0, max(n, 1), n)],
         "half_dot": _half(("n",), ("n",)),
     },

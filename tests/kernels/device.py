@@ -206,6 +206,14 @@ def stack200(x: f32_1, y: f32_1):
         y[i] = p
 
 
+@kernel("x[n], first, stop -> y[n]", wrt=[])
+@ti.kernel
+def part(x: f32_1, first: ti.i32, stop: ti.i32, y: f32_1):
+    """A range that follows from numbers."""
+    for i in range(first, stop):
+        y[i] = 2 * x[i]
+
+
 @kernel("x[n], place[n] -> y[n]", wrt=["x"])
 @ti.kernel
 def gather(x: f32_1, place: i64_1, y: f32_1):
