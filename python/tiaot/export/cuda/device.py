@@ -167,8 +167,8 @@ _CALL = re.compile(
 
 
 def widen_stacks(function: Function, values: int) -> None:
-    """Give Taichi's stacks in a function room for so many values. How many there are is a variable of its own, as on the
-    CPU: LLVM keeps it in a register, and knows its bounds where it knows those of the loops."""
+    """Give Taichi's stacks in a function room for so many values. How many there are is a variable of its own, as on
+    the CPU: LLVM keeps it in a register, and knows its bounds where it knows those of the loops."""
     calls = [match for line in function.body if (match := _CALL.match(line))]
     casts = {match[2]: match[4] for line in function.body if (match := _CAST.match(line))}
     rooms = {casts[match[3]]: 2 * int(match[5]) * values for match in calls if match[5]}

@@ -30,8 +30,8 @@ def emulate(entry: CudaRowsEntry | CudaWholeEntry) -> bytes:
 
 def emulated_library(entries: Sequence[CudaEntry], kernels: Sequence[str], emulated: Sequence[bytes]) -> bytes:
     """A shared library with the kernels by their names, each a function
-    `void NAME(void **parameters, int64_t thread, int64_t threads)` that is not for several threads at a time; pointers to
-    them in `kernel_pointers`, their number in `kernel_count`; for each entry pointers to its two functions,
+    `void NAME(void **parameters, int64_t thread, int64_t threads)` that is not for several threads at a time; pointers
+    to them in `kernel_pointers`, their number in `kernel_count`; for each entry pointers to its two functions,
     FUNCTION_pointer and FUNCTION_workspace_pointer; and `void run(kernel, void **parameters, int64_t threads)`, which
     calls a kernel for all threads."""
     kind = "void (i8**, i64, i64)"
