@@ -61,6 +61,42 @@ def test_kernels_with_a_batch(tmp_path: Path) -> None:
             assert "vjp from finite differences" in kernel["verification"] or kernel["name"] == "wrapped"
 
 
+ON_CUDA = """
+import taichi as ti
+from tiaot.export import autodiff, family
+
+@family("x[B, 4], w[4] -> y[B]", batch="B", dtypes=["float64"], wrt=["x", "w"])
+def weighed(variant):
+    factor = FACTOR if variant.target == "cuda" else 1.0
+
+    @ti.kernel
+    def forward(x: variant.array(2), w: variant.array(1), y: variant.array(1)):
+        for i in range(y.shape[0]):
+            total = ti.cast(0, ti.f64)
+            for k in ti.static(range(4)):
+                total += factor * ti.sin(w[k]) * x[i, k]
+            y[i] = total
+    return autodiff(forward)
+"""
+
+
+def test_code_for_cuda_is_held_against_that_for_the_cpu(tmp_path: Path) -> None:
+    """What a GPU would run differs in a factor of its own: in the result and in the gradients."""
+    source = tmp_path / "weighed.py"
+    source.write_text(ON_CUDA.replace("FACTOR", "1.0"))
+    done = run("export", "--cuda=sm_90", source, "-o", "weighed.so", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    with tiaot.open(tmp_path / "weighed.so") as module:
+        (about,) = module.info()["kernels"]
+        assert all(entry["cuda"] for variant in about["variants"] for entry in variant["entries"])
+    assert "CUDA from the CPU" in about["verification"]
+    source.write_text(ON_CUDA.replace("FACTOR", "1.01"))
+    done = run("export", "--cuda=sm_90", source, "-o", "other.so", cwd=tmp_path)
+    assert done.returncode == 1 and not (tmp_path / "other.so").exists()
+    for what in ("output 'y' of", "gradient 'x' (wrt x) of", "gradient 'w' (wrt w) of"):
+        assert f"{what} the code for CUDA beside that for the CPU: off by" in done.stderr, done.stderr
+
+
 HEADER = """
 import taichi as ti
 from tiaot.export import kernel

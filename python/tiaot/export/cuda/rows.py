@@ -21,6 +21,7 @@ from .host import HostCode, Value
 from .whole import add_up, kernel
 
 _LOCAL_BYTES = 1024  # of copies that a thread keeps in its own memory
+_VECTOR_BYTES = 16  # that a device moves at once, at most
 _MOST_THREADS = 65536  # that have copies in the workspace
 _WORKSPACE_BYTES = 256 << 20  # of these copies, where that leaves a block of threads
 
@@ -53,7 +54,7 @@ class CudaRowsEntry:
         return [self.module] if self.primal is None else [self.module, self.primal]
 
     def kernel_names(self) -> list[str]:
-        return [self.symbol]
+        return [self.symbol, f"{self.symbol}_aligned"] if self._aligned() else [self.symbol]
 
     # ---- the arrays ----
 
@@ -109,6 +110,17 @@ class CudaRowsEntry:
     def _has_copies(self) -> bool:
         return bool(self._summed()) or (bool(self._copied()) and not self._is_local())
 
+    def _aligned(self) -> list[str]:
+        """Keys of the arrays each of whose samples starts at a multiple of 16 bytes where the array does: a thread
+        then moves four float32 at a time."""
+        code = self._fixed()
+        sizes = {key: self._sample(code, key) for key in self._keys() if self._argument(key).batched}
+        return [
+            key
+            for key, size in sizes.items()
+            if not size.startswith("%") and int(size) * self.item % _VECTOR_BYTES == 0
+        ]
+
     # ---- the device ----
 
     def text(self, stack_values: int) -> str:
@@ -123,7 +135,7 @@ class CudaRowsEntry:
                 *dict.fromkeys(line for module in modules for line in module.types),
                 device.TYPES,
                 ir.contract(tasks),
-                self._kernel(),
+                *(self._kernel(name, self._aligned() if name != self.symbol else []) for name in self.kernel_names()),
                 device.THREADS,
                 device.POINTERS,
                 device.range_for("thread", local_bytes),
@@ -155,11 +167,12 @@ class CudaRowsEntry:
             texts.append(ir.Task(task.name, local_bytes=task.local_bytes, **functions).text(f"{prefix}_{number}"))
         return "\n".join(texts)
 
-    def _formals(self) -> list[str]:
-        pointers = [
-            f"{self.type}* noalias {'readonly ' if key.split()[0] in ('input', 'cotangent') else ''}{_register(key)}"
-            for key in self._keys()
-        ]
+    def _formals(self, aligned: list[str]) -> list[str]:
+        pointers = []
+        for key in self._keys():
+            attributes = ["noalias", *(["readonly"] if key.split()[0] in ("input", "cotangent") else [])]
+            attributes += [f"align {_VECTOR_BYTES}"] if key in aligned else []
+            pointers.append(f"{self.type}* {' '.join(attributes)} {_register(key)}")
         dims = [
             f"i64 %dim_{dim}"
             for dim in self.signature.dims
@@ -167,7 +180,7 @@ class CudaRowsEntry:
         ]
         return [*pointers, "i64 %rows", *dims, f"{self.type}* noalias %workspace"]
 
-    def _kernel(self) -> str:
+    def _kernel(self, name: str, aligned: list[str]) -> str:
         code = self._fixed()
         code.label("entry")
         code.do("%thread = call i64 @tiaot_thread()")
@@ -192,7 +205,7 @@ class CudaRowsEntry:
         code.do("%more = icmp slt i64 %next.row, %rows")
         code.do("br i1 %more, label %row.begin, label %rows.end")
         code.label("rows.end")
-        return kernel(self.symbol, self._formals(), code, alone=False)
+        return kernel(name, self._formals(aligned), code, alone=False)
 
     def _place_copies(self, code: Code) -> dict[str, str]:
         """Pointers to what each thread has for itself, by key."""
@@ -392,25 +405,29 @@ store {self.type} {value}, {self.type}* @q"""
             if dim not in self.variant.sizes and dim != self.signature.batch
         ]
         parameters.append((f"{self.type}*", code.add(f"bitcast i8* %workspace to {self.type}*")))
-        if not self._has_copies:
-            code.launch(self.symbol, "%rows", exact=False, parameters=parameters)
-            return code
-        threads = self._threads(code)
-        code.launch(self.symbol, threads, exact=True, parameters=parameters)
-        base = "%workspace"
-        sources = []
-        for key in self._summed():
-            elements = self._sample(code, key)
-            sources.append((key, base, elements))
-            size = code.multiply(elements, threads, str(self.item))
-            base = code.add(f"getelementptr i8, i8* {base}, i64 {size}")
-        all_ = code.multiply(threads, self._per_thread(code), str(self.item))
-        scratch = code.add(f"getelementptr i8, i8* %workspace, i64 {all_}")
-        for key, source, elements in sources:
-            add_up(code, self.variant.dtype, source, threads, elements, pointers[key], scratch, add=False)
-            size = code.multiply(elements, str(device.SUM_LANES * self.item))
-            scratch = code.add(f"getelementptr i8, i8* {scratch}, i64 {size}")
+        threads = self._threads(code) if self._has_copies else "%rows"
+        self._launch(code, threads, pointers, parameters)
+        if self._summed():
+            targets = [(pointers[key], self._sample(code, key)) for key in self._summed()]
+            all_ = code.multiply(threads, self._per_thread(code), str(self.item))
+            scratch = code.add(f"getelementptr i8, i8* %workspace, i64 {all_}")
+            add_up(code, self.variant.dtype, "%workspace", threads, targets, scratch, add=False)
         return code
+
+    def _launch(self, code: HostCode, threads: str, pointers: dict[str, str], parameters: list[Value]) -> None:
+        exact = self._has_copies
+        if not self._aligned():
+            code.launch(self.symbol, threads, exact=exact, parameters=parameters)
+            return
+        bits = "0"
+        for key in self._aligned():
+            address = code.add(f"ptrtoint i8* {pointers[key]} to i64")
+            bits = code.add(f"or i64 {bits}, {address}")
+        low = code.add(f"and i64 {bits}, {_VECTOR_BYTES - 1}")
+        for name, comparison in zip(self.kernel_names(), ("ne", "eq"), strict=True):
+            _, behind = code.branch(code.add(f"icmp {comparison} i64 {low}, 0"))
+            code.launch(name, threads, exact=exact, parameters=parameters)
+            code.end(behind)
 
 
 def _register(key: str) -> str:

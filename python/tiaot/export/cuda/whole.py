@@ -583,18 +583,26 @@ class CudaWholeEntry(WholeArrays):
                 to = self.pointers[target.key]
             else:
                 to = code.add(f"getelementptr i8, i8* {temporaries_at}, i64 {target.offset}")
-            add_up(code, target.dtype, source, count, elements, to, scratch, add=True)
+            add_up(code, target.dtype, source, count, [(to, elements)], scratch, add=True)
             size = code.multiply(str(device.SUM_LANES * ITEM_SIZES[target.dtype]), elements)
             scratch = code.add(f"getelementptr i8, i8* {scratch}, i64 {code.round_up(size, 256)}")
 
 
 def add_up(
-    code: HostCode, dtype: str, source: str, copies: str, elements: str, target: str, scratch: str, *, add: bool
+    code: HostCode,
+    dtype: str,
+    source: str,
+    copies: str,
+    targets: Sequence[tuple[str, str]],
+    scratch: str,
+    *,
+    add: bool,
 ) -> None:
-    """Launches what adds `copies` copies of `elements` numbers up, in order: in two passes where they are many."""
+    """Launches what adds copies up, in their order: in two passes where they are many. `targets` are (array, number of
+    its elements), whose copies lie one behind the other in `source`."""
     kind = f"{IR_TYPES[dtype]}*"
 
-    def launch(source: str, copies: str, lanes: int, target: str, add: bool) -> None:
+    def launch(source: str, copies: str, elements: str, lanes: int, target: str, add: bool) -> None:
         threads = code.multiply(elements, str(lanes))
         parameters = [
             (kind, code.add(f"bitcast i8* {source} to {kind}")),
@@ -606,13 +614,22 @@ def add_up(
         ]
         code.launch(device.sum_name(dtype), threads, exact=False, parameters=parameters)
 
+    def launch_each(source: str, copies: str) -> None:
+        for target, elements in targets:
+            launch(source, copies, elements, 1, target, add)
+            size = code.multiply(copies, elements, str(ITEM_SIZES[dtype]))
+            source = code.add(f"getelementptr i8, i8* {source}, i64 {size}")
+
     few = code.add(f"icmp sle i64 {copies}, {4 * device.SUM_LANES}")
     _, behind = code.branch(few)
-    launch(source, copies, 1, target, add)
+    launch_each(source, copies)
     code.end(behind)
     _, behind = code.branch(code.add(f"xor i1 {few}, true"))
-    launch(source, copies, device.SUM_LANES, scratch, False)
-    launch(scratch, str(device.SUM_LANES), 1, target, add)
+    total = "0"
+    for _, elements in targets:
+        total = code.add_up(total, elements)
+    launch(source, copies, total, device.SUM_LANES, scratch, False)
+    launch_each(scratch, str(device.SUM_LANES))
     code.end(behind)
 
 
