@@ -205,7 +205,7 @@ def is_ordered(entry: dict[str, Any], results: list[np.ndarray]) -> bool:
     return entry["cuda_order"] == "ordered" or (entry["cuda_order"] == "ordered if small" and small)
 
 
-def check_kernel(arrays: Arrays, module: tiaot.Module, file: str, name: str, sizes: tuple[int, ...] = SIZES) -> None:
+def check_kernel(arrays: Arrays, module: tiaot.Module, file: str, name: str, sizes: tuple[int, ...]) -> None:
     """Every entry of a kernel at every size: beside the CPU's result, and the same bits a second time, with arrays that
     are aligned to their elements only and with numbers in the device's memory."""
     kernel = module.kernels[name]
@@ -298,7 +298,9 @@ def check_large_batch(module: tiaot.Module) -> str | None:
     return None
 
 
-def checks(arrays: Arrays, folder: Path, only: str | None) -> Iterator[tuple[str, Callable[[], str | None]]]:
+def checks(
+    arrays: Arrays, folder: Path, only: str | None, sizes: tuple[int, ...]
+) -> Iterator[tuple[str, Callable[[], str | None]]]:
     """Everything, by name; or what is of one file."""
 
     def opened(file: str, check_it: Callable[[tiaot.Module], str | None]) -> Callable[[], str | None]:
@@ -316,7 +318,7 @@ def checks(arrays: Arrays, folder: Path, only: str | None) -> Iterator[tuple[str
             if isinstance(arrays, TorchArrays):
                 yield "more than 2^31 elements", opened(file, check_large_batch)
         for name in DRAWN[file]:
-            yield f"{file}.{name}", opened(file, lambda m, f=file, n=name: check_kernel(arrays, m, f, n))
+            yield f"{file}.{name}", opened(file, lambda m, f=file, n=name: check_kernel(arrays, m, f, n, sizes))
             if name in RANDOM:
                 yield f"{file}.{name} drawn", opened(file, lambda m, n=name: check_random(arrays, m, n))
 
@@ -327,6 +329,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("arrays", choices=ARRAYS)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--only", help="one of the modules")
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
     parser.add_argument("--standin", help="the stand-in for the driver")
     parser.add_argument("--multiprocessors", type=int, default=2)
     options = parser.parse_args(argv)
@@ -341,7 +344,7 @@ def main(argv: list[str] | None = None) -> int:
         json.dump(digests(arrays, options.folder), sys.stdout)
         return 0
     counts = {"passed": 0, "failed": 0, "skipped": 0}
-    for name, check_it in checks(arrays, options.folder, options.only):
+    for name, check_it in checks(arrays, options.folder, options.only, tuple(options.sizes)):
         try:
             reason = check_it()
         except Exception as error:  # whatever it is: the others are checked all the same

@@ -118,7 +118,9 @@ def test_exporting_again_gives_the_same_bytes(tmp_path: Path) -> None:
     cpus = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(cpus)})
     try:
-        done = run_export(SHIPPED, target, "--cuda", "--no-cache", PYTHONHASHSEED="1234", TZ="Asia/Tokyo", HOME=str(tmp_path))
+        done = run_export(
+            SHIPPED, target, "--cuda", "--no-cache", PYTHONHASHSEED="1234", TZ="Asia/Tokyo", HOME=str(tmp_path)
+        )
     finally:
         os.sched_setaffinity(0, cpus)
     assert done.returncode == 0, done.stderr
