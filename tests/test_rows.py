@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiaot
+from rows_cases import draw, expected
+from whole_cases import outputs
 
 pytest.importorskip("taichi")
 pytest.importorskip("llvmlite")
@@ -24,41 +26,6 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> tiaot.Module:
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=target.parent)
     assert done.returncode == 0, done.stderr
     return tiaot.open(target)
-
-
-def draw(name: str, size: int) -> tuple[list, np.random.Generator]:
-    rng = np.random.default_rng([size, len(name)])
-    if name == "move":
-        return [rng.normal(size=(size, 3)), rng.normal(size=3), rng.integers(0, 3, size).astype(np.int32), 0.1, 5], rng
-    if name == "shift":
-        return [rng.normal(size=(size, 3)), rng.normal(size=3)], rng
-    if name == "stretch":
-        return [rng.normal(size=size), 1.5], rng
-    if name == "bilinear":
-        return [rng.normal(size=s).astype(np.float32) for s in ((4, 2, 2), (size, 4, 2))], rng
-    return [rng.integers(0, 1 << 40, size), 251], rng
-
-
-def expected(name: str, inputs: list) -> list[np.ndarray]:
-    if name == "move":
-        x, w, kind, dt, turns = inputs
-        p = x
-        for _ in range(turns):
-            p = p + dt * np.stack([w[0] * p[:, 1], np.sin(p[:, 2]), w[kind] * p[:, 0]], 1)
-        return [p, (p * x).sum(1) * w[2]]
-    if name == "shift":
-        return [2 * inputs[0] + inputs[1]]
-    if name == "stretch":
-        return [inputs[1] * inputs[0] ** 2]
-    if name == "bilinear":
-        M, x = (each.astype(np.float64) for each in inputs)
-        return [np.exp(-np.einsum("bki,kij,bkj->bk", x, M, x))]
-    return [(inputs[0] % inputs[1]).astype(np.uint8)]
-
-
-def outputs(kernel: tiaot.Kernel, inputs: list, **options: int) -> list[np.ndarray]:
-    results = kernel(*inputs, **options)
-    return list(results) if isinstance(results, tuple) else [results]
 
 
 @pytest.mark.parametrize("name", ["move", "shift", "bilinear", "stretch", "wrap"])

@@ -46,7 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     command = argv[0] if argv and argv[0] in _COMMANDS else None
     try:
-        arguments = _parser(command).parse_args(argv)
+        # argparse would take what is behind an option whose value can be left out for that value.
+        arguments = _parser(command).parse_args(["--cuda=" if each == "--cuda" else each for each in argv])
         code = int(arguments.run(arguments))
         sys.stdout.flush()
         return code

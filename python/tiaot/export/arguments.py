@@ -198,7 +198,7 @@ class WholeArrays:
                 self._copy(code, key, f"cotangent {name}", size)
             elif role == "primal" and name in updated:
                 self._copy(code, key, f"input {name}", size)
-            else:
+            elif role != "scratch" or not self.trace.overwrites:
                 self._zero(code, key, size)
         for name in () if self.trace.on_state else self.trace.wrt:
             size = self._argument_bytes(code, name)

@@ -71,7 +71,9 @@ class Implementation:
     scratch: Mapping[str, tuple[str, ...]]
     block_rows: int | None
     constants: Mapping[str, Any] = field(default_factory=dict)  # template parameters
-    overwrites: bool = False  # the kernels write every element of outputs and of batched gradients
+    overwrites: bool = (
+        False  # the kernels write every element of outputs, batched gradients and what they read of scratch
+    )
 
     @property
     def autodiff(self) -> bool:

@@ -7,7 +7,7 @@ import sys
 
 from .. import __version__
 from . import terminal
-from .cuda import ARCHITECTURES, read_architectures
+from .cuda import read_architectures
 
 
 def _architectures(text: str) -> tuple[int, ...]:
@@ -23,11 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-j", "--jobs", type=int, help="processes to use (default: one for each CPU)")
     parser.add_argument(
         "--cuda",
-        nargs="?",
-        const=ARCHITECTURES,
         type=_architectures,
-        metavar="ARCHITECTURES",
-        help="compile for NVIDIA GPUs too: for sm_75 to sm_120, or for those that are named, as sm_80,sm_90",
+        metavar="[=ARCHITECTURES]",
+        help="compile for NVIDIA GPUs too: for sm_75 to sm_120, or for those that are named, as --cuda=sm_80,sm_90",
     )
     parser.add_argument(
         "--no-verify",

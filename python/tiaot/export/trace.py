@@ -46,7 +46,7 @@ class Trace:
     parameters: tuple[Parameter, ...]
     autodiff: bool
     block_rows: int | None
-    overwrites: bool  # it writes every element of outputs and of batched gradients
+    overwrites: bool  # it writes every element of outputs, of batched gradients and of what it reads of its scratch
     tasks: tuple[str, ...]  # IR of each top-level loop or stretch of statements, in the order that they run
     state: State | None = None  # what its fields are, of a kernel on state
 

@@ -161,20 +161,27 @@ def point_temporaries(function: Function, kinds: dict[int, str]) -> Function:
 OVERFLOW = "tiaot_stack_overflow"  # where it is left after optimisation, the room may not be enough
 _ALLOCA = re.compile(r"^(\s*(%[\w.]+) = alloca )\[\d+ x i8\](, align \d+)$")
 _CAST = re.compile(r"^(\s*(%[\w.]+) = bitcast )\[\d+ x i8\](\* (%[\w.]+) to i8\*)$")
-_CALL = re.compile(r"call \S+ @stack_\w+\(i8\* (%[\w.]+)(?:, i64 \d+)?, i64 (\d+)\)$")
+_CALL = re.compile(
+    r"^(\s*(?:%[\w.]+ = )?call \S+ @)(stack_\w+)\(i8\* (%[\w.]+)(?:, i64 \d+(?=, i64 ))?((?:, i64 (\d+))?)\)$"
+)
 
 
 def widen_stacks(function: Function, values: int) -> None:
-    """Give Taichi's stacks in a function room for so many values."""
-    sizes = {match[1]: int(match[2]) for line in function.body if (match := _CALL.search(line))}
+    """Give Taichi's stacks in a function room for so many values. How many there are is a variable of its own, as on
+    the CPU: LLVM keeps it in a register, and knows its bounds where it knows those of the loops."""
+    calls = [match for line in function.body if (match := _CALL.match(line))]
     casts = {match[2]: match[4] for line in function.body if (match := _CAST.match(line))}
-    rooms = {casts[name]: 8 + 2 * size * values for name, size in sizes.items()}
+    rooms = {casts[match[3]]: 2 * int(match[5]) * values for match in calls if match[5]}
     lines = []
     for line in function.body:
         if (match := _ALLOCA.match(line)) and match[2] in rooms:
+            lines.append(f"  %stack{match[2][1:]}.count = alloca i64")
             line = f"{match[1]}[{rooms[match[2]]} x i8]{match[3]}"
         elif (match := _CAST.match(line)) and match[4] in rooms:
             line = f"{match[1]}[{rooms[match[4]]} x i8]{match[3]}"
+        elif match := _CALL.match(line):
+            count = f"%stack{casts[match[3]][1:]}.count"
+            line = f"{match[1]}tiaot_{match[2]}(i8* {match[3]}, i64* {count}{match[4]})"
         lines.append(line)
     function.body[:] = lines
 
@@ -182,45 +189,40 @@ def widen_stacks(function: Function, values: int) -> None:
 def stack_definitions(values: int) -> str:
     return f"""
 declare void @{OVERFLOW}()
-define internal void @stack_init(i8* %stack) alwaysinline {{
-  %n = bitcast i8* %stack to i64*
-  store i64 0, i64* %n
+define internal void @tiaot_stack_init(i8* %room, i64* %count) alwaysinline {{
+  store i64 0, i64* %count
   ret void
 }}
-define internal void @stack_pop(i8* %stack) alwaysinline {{
-  %p = bitcast i8* %stack to i64*
-  %n = load i64, i64* %p
+define internal void @tiaot_stack_pop(i8* %room, i64* %count) alwaysinline {{
+  %n = load i64, i64* %count
   %less = sub i64 %n, 1
-  store i64 %less, i64* %p
+  store i64 %less, i64* %count
   ret void
 }}
-define internal i8* @stack_top_primal(i8* %stack, i64 %size) alwaysinline {{
-  %p = bitcast i8* %stack to i64*
-  %n = load i64, i64* %p
+define internal i8* @tiaot_stack_top_primal(i8* %room, i64* %count, i64 %size) alwaysinline {{
+  %n = load i64, i64* %count
   %index = sub i64 %n, 1
   %double = shl i64 %size, 1
   %offset = mul i64 %index, %double
-  %ahead = add i64 %offset, 8
-  %top = getelementptr i8, i8* %stack, i64 %ahead
+  %top = getelementptr i8, i8* %room, i64 %offset
   ret i8* %top
 }}
-define internal i8* @stack_top_adjoint(i8* %stack, i64 %size) alwaysinline {{
-  %top = call i8* @stack_top_primal(i8* %stack, i64 %size)
+define internal i8* @tiaot_stack_top_adjoint(i8* %room, i64* %count, i64 %size) alwaysinline {{
+  %top = call i8* @tiaot_stack_top_primal(i8* %room, i64* %count, i64 %size)
   %a = getelementptr i8, i8* %top, i64 %size
   ret i8* %a
 }}
-define internal void @stack_push(i8* %stack, i64 %most, i64 %size) alwaysinline {{
-  %p = bitcast i8* %stack to i64*
-  %n = load i64, i64* %p
+define internal void @tiaot_stack_push(i8* %room, i64* %count, i64 %size) alwaysinline {{
+  %n = load i64, i64* %count
   %full = icmp uge i64 %n, {values}
-  br i1 %full, label %overflow, label %room
+  br i1 %full, label %overflow, label %room.left
 overflow:
   call void @{OVERFLOW}()
-  br label %room
-room:
+  br label %room.left
+room.left:
   %more = add i64 %n, 1
-  store i64 %more, i64* %p
-  %top = call i8* @stack_top_primal(i8* %stack, i64 %size)
+  store i64 %more, i64* %count
+  %top = call i8* @tiaot_stack_top_primal(i8* %room, i64* %count, i64 %size)
   %double = shl i64 %size, 1
   call void @llvm.memset.p0i8.i64(i8* %top, i8 0, i64 %double, i1 false)
   ret void

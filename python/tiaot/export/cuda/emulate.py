@@ -8,7 +8,7 @@ is not tried that way is LLVM's back end for NVIDIA, ptxas and libdevice, for wh
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from ..link import link_library
 from ..lower import compile_text
@@ -23,27 +23,25 @@ _PLACE = re.compile(r"declare i32 @llvm\.nvvm\.read\.ptx\.sreg\.(\w+)\.x\(\)")
 _KERNEL = re.compile(r"define ptx_kernel void @(\w+)\(([^)]*)\)")
 
 
-def emulated_image(entries: Iterable[CudaRowsEntry | CudaWholeEntry]) -> bytes:
-    """A shared library with a function `void NAME(void **parameters, int64_t thread, int64_t threads)` for each kernel
-    of some entries and for those that all modules have. It is not for several threads at a time."""
-    return link_library([*map(emulate, entries), _emulate(_SUMS)])
-
-
 def emulate(entry: CudaRowsEntry | CudaWholeEntry) -> bytes:
     """The object with the functions of an entry's kernels."""
     return _emulate(entry.text(STACKS[-1]))
 
 
 def emulated_library(entries: Sequence[CudaEntry], kernels: Sequence[str], emulated: Sequence[bytes]) -> bytes:
-    """A shared library with the kernels, `kernel_count` pointers to them in `kernel_pointers`; for each entry pointers
-    to its two functions, FUNCTION_pointer and FUNCTION_workspace_pointer; and
-    `void run(kernel, void **parameters, int64_t threads)`, which calls a kernel for all threads."""
+    """A shared library with the kernels by their names, each a function
+    `void NAME(void **parameters, int64_t thread, int64_t threads)` that is not for several threads at a time; pointers
+    to them in `kernel_pointers`, their number in `kernel_count`; for each entry pointers to its two functions,
+    FUNCTION_pointer and FUNCTION_workspace_pointer; and `void run(kernel, void **parameters, int64_t threads)`, which
+    calls a kernel for all threads."""
     kind = "void (i8**, i64, i64)"
     pointers = ", ".join(f"{kind}* @{kernel}" for kernel in kernels)
     text = [_RUN, f"@kernel_count = constant i32 {len(kernels)}"]
     text.append(f"@kernel_pointers = constant [{len(kernels)} x {kind}*] [{pointers}]")
     for number, kernel in enumerate(kernels):
-        text.append(f"declare hidden {kind.replace(' ', f' @{kernel}', 1)}")
+        text.append(f"declare hidden void @emulated.{kernel}(i8**, i64, i64)")
+        text.append(f"define void @{kernel}(i8** %p, i64 %thread, i64 %threads) {{")
+        text.append(f"  tail call void @emulated.{kernel}(i8** %p, i64 %thread, i64 %threads)\n  ret void\n}}")
         text.append(f"@{index_name(kernel)} = hidden constant i32 {number}")
     for entry in entries:
         for kind, name in ((CUDA_CODE_TYPE, entry.function), (WORKSPACE_TYPE, entry.workspace)):
@@ -92,7 +90,7 @@ def _emulate(text: str) -> bytes:
 
 def _caller(name: str, kinds: list[str]) -> str:
     lines = [
-        f"define void @{name}(i8** %parameters, i64 %thread, i64 %threads) {{",
+        f"define hidden void @emulated.{name}(i8** %parameters, i64 %thread, i64 %threads) {{",
         f"  %ctaid = udiv i64 %thread, {BLOCK}",
         f"  %tid = urem i64 %thread, {BLOCK}",
         f"  %nctaid = udiv i64 %threads, {BLOCK}",

@@ -1,0 +1,284 @@
+"""`tiaot export --cuda`: what is in a module, what is said where something is missing, what goes on a stream."""
+
+from __future__ import annotations
+
+import re
+import struct
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cuda_export
+import numpy as np
+import pytest
+import tiaot
+from cuda_arrays import Driver, OfLibrary, in_child
+from kernel_cases import DRAWN, draw
+
+pytest.importorskip("taichi")
+pytest.importorskip("llvmlite")
+
+FATBIN_MAGIC = struct.pack("<I", 0xBA55ED50)  # what cuModuleLoadData knows a fat binary by
+ARCHITECTURES = ["7.5", "8.0", "8.6", "8.9", "9.0", "10.0", "12.0"]
+HEADER = (
+    "import taichi as ti\nfrom tiaot.export import family, kernel, written\nreals = ti.types.ndarray(ti.f32, ndim=1)\n"
+)
+DOUBLE = """
+@kernel("x[n] -> y[n]")
+@ti.kernel
+def double(x: reals, y: reals):
+    for i in x:
+        y[i] = 2 * x[i]
+"""
+
+
+def run_export(folder: Path, source: str, *options: str, name: str = "made") -> subprocess.CompletedProcess[str]:
+    (folder / f"{name}.py").write_text(HEADER + source)
+    command = [sys.executable, "-m", "tiaot", "export", "--no-verify", *options, f"{name}.py", "-o", f"{name}.so"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def export(folder: Path, source: str, *options: str) -> dict[str, Any]:
+    """What the module says of itself."""
+    done = run_export(folder, source, *options)
+    assert done.returncode == 0, done.stderr
+    with tiaot.open(folder / "made.so") as module:
+        return module.info()
+
+
+def entries(info: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    every = [entry for kernel in info["kernels"] for variant in kernel["variants"] for entry in variant["entries"]]
+    return {entry["symbol"]: entry for entry in every}
+
+
+# ---- the module
+
+
+def test_a_module_has_an_image_for_every_architecture(tmp_path: Path) -> None:
+    info = export(tmp_path, DOUBLE, "--cuda")
+    cubins = [image["architecture"] for image in info["cuda"]["images"] if image["kind"] == "cubin"]
+    assert cubins == ARCHITECTURES
+    assert [image["architecture"] for image in info["cuda"]["images"] if image["kind"] == "ptx"] == ["7.5"]
+    assert all(image["bytes"] > 0 and image["code_bytes"] > 0 for image in info["cuda"]["images"])
+    assert (tmp_path / "made.so").read_bytes().count(FATBIN_MAGIC) == len(ARCHITECTURES) + 1
+    assert set(info["cuda"]["kernels"]) >= {"tiaot_sum_float32", "tiaot_sum_float64"}
+    assert all(entry["cuda"] and entry["cuda_order"] == "ordered" for entry in entries(info).values())
+
+    said = subprocess.run(
+        [sys.executable, "-m", "tiaot", "inspect", "made.so"], cwd=tmp_path, capture_output=True, text=True, check=True
+    ).stdout
+    assert re.search(r"CUDA, \d+ kernels, compiled by ptxas \d+\.\d+", said)
+    assert re.search(r"cubin +9\.0 and later 9\.x +[\d,]+ +[\d,]+\n", said)
+    assert re.search(r"ptx +7\.5 and later +[\d,]+ +[\d,]+\n", said)
+    assert "every entry has CUDA code" in said
+
+
+def test_the_bytes_do_not_depend_on_when_they_are_made(tmp_path: Path) -> None:
+    made = []
+    for folder in (tmp_path / "one", tmp_path / "another"):
+        folder.mkdir()
+        export(folder, DOUBLE, "--no-cache", "--cuda=sm_90,sm_80")
+        made.append((folder / "made.so").read_bytes())
+    assert made[0] == made[1]
+    with tiaot.open(tmp_path / "one" / "made.so") as module:
+        images = [(image["kind"], image["architecture"]) for image in module.info()["cuda"]["images"]]
+    assert images == [("cubin", "8.0"), ("cubin", "9.0"), ("ptx", "8.0")]
+
+
+def test_a_module_has_no_cuda_code_unless_told(tmp_path: Path) -> None:
+    info = export(tmp_path, DOUBLE)
+    assert info["cuda"] is None
+    assert not any(entry["cuda"] or entry["cuda_missing"] for entry in entries(info).values())
+    assert FATBIN_MAGIC not in (tmp_path / "made.so").read_bytes()
+
+
+@pytest.mark.parametrize("names", ["sm_99", "sm_80,90", "80", "sm_80,"])
+def test_an_architecture_that_is_none(names: str, tmp_path: Path) -> None:
+    done = run_export(tmp_path, DOUBLE, f"--cuda={names}")
+    assert done.returncode == 2
+    assert "argument --cuda: expected some of sm_75, sm_80, sm_86, sm_89, sm_90, sm_100, sm_120, got '" in done.stderr
+    assert not (tmp_path / "made.so").exists()
+
+
+def test_without_ptxas_it_says_what_to_install(tmp_path: Path) -> None:
+    (tmp_path / "made.py").write_text(HEADER + DOUBLE)
+    hidden = """
+import importlib.util, shutil, sys
+find_spec, which = importlib.util.find_spec, shutil.which
+importlib.util.find_spec = lambda name, *rest: None if name == "nvidia" else find_spec(name, *rest)
+shutil.which = lambda name, *rest, **options: None if name == "ptxas" else which(name, *rest, **options)
+from tiaot.cli import main
+sys.exit(main(["export", "--no-verify", "--cuda", "made.py", "-o", "made.so"]))
+"""
+    done = subprocess.run([sys.executable, "-c", hidden], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    message = 'no ptxas: looked in the package nvidia-cuda-nvcc and on the PATH; pip install "tiaot[cuda]"'
+    assert message in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "made.so").exists()
+
+
+# ---- what has no code, and what a family gives CUDA
+
+FORMS = (
+    """
+field = ti.field(ti.f32, shape=4)
+
+@kernel("x[4] -> y[4]", wrt=[])
+@ti.kernel
+def on_field(x: reals, y: reals):
+    for i in x:
+        y[i] = x[i] + field[i]
+
+@kernel("x[n], turns -> y[n]")
+@ti.kernel
+def grown(x: reals, turns: ti.i32, y: reals):
+    for i in x:
+        p = x[i]
+        for _ in range(turns):
+            p = ti.sin(p) * p
+        y[i] = p
+
+def layer(variant, block_rows):
+    @ti.kernel
+    def forward(x: variant.array(1), y: variant.array(1)):
+        for i in x:
+            y[i] = ti.static(3 if variant.target == "cuda" else 2) * x[i]
+    @ti.kernel
+    def backward(x: variant.array(1), grad_y: variant.array(1), grad_x: variant.array(1)):
+        for i in x:
+            grad_x[i] = 2 * grad_y[i]
+    return written(forward, {"x": backward}, block_rows=block_rows)
+
+@family("x[B] -> y[B]", batch="B", dtypes=["float32"])
+def in_blocks(variant):
+    return layer(variant, 64)
+
+@family("x[B] -> y[B]", batch="B", dtypes=["float32"])
+def for_both(variant):
+    return layer(variant, None if variant.target == "cuda" else 64)
+"""
+    + DOUBLE
+)
+
+
+def test_entries_without_cuda_code_have_a_reason(tmp_path: Path) -> None:
+    found = entries(export(tmp_path, FORMS, "--cuda=sm_90"))
+    reasons = {symbol: entry["cuda_missing"] for symbol, entry in found.items() if not entry["cuda"]}
+    assert {symbol.split("_float32")[0] for symbol in reasons} == {"on_field", "grown", "in_blocks"}
+    by_name = {symbol.partition("_float32_dynamic_")[::2]: reason for symbol, reason in reasons.items()}
+    assert by_name["on_field", "forward"] == "works on fields, whose state is in the host's memory"
+    assert by_name["grown", "vjp_x"].startswith("a variable that changes in a loop keeps all of its values for the gra")
+    assert ("grown", "forward") not in by_name
+    for entry in ("forward", "vjp_x"):
+        assert by_name["in_blocks", entry].startswith("is written for blocks of rows: give the family a form for varia")
+    said = subprocess.run(
+        [sys.executable, "-m", "tiaot", "inspect", "made.so"], cwd=tmp_path, capture_output=True, text=True, check=True
+    ).stdout
+    assert "entries without CUDA code, and why:" in said
+    assert "    in_blocks_float32_dynamic_forward: is written for blocks of rows" in said
+
+
+# ---- registers and memory
+
+
+def test_small_layers_stay_in_registers(tmp_path: Path) -> None:
+    """No local memory: the arrays of a sample, Taichi's context and its argument struct are dissolved."""
+    from tiaot.export.cuda.compile import _tool, emit_ptx
+    from tiaot.export.cuda.lower import lower
+    from tiaot.export.trace import trace_file
+
+    traced = trace_file(cuda_export.SOURCES["dense_tanh"], None, "cuda")
+    signature = traced.families[0].signature
+    traces = [trace for trace in traced.traces if trace.variant.name == "float32_n8_m4"]
+    primal = next(trace for trace in traces if not trace.wrt)
+    lowered = [lower(signature, trace, primal)[0] for trace in traces]
+    kernels = [kernel for entry in lowered for kernel in entry.kernels]
+    assert len(kernels) == len(lowered) == 4
+    (tmp_path / "kernels.ptx").write_text(emit_ptx([entry.device for entry in lowered], kernels))
+    command = [_tool("ptxas"), "-v", "-arch=sm_90", "kernels.ptx", "-o", "kernels.cubin"]
+    said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stderr
+    assert (tmp_path / "kernels.cubin").read_bytes()[:4] == b"\x7fELF"
+    frames = re.findall(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", said)
+    assert frames == [("0", "0", "0")] * len(kernels), said
+    registers = [int(count) for count in re.findall(r"Used (\d+) registers", said)]
+    assert len(registers) == len(kernels) and max(registers) <= 128, said
+
+
+# ---- what is put on a stream
+
+
+def opened(driver: Driver, file: str, multiprocessors: int = 2) -> tiaot.Module:
+    driver.reset()
+    driver.set_device(cuda_export.ARCHITECTURE, multiprocessors, 1)
+    return tiaot.open(cuda_export.emulated_path(file))
+
+
+def launches(driver: Driver, call: Callable[[], Any]) -> list[tuple[str, int]]:
+    """(kernel, blocks) of each launch of a call."""
+    driver.calls()
+    call()
+    lines = driver.calls("cuLaunchKernel")
+    return [(line.split("kernel=")[1].split()[0], int(line.split("grid=")[1].split()[0])) for line in lines]
+
+
+def dense(rows: int, n: int, m: int) -> list[OfLibrary]:
+    rng = np.random.default_rng(0)
+    return [OfLibrary(rng.standard_normal(s).astype(np.float32)) for s in ((rows, n), (m, n), (m,), (rows, m))]
+
+
+@in_child
+def test_a_batch_is_one_kernel_and_sums_are_added_up_in_order(driver: Driver) -> None:
+    kernel = opened(driver, "dense_tanh").dense_tanh
+    x, W, b, v = dense(300, 8, 4)
+    assert launches(driver, lambda: kernel(x, W, b)) == [("dense_tanh_float32_n8_m4_forward", 3)]
+    assert launches(driver, lambda: kernel.vjp(x, W, b, v)) == [("dense_tanh_float32_n8_m4_vjp_x", 3)]
+    found = launches(driver, lambda: kernel.vjp(x, W, b, v, wrt=("x", "W", "b")))
+    assert found[0] == ("dense_tanh_float32_n8_m4_vjp_x_W_b", 3)
+    assert len(found) > 1 and {name for name, _ in found[1:]} == {"tiaot_sum_float32"}
+    # As many partial sums as the size says, whatever the device.
+    many = dense(5000, 8, 4)
+    assert launches(driver, lambda: kernel.vjp(*many, wrt=("W", "b")))[0][1] == 40
+
+
+@in_child
+def test_a_grid_follows_from_the_size(driver: Driver) -> None:
+    module = opened(driver, "device")
+    for n, blocks in ((1, 1), (128, 1), (129, 2), (1000, 8)):
+        x = OfLibrary(np.ones(n, np.float32))
+        assert [grid for _, grid in launches(driver, lambda x=x: module.in_blocks(x))] == [blocks]
+    assert launches(driver, lambda: module.in_blocks(OfLibrary(np.ones(0, np.float32)))) == []
+    # From numbers that the host has; from the device's, it fills the device, whose two multiprocessors take 2048 each.
+    x = OfLibrary(np.ones(5000, np.float32))
+    assert [grid for _, grid in launches(driver, lambda: module.part(x, 1000, 1300))] == [3]
+    assert launches(driver, lambda: module.part(x, 1300, 1000)) == []
+    there = [OfLibrary(np.array(number, np.int32)) for number in (1000, 1300)]
+    (filled,) = [grid for _, grid in launches(driver, lambda: module.part(x, *there))]
+    (half,) = [grid for _, grid in launches(driver, lambda: module.part(x, 1000, there[1]))]
+    assert filled == half > 3
+
+
+@in_child
+def test_nothing_is_copied_from_the_host_and_nothing_waits(driver: Driver) -> None:
+    """What every entry puts on a stream: kernels, and fills and copies on the device."""
+    work = {"cuLaunchKernel", "cuMemsetD8Async", "cuMemcpyDtoDAsync"}
+    for file in ("whole", "rows", "device", "dense_tanh"):
+        module = opened(driver, file)
+        for name in DRAWN[file]:
+            inputs = [OfLibrary(each) if isinstance(each, np.ndarray) else each for each in draw(file, name, 300)]
+            kernel = module.kernels[name]
+            results = kernel(*inputs)
+            cotangents = [
+                OfLibrary(np.ones_like(each.array)) for each in (results if isinstance(results, tuple) else [results])
+            ]
+            about = next(each for each in module.info()["kernels"] if each["name"] == name)
+            wanted = {tuple(e["wrt"]) for variant in about["variants"] for e in variant["entries"] if e["cuda"]} - {()}
+            for _ in range(2):
+                driver.calls()
+                kernel(*inputs)
+                for wrt in wanted:
+                    kernel.vjp(*inputs, *cotangents, wrt=wrt)
+                used = {line.split()[0] for line in driver.calls()}
+            assert used - {"cuCtxPushCurrent", "cuCtxPopCurrent"} <= work, f"{name}: {used}"
+            assert "cuLaunchKernel" in used, name
