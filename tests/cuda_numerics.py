@@ -81,11 +81,13 @@ ARRAYS: dict[str, type[Arrays]] = {"standin": StandinArrays, "torch": TorchArray
 
 
 def check_case(arrays: Arrays, module: tiaot.Module, dtype: type) -> None:
-    """Every size of every case, as on the CPU; small Jacobians beside the CPU's."""
+    """Every size of every case, as on the CPU, and with arrays that are aligned to their elements only; small Jacobians
+    beside the CPU's."""
     for case in CASES:
         kernel = module.kernels[case.name]
         for size in case.sizes:
             check(case, kernel, size, np.dtype(dtype), arrays)
+            check(case, kernel, size, np.dtype(dtype), type(arrays)(shift=1))
         for size in ((1, 8, 4), (3, 8, 4), (2, 5, 6), (0, 8, 4)):
             inputs, _ = case.draw(size, np.dtype(dtype))
             expected = kernel.jacobian(*inputs, wrt=("x", "W", "b"))
@@ -204,8 +206,10 @@ def is_ordered(entry: dict[str, Any], results: list[np.ndarray]) -> bool:
 
 
 def check_kernel(arrays: Arrays, module: tiaot.Module, file: str, name: str, sizes: tuple[int, ...] = SIZES) -> None:
-    """Every entry of a kernel at every size: beside the CPU's result, and the same bits each time."""
+    """Every entry of a kernel at every size: beside the CPU's result, and the same bits a second time, with arrays that
+    are aligned to their elements only and with numbers in the device's memory."""
     kernel = module.kernels[name]
+    shifted = type(arrays)(shift=1)
     for n in sizes:
         inputs = draw(file, name, n)
         elements = sum(np.size(each) for each in inputs)
@@ -221,7 +225,7 @@ def check_kernel(arrays: Arrays, module: tiaot.Module, file: str, name: str, siz
                 else:
                     raise AssertionError(f"{what}: ran without CUDA code")
                 continue
-            found = [run(arrays, call, every, right, types, there) for there in (False, True)]
+            found = [run(each, call, every, right, types, there) for each, there in ((arrays, False), (shifted, True))]
             if is_ordered(entry, right):
                 for one, other in zip(*found, strict=True):
                     assert one.tobytes() == other.tobytes(), f"{what}: other bits the second time"

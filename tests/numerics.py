@@ -23,7 +23,8 @@ class Arrays:
 
     def view(self, memory: Any, shape: tuple[int, ...]) -> Any:
         """The array of a shape that lies in the memory, behind the guard."""
-        return memory[GUARD : GUARD + int(np.prod(shape))].reshape(shape)
+        first = GUARD + self.shift
+        return memory[first : first + int(np.prod(shape))].reshape(shape)
 
     def write(self, array: Any, values: np.ndarray) -> None:
         array[...] = values
@@ -34,11 +35,13 @@ class Arrays:
 
     # ---- the same for all
 
-    def __init__(self) -> None:
+    def __init__(self, shift: int = 0) -> None:
+        """With a `shift` arrays start so many elements after where they are aligned to more than their elements."""
+        self.shift = shift
         self._memory: dict[int, tuple[Any, Any]] = {}
 
     def put(self, values: np.ndarray) -> Any:
-        memory = self.full(values.size + 2 * GUARD, _KNOWN, values.dtype)
+        memory = self.full(values.size + 2 * GUARD + self.shift, _KNOWN, values.dtype)
         array = self.view(memory, values.shape)
         if values.size:
             self.write(array, values)
@@ -51,7 +54,8 @@ class Arrays:
 
     def guards_hold(self, array: Any) -> bool:
         memory = self.read(self._memory[id(array)][1])
-        return bool((memory[:GUARD] == _KNOWN).all() and (memory[len(memory) - GUARD :] == _KNOWN).all())
+        before, behind = memory[: GUARD + self.shift], memory[len(memory) - GUARD :]
+        return bool((before == _KNOWN).all() and (behind == _KNOWN).all())
 
     def forget(self) -> None:
         """Gives up all arrays."""

@@ -16,6 +16,7 @@ import pytest
 import tiaot
 from cuda_arrays import Driver, OfLibrary, in_child
 from kernel_cases import DRAWN, draw
+from whole_cases import outputs
 
 pytest.importorskip("taichi")
 pytest.importorskip("llvmlite")
@@ -195,7 +196,7 @@ def test_small_layers_stay_in_registers(tmp_path: Path) -> None:
     primal = next(trace for trace in traces if not trace.wrt)
     lowered = [lower(signature, trace, primal)[0] for trace in traces]
     kernels = [kernel for entry in lowered for kernel in entry.kernels]
-    assert len(kernels) == len(lowered) == 4
+    assert len(lowered) == 4 and len(kernels) == 8  # and for arrays that lie right, to move four numbers at a time
     (tmp_path / "kernels.ptx").write_text(emit_ptx([entry.device for entry in lowered], kernels))
     command = [_tool("ptxas"), "-v", "-arch=sm_90", "kernels.ptx", "-o", "kernels.cubin"]
     said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stderr
@@ -231,12 +232,16 @@ def dense(rows: int, n: int, m: int) -> list[OfLibrary]:
 @in_child
 def test_a_batch_is_one_kernel_and_sums_are_added_up_in_order(driver: Driver) -> None:
     kernel = opened(driver, "dense_tanh").dense_tanh
+    name = "dense_tanh_float32_n8_m4"
     x, W, b, v = dense(300, 8, 4)
-    assert launches(driver, lambda: kernel(x, W, b)) == [("dense_tanh_float32_n8_m4_forward", 3)]
-    assert launches(driver, lambda: kernel.vjp(x, W, b, v)) == [("dense_tanh_float32_n8_m4_vjp_x", 3)]
+    assert launches(driver, lambda: kernel(x, W, b)) == [(f"{name}_forward_aligned", 3)]
+    assert launches(driver, lambda: kernel.vjp(x, W, b, v)) == [(f"{name}_vjp_x_aligned", 3)]
+    # What moves several numbers at a time needs arrays that lie right for it.
+    memory = np.zeros(2401, np.float32)
+    assert launches(driver, lambda: kernel(OfLibrary(memory[1:].reshape(300, 8)), W, b)) == [(f"{name}_forward", 3)]
     found = launches(driver, lambda: kernel.vjp(x, W, b, v, wrt=("x", "W", "b")))
-    assert found[0] == ("dense_tanh_float32_n8_m4_vjp_x_W_b", 3)
-    assert len(found) > 1 and {name for name, _ in found[1:]} == {"tiaot_sum_float32"}
+    assert found[0] == (f"{name}_vjp_x_W_b_aligned", 3)
+    assert len(found) > 1 and {each for each, _ in found[1:]} == {"tiaot_sum_float32"}
     # As many partial sums as the size says, whatever the device.
     many = dense(5000, 8, 4)
     assert launches(driver, lambda: kernel.vjp(*many, wrt=("W", "b")))[0][1] == 40
@@ -268,17 +273,21 @@ def test_nothing_is_copied_from_the_host_and_nothing_waits(driver: Driver) -> No
         for name in DRAWN[file]:
             inputs = [OfLibrary(each) if isinstance(each, np.ndarray) else each for each in draw(file, name, 300)]
             kernel = module.kernels[name]
-            results = kernel(*inputs)
-            cotangents = [
-                OfLibrary(np.ones_like(each.array)) for each in (results if isinstance(results, tuple) else [results])
-            ]
             about = next(each for each in module.info()["kernels"] if each["name"] == name)
-            wanted = {tuple(e["wrt"]) for variant in about["variants"] for e in variant["entries"] if e["cuda"]} - {()}
+            wanted = {tuple(e["wrt"]) for variant in about["variants"] for e in variant["entries"] if e["cuda"]}
+            plain = draw(file, name, 300)
+            primals = outputs(kernel, plain)
+            cotangents = [OfLibrary(np.ones_like(each)) for each in primals]
+            results = [OfLibrary(np.empty_like(each)) for each in primals]
+            gradients = {
+                wrt: tuple(OfLibrary(each) for each in kernel.vjp(*plain, *(c.array for c in cotangents), wrt=wrt))
+                for wrt in wanted - {()}
+            }
             for _ in range(2):
                 driver.calls()
-                kernel(*inputs)
-                for wrt in wanted:
-                    kernel.vjp(*inputs, *cotangents, wrt=wrt)
+                kernel(*inputs, out=tuple(results) if len(results) > 1 else results[0])
+                for wrt, out in gradients.items():
+                    kernel.vjp(*inputs, *cotangents, wrt=wrt, out=out)
                 used = {line.split()[0] for line in driver.calls()}
             assert used - {"cuCtxPushCurrent", "cuCtxPopCurrent"} <= work, f"{name}: {used}"
             assert "cuLaunchKernel" in used, name
