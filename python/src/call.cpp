@@ -241,14 +241,19 @@ bool take_out(const EntryState &entry, Call *call, int first) {
   return true;
 }
 
-// A new array for a result, NumPy's or of the library that the arguments are of. nullptr with an exception set.
-PyObject *make_result(const EntryState &entry, Call *call, int output, int place, DLTensor *tensor) {
-  if (entry.arrays != nullptr) return entry.arrays->make(tensor, &call->reading);
-  if (!is_cuda(tensor->device.device_type)) return new_array(tensor);
+[[gnu::cold, gnu::noinline]] PyObject *make_cuda_result(const EntryState &entry, Call *call, int output, int place,
+                                                        DLTensor *tensor) {
   Mismatch mismatch;
   PyObject *array = new_cuda_array(tensor, &call->reading, &mismatch);
   if (array == nullptr) raise_unwritable(entry, *call, output, place, mismatch);
   return array;
+}
+
+// A new array for a result, NumPy's or of the library that the arguments are of. nullptr with an exception set.
+PyObject *make_result(const EntryState &entry, Call *call, int output, int place, DLTensor *tensor) {
+  if (entry.arrays != nullptr) return entry.arrays->make(tensor, &call->reading);
+  if (is_cuda(tensor->device.device_type)) return make_cuda_result(entry, call, output, place, tensor);
+  return new_array(tensor);
 }
 
 // Allocates the results, in the structure that take_out reads.
@@ -297,7 +302,7 @@ bool make_results(const EntryState &entry, Call *call, int first) {
 
 // Reads the inputs that were met on CUDA devices. Where they are not all on one, nothing is made to wait: the runtime
 // then says whose place is wrong.
-bool read_cuda_inputs(const EntryState &entry, PyObject *const *arguments, Call *call) {
+[[gnu::cold, gnu::noinline]] bool read_cuda_inputs(const EntryState &entry, PyObject *const *arguments, Call *call) {
   CudaPlace *cuda = &call->reading.cuda;
   bool together = true;
   for (int i = 0; i < entry.positional_count; ++i) {

@@ -27,7 +27,7 @@ std::vector<int64_t> keep_shapes(Call *call) {
 
 // A call on a CUDA device: however little its work is, to hand it over takes longer than to release the GIL, and may
 // wait for what does need the GIL.
-tiaot_status run_on_cuda(const EntryState &entry, Call *call) {
+[[gnu::cold, gnu::noinline]] tiaot_status run_on_cuda(const EntryState &entry, Call *call) {
   const uint32_t mask = call->wrt != nullptr ? call->wrt->mask : 0;
   const std::vector<int64_t> sizes = keep_shapes(call);
   tiaot_status status;

@@ -18,10 +18,11 @@ from ..signature import Signature
 from ..tables import CudaCode
 from ..trace import Trace, Traced, trace_file
 from .compile import Image, assemble, emit_ptx, optimize, ptxas_version
-from .device import THREADS, sum_kernel, sum_name
+from .copies import sum_kernel, sum_name
+from .device import THREADS
 from .emulate import emulate, emulated_library
+from .kernels import is_value
 from .lower import CudaEntry, lower
-from .whole import is_value
 
 Key = tuple[str, str, tuple[str, ...]]  # kernel, variant, the inputs that are differentiated
 _ON_FIELDS = "works on fields, whose state is in the host's memory"

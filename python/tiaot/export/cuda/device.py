@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from .. import stacks, support
-from ..code import IR_TYPES, Code
+from ..code import Code
 from ..ir import Definitions, Function, TracedModule
 from ..support import FRAME
 
@@ -266,62 +266,3 @@ def scale_offsets(body: list[str], is_summed) -> list[str]:
             f"{match[1]}i64 {tag}",
         ]
     return lines
-
-
-SUM_LANES = 32  # threads that add up the copies of one element, the first time
-
-
-def sum_kernel(dtype: str) -> str:
-    """The kernel `tiaot_sum_T(source, copies, elements, lanes, target, add)`: thread (e, j) adds up the copies j, j +
-    lanes, ... of element e, which lie one after another in `source`, in this order. The sum is stored, or added, at
-    target[e * lanes + j]."""
-    kind = IR_TYPES[dtype]
-    return f"""
-define ptx_kernel void @{sum_name(dtype)}({kind}* noalias readonly %source, i64 %copies, i64 %elements, i64 %lanes,
-                                         {kind}* noalias %target, i32 %add) {{
-entry:
-  %t = call i64 @tiaot_thread()
-  %n = call i64 @tiaot_threads()
-  %all = mul i64 %elements, %lanes
-  %adds = icmp ne i32 %add, 0
-  %any = icmp slt i64 %t, %all
-  br i1 %any, label %each, label %end
-each:
-  %k = phi i64 [ %t, %entry ], [ %next.k, %store ]
-  %e = udiv i64 %k, %lanes
-  %b = mul i64 %e, %lanes
-  %j = sub i64 %k, %b
-  %row = mul i64 %e, %copies
-  %more.copies = icmp slt i64 %j, %copies
-  br i1 %more.copies, label %loop, label %summed
-loop:
-  %c = phi i64 [ %j, %each ], [ %next.c, %loop ]
-  %sum = phi {kind} [ 0.0, %each ], [ %next.sum, %loop ]
-  %at = add i64 %row, %c
-  %p = getelementptr {kind}, {kind}* %source, i64 %at
-  %v = load {kind}, {kind}* %p
-  %next.sum = fadd {kind} %sum, %v
-  %next.c = add i64 %c, %lanes
-  %more.c = icmp slt i64 %next.c, %copies
-  br i1 %more.c, label %loop, label %summed
-summed:
-  %total = phi {kind} [ 0.0, %each ], [ %next.sum, %loop ]
-  %q = getelementptr {kind}, {kind}* %target, i64 %k
-  br i1 %adds, label %add.up, label %store
-add.up:
-  %old = load {kind}, {kind}* %q
-  %new = fadd {kind} %old, %total
-  br label %store
-store:
-  %value = phi {kind} [ %total, %summed ], [ %new, %add.up ]
-  store {kind} %value, {kind}* %q
-  %next.k = add i64 %k, %n
-  %more.k = icmp slt i64 %next.k, %all
-  br i1 %more.k, label %each, label %end
-end:
-  ret void
-}}"""
-
-
-def sum_name(dtype: str) -> str:
-    return f"tiaot_sum_{dtype}"

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from ..link import link_library
 from ..lower import compile_text
 from ..tables import CUDA_CODE_TYPE, WORKSPACE_TYPE, index_name
-from .device import BLOCK, OVERFLOW, THREADS, sum_kernel
+from .copies import sum_kernel
+from .device import BLOCK, OVERFLOW, THREADS
 from .lower import STACKS, CudaEntry
 from .rows import CudaRowsEntry
 from .whole import CudaWholeEntry

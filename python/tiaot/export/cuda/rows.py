@@ -16,9 +16,10 @@ from ..parameters import Parameter
 from ..signature import ITEM_SIZES, Argument, Signature
 from ..trace import Trace
 from . import device
+from .copies import SUM_LANES, add_up
 from .host import TYPES as HOST_TYPES
 from .host import HostCode, Value
-from .whole import add_up, kernel
+from .kernels import kernel
 
 _LOCAL_BYTES = 1024  # of copies that a thread keeps in its own memory
 _VECTOR_BYTES = 16  # that a device moves at once, at most
@@ -364,7 +365,7 @@ store {self.type} {value}, {self.type}* @q"""
         """The copies of all threads, and the sums of the first pass over them."""
         bytes_ = code.multiply(self._threads(code), self._per_thread(code), str(self.item))
         for key in self._summed():
-            size = code.multiply(self._sample(code, key), str(device.SUM_LANES * self.item))
+            size = code.multiply(self._sample(code, key), str(SUM_LANES * self.item))
             bytes_ = code.add_up(bytes_, size)
         return bytes_
 

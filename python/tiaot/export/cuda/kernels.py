@@ -1,0 +1,332 @@
+"""The kernels of an entry of a whole kernel for CUDA, as LLVM IR text: one for each parallel loop, over the grid, and
+for each stretch of statements between them one that runs on a single thread.
+
+Every kernel of an entry has the same parameters: the arrays, the sizes of the dimensions, the values of numbers. Each
+thread builds Taichi's argument struct and context of them for itself, which inlining and SROA dissolve, so nothing has
+to be copied to the device before a launch. Ranges that follow from shapes and numbers are worked out by each thread
+(bounds.py).
+
+In a loop that adds floating-point numbers up atomically the order would show in the result. Where nothing else touches
+what is added to (sums.py), there is a second kernel for it, whose threads add to copies of their own.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from .. import ir, sums, support
+from ..arguments import SEED, Part, WholeArrays, register
+from ..code import IR_TYPES, Code
+from ..parameters import Parameter
+from ..signature import ITEM_SIZES, Signature
+from ..trace import Trace
+from . import device
+from .bounds import Bounds, find_bounds
+
+REAL = ("float32", "float64")
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a loop adds to: an array by its key, or a temporary by its offset."""
+
+    dtype: str
+    key: str = ""
+    slot: sums.Slot = (-1, 0)
+    offset: int = -1
+
+
+class WholeKernels(WholeArrays):
+    """Written by `text`; `kernel_names` are their names."""
+
+    def __init__(self, signature: Signature, trace: Trace, primal: Trace, symbol: str) -> None:
+        super().__init__(signature, trace, primal)
+        self.symbol = symbol
+        self.bounds: dict[str, Bounds] = {part.name: find_bounds(part.module) for part in self.parts}
+        self.targets = self._targets()
+        self.host = False  # whether what is being written runs on the host
+        self.own: dict[str, str] = {}  # in the kernel being written: the thread's copies, by the keys of what they copy
+        self.values: dict[str, str] = {}  # in the function being written: pointers to values, by their keys
+
+    # ---- what is there ----
+
+    def _value_parameters(self) -> dict[str, Parameter]:
+        """Inputs that the kernels take as values, by key."""
+        found = {}
+        for part in self.parts:
+            for parameter in part.parameters:
+                if is_value(parameter, self.signature):
+                    found[f"input {parameter.name}"] = parameter
+        if self.random:
+            found.setdefault(f"input {SEED}", Parameter(SEED, "input", "int64", 0, by_value=True))
+        return found
+
+    def is_atomic(self, task: ir.Task) -> bool:
+        return task.turn is not None and ir.depends_on_order(joined(task))
+
+    def _targets(self) -> dict[tuple[str, int], list[Target]]:
+        """Of each loop that adds up atomically: what it adds to, where all of that can be copied."""
+        found = {}
+        for part in self.parts:
+            for index, task in enumerate(part.module.tasks):
+                slots = sums.summed(joined(task), ()) if self.is_atomic(task) else None
+                targets = [self._target(part, task, slot) for slot in slots or ()]
+                if targets and None not in targets:
+                    found[part.name, index] = [target for target in targets if target is not None]
+        return found
+
+    def _target(self, part: Part, task: ir.Task, slot: sums.Slot | int | str) -> Target | None:
+        if isinstance(slot, str):
+            offset = int(slot.split()[1])
+            kind = sums.added_type(joined(task), slot)
+            dtype = {"float": "float32", "double": "float64"}.get(kind)
+            return Target(dtype, offset=offset) if dtype else None
+        assert isinstance(slot, tuple)
+        parameter = part.parameters[slot[0]]
+        if parameter.role == "scratch" or parameter.dtype not in REAL:
+            return None
+        key = self._data_key(part, parameter) if slot[1] == 1 else self._gradient_key(part, parameter)
+        return None if key is None else Target(parameter.dtype, key, slot)
+
+    # ---- the parameters of every kernel ----
+
+    def _pointer_keys(self) -> list[str]:
+        return [*self._arrays(), *(buffer.key for buffer in self.buffers)]
+
+    def _formals(self) -> list[str]:
+        read_only = {key for key in self._arrays() if key.split()[0] in ("input", "cotangent")}
+        pointers = [
+            f"i8* noalias {'readonly ' if key in read_only else ''}{register(key)}" for key in self._pointer_keys()
+        ]
+        dims = [f"i64 %dim_{dim}" for dim in self.signature.dims if dim not in self.variant.sizes]
+        values = [
+            f"{IR_TYPES[parameter.dtype]} %value_{parameter.name}_{place}"
+            for parameter in self._value_parameters().values()
+            for place in range(max(parameter.element_count, 1))
+        ]
+        return [*pointers, *dims, *values, "i8* noalias %temporaries", "i8* noalias %summed"]
+
+    # ---- the device ----
+
+    def kernel_names(self) -> list[str]:
+        """Its own kernels."""
+        return [
+            name for part in self.parts for index in range(len(part.module.tasks)) for name in self._names(part, index)
+        ]
+
+    def _names(self, part: Part, index: int) -> list[str]:
+        bounds, task = self.bounds[part.name], part.module.tasks[index]
+        if index in bounds.prelude and index not in bounds.shared:
+            return []
+        name = f"{self.symbol}_{part.name}_{index}"
+        return [name, f"{name}_copies"] if (part.name, index) in self.targets and task.turn else [name]
+
+    def text(self, stack_values: int) -> str:
+        """The kernels, with room for so many values in each stack."""
+        self.host = False
+        texts, kernels = [], []
+        for part in self.parts:
+            bounds = self.bounds[part.name]
+            for index, task in enumerate(part.module.tasks):
+                if index in bounds.prelude:
+                    texts.append(self._private(task).text(f"{part.name}_{index}_private"))
+                if not (names := self._names(part, index)):
+                    continue
+                kinds = dict.fromkeys(bounds.private, "private")
+                if index in bounds.prelude:
+                    kinds = {}
+                texts.append(self._device_task(part, task, kinds, stack_values).text(f"{part.name}_{index}"))
+                kernels.append(self._kernel(part, index, names[0], f"{part.name}_{index}", {}))
+                if len(names) == 2:
+                    targets = self.targets[part.name, index]
+                    copied = self._copying_task(part, task, kinds, targets, stack_values)
+                    texts.append(copied.text(f"{part.name}_{index}_copies"))
+                    own = {target.key: target for target in targets if target.key}
+                    kernels.append(self._kernel(part, index, names[1], f"{part.name}_{index}_copies", own))
+        modules = [part.module for part in self.parts]
+        local_bytes = max([task.local_bytes for module in modules for task in module.tasks], default=1)
+        return "\n".join(
+            [
+                *dict.fromkeys(line for module in modules for line in module.types),
+                device.TYPES,
+                ir.contract("\n".join(texts)),
+                *kernels,
+                device.THREADS,
+                device.POINTERS,
+                device.range_for("grid", local_bytes, device.SEED_TURN if self.random else ""),
+                device.definitions(modules, stack_values),
+            ]
+        )
+
+    def _private(self, task: ir.Task) -> ir.Task:
+        """A task of the prelude, all of whose temporaries are the thread's own."""
+        offsets = dict.fromkeys(range(support.temporaries_bytes(self._modules())), "private")
+        return ir.Task(task.name, device.point_temporaries(task.body, offsets))
+
+    def _modules(self) -> list[ir.TracedModule]:
+        return [part.module for part in self.parts]
+
+    def _changed(self, task: ir.Task, change: Callable[[ir.Function], ir.Function]) -> ir.Task:
+        changed = copy.copy(task)
+        for name in ("prologue", "body", "turn", "epilogue"):
+            if (function := getattr(task, name)) is not None:
+                setattr(changed, name, change(function))
+        return changed
+
+    def _device_task(self, part: Part, task: ir.Task, kinds: dict[int, str], stack_values: int) -> ir.Task:
+        def change(function: ir.Function) -> ir.Function:
+            function = device.point_temporaries(function, kinds)
+            device.widen_stacks(function, stack_values)
+            body = function.body if task.turn else ir.plain_additions(function.body)
+            return ir.Function(function.parameters, ir.widen_offsets(body, self._layout(part)))
+
+        return self._changed(task, change)
+
+    def _copying_task(
+        self, part: Part, task: ir.Task, kinds: dict[int, str], targets: list[Target], stack_values: int
+    ) -> ir.Task:
+        """The same, adding to copies of the targets that each thread has for itself."""
+        slots = {target.slot for target in targets if target.key}
+        temporaries = [target for target in targets if not target.key]
+        kinds = {
+            **kinds,
+            **{each.offset: f"summed {at} {ITEM_SIZES[each.dtype]}" for at, each in enumerate(temporaries)},
+        }
+
+        def change(function: ir.Function) -> ir.Function:
+            body = ir.plain_additions(function.body, whole_numbers=False)
+            return ir.Function(function.parameters, device.scale_offsets(body, lambda *slot: slot in slots))
+
+        return self._changed(self._device_task(part, task, kinds, stack_values), change)
+
+    def _kernel(self, part: Part, index: int, name: str, functions: str, copied: dict[str, Target]) -> str:
+        code = Code({dim: str(self.variant.sizes.get(dim, f"%dim_{dim}")) for dim in self.signature.dims})
+        if self.signature.batch:
+            code.sizes["rows"] = code.sizes[self.signature.batch]
+        task = part.module.tasks[index]
+        code.label("entry")
+        self.own = {key: f"{register(key)}.own" for key in copied}
+        for key, target in copied.items():
+            at = code.add(f"mul i64 {code.add('call i64 @tiaot_thread()')}, {ITEM_SIZES[target.dtype]}")
+            code.do(f"{self.own[key]} = getelementptr i8, i8* {register(key)}, i64 {at}")
+        self._take_values(code)
+        seed = "0"
+        if self.random:
+            raw = code.add(f"bitcast i8* {self.values[f'input {SEED}']} to i64*")
+            task_number = (index + 1) * 0x9E3779B97F4A7C15 % (1 << 63)
+            mixed = code.add(f"xor i64 {code.add(f'load i64, i64* {raw}')}, {task_number}")
+            seed = code.add(f"call i64 @tiaot_mix(i64 {mixed})")
+        self._context(code, part, seed)
+        for each in sorted(self.bounds[part.name].prelude):
+            if each < index:
+                code.do(f"call void @{part.name}_{each}_private_body(%struct.RuntimeContext* %context)")
+        code.do(f"call void @{functions}_body(%struct.RuntimeContext* %context)")
+        self.own, self.values = {}, {}
+        return kernel(name, self._formals(), code, alone=task.turn is None)
+
+    def _take_values(self, code: Code) -> None:
+        """Puts the numbers of a call where the struct is filled from: they come as values or in the device's memory."""
+        self.values = {}
+        for key, parameter in self._value_parameters().items():
+            count = max(parameter.element_count, 1)
+            kind = f"[{count} x {IR_TYPES[parameter.dtype]}]"
+            element = IR_TYPES[parameter.dtype]
+            room = code.add(f"alloca {kind}, align 8")
+            local = code.add(f"bitcast {kind}* {room} to i8*")
+            slots = [code.add(f"getelementptr {kind}, {kind}* {room}, i64 0, i64 {place}") for place in range(count)]
+            for place, slot in enumerate(slots):
+                code.do(f"store {element} %value_{parameter.name}_{place}, {element}* {slot}")
+            label = f"memory_{parameter.name}"
+            given = code.add(f"icmp ne i8* {register(key)}, null")
+            code.do(f"br i1 {given}, label %{label}, label %{label}.end")
+            code.label(label)
+            typed = code.add(f"bitcast i8* {register(key)} to {element}*")
+            for place, slot in enumerate(slots):
+                pointer = code.add(f"getelementptr {element}, {element}* {typed}, i64 {place}")
+                code.do(f"store {element} {code.add(f'load {element}, {element}* {pointer}')}, {element}* {slot}")
+            code.do(f"br label %{label}.end")
+            code.label(f"{label}.end")
+            self.values[key] = local
+
+    def _context(self, code: Code, part: Part, seed: str) -> None:
+        """Builds %context, with the struct and the frame that it points to."""
+        code.do("%context = alloca %struct.RuntimeContext")
+        kind = self._struct_type(part)
+        struct = code.add(f"alloca {kind}")
+        room = max(support.temporaries_bytes(self._modules()), 1)
+        private = code.add(f"alloca [{room} x i8], align 16")
+        raw = code.add(f"bitcast [{room} x i8]* {private} to i8*")
+        shared, summed = ("null", "null") if self.host else ("%temporaries", "%summed")
+        frame = device.make_frame(code, shared, raw, summed, seed)
+        members = {
+            0: ("i8*", code.add(f"bitcast {kind}* {struct} to i8*")),
+            1: ("%struct.LLVMRuntime*", frame),
+        }
+        if part.result is not None and not self.host:
+            members[3] = ("i64*", code.add(f"bitcast i8* {register(f'output {part.result.name}')} to i64*"))
+        for place, (type_, value) in members.items():
+            slot = code.add(
+                f"getelementptr %struct.RuntimeContext, %struct.RuntimeContext* %context, i32 0, i32 {place}"
+            )
+            code.do(f"store {type_} {value}, {type_}* {slot}")
+        self._fill_struct(code, part, kind, struct)
+
+    def _data(self, part: Part, parameter: Parameter) -> str:
+        key = self._data_key(part, parameter)
+        if key in self.values:
+            return self.values[key]
+        return "null" if self.host else self.own.get(key, super()._data(part, parameter))
+
+    def _gradient(self, part: Part, parameter: Parameter) -> str:
+        key = self._gradient_key(part, parameter)
+        return "null" if self.host else self.own.get(key, super()._gradient(part, parameter))
+
+
+def kernel(name: str, formals: Sequence[str], code: Code, *, alone: bool) -> str:
+    """A kernel whose threads run `code`, or the first of them alone."""
+    arguments = ", ".join(f"{formal.split()[0]} {formal.split()[-1]}" for formal in formals)
+    rooms = [line for line in code.lines if " = alloca " in line]
+    others = [line for line in code.lines if " = alloca " not in line]
+    lines = [
+        f"define internal void @{name}.run({', '.join(formals)}) alwaysinline {{",
+        "rooms:",  # LLVM dissolves what is made in the first block only
+        *rooms,
+        "  br label %entry",
+        *others,
+        "  ret void",
+        "}",
+        f"define ptx_kernel void @{name}({', '.join(formals)}) {{",
+        "entry:",
+    ]
+    if alone:
+        lines += [
+            "  %tiaot.thread = call i64 @tiaot_thread()",
+            "  %tiaot.first = icmp eq i64 %tiaot.thread, 0",
+            "  br i1 %tiaot.first, label %run, label %end",
+            "run:",
+        ]
+    lines += [
+        f"  call void @{name}.run({arguments})",
+        *(["  br label %end", "end:"] if alone else []),
+        "  ret void",
+        "}",
+    ]
+    return "\n".join(lines)
+
+
+def is_value(parameter: Parameter, signature: Signature) -> bool:
+    """Whether a parameter is an input that kernels take as values, and so from the host's memory too."""
+    number = parameter.rank == 0 and not parameter.element and not signature.batch
+    return parameter.role == "input" and (parameter.by_value or number)
+
+
+def joined(task: ir.Task) -> ir.Function:
+    """The lines of a loop's turn and of what is done after all turns of a thread, as one function."""
+    functions = [each for each in (task.turn, task.epilogue) if each is not None]
+    lines = []
+    for place, function in enumerate(functions):
+        lines += [re.sub(r"%(?!struct\.)", "%epilogue.", line) if place else line for line in function.body]
+    return ir.Function(task.body.parameters, lines)
