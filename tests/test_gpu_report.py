@@ -1,4 +1,4 @@
-"""The report of the script for a machine with a GPU: what it says of measurements, failures and a machine without one."""
+"""The report of the script for a machine with a GPU: of measurements, failures and a machine that has none."""
 
 from __future__ import annotations
 
