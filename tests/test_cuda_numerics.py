@@ -12,7 +12,8 @@ from pathlib import Path
 import cuda_arrays
 import cuda_export
 import pytest
-from kernel_cases import DRAWN
+import tiaot
+from kernel_cases import DRAWN, draw
 
 pytest.importorskip("taichi")
 pytest.importorskip("llvmlite")
@@ -48,3 +49,13 @@ def test_results_are_the_same_bits_for_any_grid(library: Path) -> None:
     assert len(found) == 3 and len(found[0]) > 150
     for other in found[1:]:
         assert [what for what in found[0] if found[0][what] != other[what]] == []
+
+
+def test_products_by_atomics_do_not_depend_on_the_threads() -> None:
+    """A loop around a compare-and-exchange: in pieces its result would be that of whichever thread came first."""
+    with tiaot.open(cuda_export.emulated_path("device")) as module:
+        entries = [e for k in module.info()["kernels"] if k["name"] == "multiply" for e in k["variants"][0]["entries"]]
+        assert [entry["cuda_order"] for entry in entries] == ["unordered"]
+        (x,) = draw("device", "multiply", 50000)
+        found = {module.multiply(x, num_threads=threads).tobytes() for threads in [1] + [2] * 20 + [7] * 20}
+    assert len(found) == 1

@@ -343,9 +343,12 @@ _USED_ATOMIC = re.compile(
 
 def depends_on_order(function: Function) -> bool:
     """Whether the result of a parallel loop can depend on which thread comes first: atomic sums of floating-point
-    numbers, which round, and atomics whose old value is used."""
+    numbers, which round, atomics whose old value is used, and loops around a compare-and-exchange, which are products
+    and sums of float16."""
     uses = set(re.findall(r"%[\w.]+", "\n".join(line.partition(" = ")[2] or line for line in function.body)))
     for line in function.body:
+        if " = cmpxchg " in line:
+            return True
         if not (match := _USED_ATOMIC.match(line)):
             continue
         name, operation, _, called = match.groups()
