@@ -52,14 +52,15 @@ def plan(folder: Path, out: Path, seconds: float, rehearse: bool) -> list[Step]:
         Step("torch, JAX, CuPy, streams, graphs, errors", [*pytest, str(tests / "test_cuda_device.py")], 120),
         Step("first calls", [*here, "first-calls", device], 40, needs_gpu=not rehearse),
         Step(
-            "measure", [*here, "measure", device, "--seconds", str(seconds / 3), "--out", str(out)], seconds / 2, False
+            "measure",
+            [*here, "measure", device, "--seconds", str(seconds / 3), "--out", str(out)],
+            seconds / 2,
+            needs_gpu=not rehearse,
         ),
         Step("numbers, CuPy", [*numbers, "check", "cupy", kernels], 90),
         Step("bits, torch", [*numbers, "digests", "torch", kernels], 40),
         Step("bits, CuPy", [*numbers, "digests", "cupy", kernels], 40),
     ]
-    if not rehearse:
-        steps[4] = Step(*[getattr(steps[4], name) for name in ("name", "command", "limit")])
     if sanitizer := shutil.which("compute-sanitizer") or next(
         (str(path) for path in Path("/usr/local").glob("cuda*/bin/compute-sanitizer")), None
     ):
@@ -81,7 +82,7 @@ def run_step(step: Step, limit: float, out: Path) -> dict[str, Any]:
             stdout=file,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
-            env={**os.environ, **dict(step.environment)},
+            env={**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false", **dict(step.environment)},
             start_new_session=True,
         )
         try:
@@ -161,7 +162,9 @@ def text(found: dict[str, Any]) -> str:
     ]
     lines.append(f"the same bits in two processes: {found['same_bits']}")
     if times := found.get("first_calls_ms"):
-        lines.append("milliseconds: " + ", ".join(f"{name} {number(value)}" for name, value in times.items()))
+        lines.append(
+            "milliseconds of dense_tanh: " + ", ".join(f"{name} {number(value)}" for name, value in times.items())
+        )
     cases = [case for case in found.get("measured", []) if "peers" in case]
     for task in dict.fromkeys(case["task"] for case in cases):
         of_task = [case for case in cases if case["task"] == task]

@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 
 _ROOT = Path(__file__).resolve().parents[1]
-_SOURCES = ("CMakeLists.txt", "pyproject.toml", "README.md", "LICENSE", "NOTICE", "python", "benchmarks")
-_RUNTIME = ("CMakeLists.txt", "include", "src")
-_TESTS = (
+SOURCES = ("CMakeLists.txt", "pyproject.toml", "README.md", "LICENSE", "NOTICE", "python", "benchmarks")
+RUNTIME = ("CMakeLists.txt", "include", "src")
+TESTS = (
     "cases.py",
     "cuda_numerics.py",
     "kernel_cases.py",
@@ -21,8 +21,8 @@ _TESTS = (
     "test_cuda_device.py",
     "whole_cases.py",
 )
-_KERNELS = ("tests/kernels", "examples/kernels")
-_ON_STATE = {"fields"}  # kernels that have no code for CUDA
+KERNELS = ("tests/kernels", "examples/kernels")
+ON_STATE = {"fields"}  # kernels that have no code for CUDA
 MOST_BYTES = 64 << 20
 
 RUN = """#!/usr/bin/env bash
@@ -82,9 +82,9 @@ def pack(target: Path, cuda: str = "--cuda") -> int:
         raise ValueError("packs a checkout of tiaot only: run it there, as python -m benchmarks.gpu pack")
     ignore = shutil.ignore_patterns("__pycache__", "*.pyc", "*.so")
     for parts, origin, folder in (
-        (_SOURCES, _ROOT, target / "source"),
-        (_RUNTIME, _ROOT / "runtime", target / "source" / "runtime"),
-        (_TESTS, _ROOT / "tests", target / "tests"),
+        (SOURCES, _ROOT, target / "source"),
+        (RUNTIME, _ROOT / "runtime", target / "source" / "runtime"),
+        (TESTS, _ROOT / "tests", target / "tests"),
     ):
         folder.mkdir(parents=True)
         for name in parts:
@@ -105,8 +105,8 @@ def pack(target: Path, cuda: str = "--cuda") -> int:
 def sources() -> list[Path]:
     """The files of kernels whose modules are packed."""
     found = [_ROOT / "kernels" / "dense_tanh.py"]
-    for folder in _KERNELS:
-        found += sorted(path for path in (_ROOT / folder).glob("*.py") if path.stem not in _ON_STATE)
+    for folder in KERNELS:
+        found += sorted(path for path in (_ROOT / folder).glob("*.py") if path.stem not in ON_STATE)
     return found
 
 

@@ -68,7 +68,7 @@ class CupyArrays(Arrays):
         return cupy.full(size, value, dtype)
 
     def write(self, array: Any, values: np.ndarray) -> None:
-        array.set(np.ascontiguousarray(values))
+        array.set(np.array(values, order="C"))
 
     def read(self, array: Any) -> np.ndarray:
         return array.get()

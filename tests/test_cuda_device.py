@@ -5,6 +5,10 @@ Skipped elsewhere; what goes before the device is tested by test_cuda_call.py, t
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from typing import Any
+
 import numpy as np
 import pytest
 import tiaot
@@ -134,3 +138,99 @@ def test_jax(case: Case) -> None:
     gradients = pull_back(jax.device_put(cotangent, device))
     for gradient, (name, reference) in zip(gradients, case.vjp(arrays, cotangent).items(), strict=True):
         reference.check(np.asarray(gradient), f"gradient of {name}")
+
+
+def test_compiled_by_inductor(case: Case) -> None:
+    kernel = tiaot.torch.load(case.name)
+    inputs, v = drawn(case)
+    leaves = [each.requires_grad_() for each in inputs]
+
+    def loss(*each: torch.Tensor) -> torch.Tensor:
+        return (kernel(*each) * 2 * v).sum()
+
+    found = torch.autograd.grad(torch.compile(loss, fullgraph=True)(*leaves), leaves)
+    for ours, plain in zip(found, torch.autograd.grad(loss(*leaves), leaves), strict=True):
+        torch.testing.assert_close(ours, plain)
+
+
+@pytest.mark.parametrize("size", [(5000, 8, 4), (3000, 40, 30)])
+def test_the_same_bits_on_every_stream_at_a_time(case: Case, size: tuple[int, ...]) -> None:
+    """Each stream has working memory of its own."""
+    kernel = tiaot.load(case.name)
+    arrays, cotangent = case.draw(size, DTYPES[0])
+    given = tensors([*arrays, cotangent])
+    wrt = ("x", "W", "b")
+    expected = kernel.vjp(*given, wrt=wrt)
+    torch.cuda.synchronize()
+    streams = [torch.cuda.Stream() for _ in range(4)]
+    found: list[Any] = []
+    for _ in range(10):
+        for stream in streams:
+            with torch.cuda.stream(stream):
+                found.append(kernel.vjp(*given, wrt=wrt))
+    torch.cuda.synchronize()
+    for results in found:
+        assert all(torch.equal(one, other) for one, other in zip(results, expected, strict=True))
+
+
+def test_cupy(case: Case) -> None:
+    cupy = pytest.importorskip("cupy")
+    kernel = tiaot.load(case.name)
+    size = next(size for size in case.sizes if size[0] >= 3)
+    arrays, cotangent = case.draw(size, DTYPES[0])
+    given = [cupy.asarray(each) for each in arrays]
+    v = cupy.asarray(cotangent)
+    y = kernel(*given)
+    assert isinstance(y, cupy.ndarray)
+    case.forward(arrays).check(y.get(), "value")
+    # On CuPy's current stream, behind the work there.
+    stream = cupy.cuda.Stream(non_blocking=True)
+    cupy.cuda.Device().synchronize()
+    with stream:
+        late = given[0]
+        for _ in range(100):
+            late = late * 1
+        gradient = kernel.vjp(late, *given[1:], v)
+    stream.synchronize()
+    case.vjp(arrays, cotangent)["x"].check(gradient.get(), "gradient of x")
+    out = cupy.empty_like(y)
+    assert kernel(*given, out=out, stream=stream) is out
+    stream.synchronize()
+    assert (out == y).all()
+
+
+def test_arrays_of_the_host_among_those_of_the_device(case: Case) -> None:
+    kernel = tiaot.load(case.name)
+    inputs, _ = drawn(case)
+    with pytest.raises(TypeError, match="argument 'W': expected an array on cuda:0, where 'x' is, got one on the CPU"):
+        kernel(inputs[0], inputs[1].cpu(), *inputs[2:])
+    assert kernel(*inputs).device == inputs[0].device  # nothing is left of it
+
+
+def test_an_illegal_access_ends_the_use_of_the_device() -> None:
+    """In a process of its own, which cannot use the device any more and is told so."""
+    script = """
+import tiaot, torch
+kernel = tiaot.load("dense_tanh")
+x, W, b, y = (torch.zeros(shape, device="cuda") for shape in ((1000, 8), (4, 8), (4,), (1000, 4)))
+kernel(x, W, b, out=y)
+torch.cuda.synchronize()
+
+class Nowhere:
+    __cuda_array_interface__ = {"shape": (1000, 8), "typestr": "<f4", "data": (16, False), "version": 3}
+
+kernel(Nowhere(), W, b, out=y)
+try:
+    torch.cuda.synchronize()
+except RuntimeError:
+    pass
+for _ in range(2):
+    try:
+        kernel(x, W, b, out=y)
+    except RuntimeError as error:
+        print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=120)
+    said = done.stdout.splitlines()
+    assert len(said) == 2, done.stdout + done.stderr
+    assert all("cuda:0" in line and "has to be restarted" in line for line in said), done.stdout
