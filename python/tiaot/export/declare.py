@@ -71,9 +71,8 @@ class Implementation:
     scratch: Mapping[str, tuple[str, ...]]
     block_rows: int | None
     constants: Mapping[str, Any] = field(default_factory=dict)  # template parameters
-    overwrites: bool = (
-        False  # the kernels write every element of outputs, batched gradients and what they read of scratch
-    )
+    # The kernels write every element of outputs, of batched gradients and of what they read of their scratch.
+    overwrites: bool = False
 
     @property
     def autodiff(self) -> bool:
