@@ -197,7 +197,7 @@ def test_small_layers_stay_in_registers(tmp_path: Path) -> None:
     lowered = [lower(signature, trace, primal)[0] for trace in traces]
     kernels = [kernel for entry in lowered for kernel in entry.kernels]
     assert len(lowered) == 4 and len(kernels) == 8  # and for arrays that lie right, to move four numbers at a time
-    (tmp_path / "kernels.ptx").write_text(emit_ptx([entry.device for entry in lowered], kernels))
+    (tmp_path / "kernels.ptx").write_text(emit_ptx([entry.device for entry in lowered]))
     command = [_tool("ptxas"), "-v", "-arch=sm_90", "kernels.ptx", "-o", "kernels.cubin"]
     said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stderr
     assert (tmp_path / "kernels.cubin").read_bytes()[:4] == b"\x7fELF"

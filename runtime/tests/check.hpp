@@ -68,6 +68,19 @@ inline void error(const char *file, int line, tiaot_status got, tiaot_status exp
   } while (false)
 #define CHECK_ERROR(call, status, message) check::error(__FILE__, __LINE__, (call), (status), (message))
 
+namespace check {
+
+// A change of right tables that makes them wrong is refused with this reason. `Tables` are such, with a `check`.
+template <typename Tables, typename Change>
+void refused(const char *why, Change &&change) {
+  Tables tables;
+  change(tables);
+  CHECK_ERROR(tables.check(), TIAOT_ERROR_MODULE,
+              std::string("cannot open module 'f.so': its tables are wrong: ") + why);
+}
+
+}  // namespace check
+
 #ifndef CHECK_WITHOUT_MAIN  // for a second file of the same test
 int main() {
   for (const check::Test &test : check::tests()) {

@@ -31,14 +31,6 @@ struct Tables {
   }
 };
 
-template <typename Break>
-void refused(const char *why, Break &&break_it) {
-  Tables tables;
-  break_it(tables);
-  CHECK_ERROR(tables.check(), TIAOT_ERROR_MODULE,
-              std::string("cannot open module 'f.so': its tables are wrong: ") + why);
-}
-
 }  // namespace
 
 TEST(right_tables) {
@@ -52,29 +44,32 @@ TEST(right_tables) {
 }
 
 TEST(broken_tables) {
-  refused("the version of ptxas is missing", [](Tables &t) { t.cuda.ptxas_version = nullptr; });
-  refused("no table of CUDA images", [](Tables &t) { t.cuda.image_count = 0; });
-  refused("no table of CUDA images", [](Tables &t) { t.images = false; });
-  refused("CUDA image 0 is of an unknown kind", [](Tables &t) { t.image.kind = 2; });
-  refused("CUDA image 0 has an impossible architecture", [](Tables &t) { t.image.architecture = 9; });
-  refused("CUDA image 0 has an impossible architecture", [](Tables &t) { t.image.architecture = 1000; });
-  refused("CUDA image 0 has no data", [](Tables &t) { t.image.data = nullptr; });
-  refused("CUDA image 0 has no data", [](Tables &t) { t.image.bytes = 0; });
-  refused("CUDA image 0 has no data", [](Tables &t) { t.image.code_bytes = -1; });
-  refused("no table of CUDA kernels", [](Tables &t) { t.kernels = false; });
-  refused("a CUDA kernel has no name", [](Tables &t) { t.names[3] = nullptr; });
-  refused("kernel 'scale': it has CUDA code, but the module has no CUDA images", [](Tables &t) { t.has_cuda = false; });
-  refused("kernel 'scale': argument 'x' has an unknown flag", [](Tables &t) { t.arguments[0].flags |= 8; });
-  refused("kernel 'scale': argument 'y' is an output and a value",
-          [](Tables &t) { t.arguments[3].flags |= TIAOT_ARGUMENT_VALUE; });
+  check::refused<Tables>("the version of ptxas is missing", [](Tables &t) { t.cuda.ptxas_version = nullptr; });
+  check::refused<Tables>("no table of CUDA images", [](Tables &t) { t.cuda.image_count = 0; });
+  check::refused<Tables>("no table of CUDA images", [](Tables &t) { t.images = false; });
+  check::refused<Tables>("CUDA image 0 is of an unknown kind", [](Tables &t) { t.image.kind = 2; });
+  check::refused<Tables>("CUDA image 0 has an impossible architecture", [](Tables &t) { t.image.architecture = 9; });
+  check::refused<Tables>("CUDA image 0 has an impossible architecture", [](Tables &t) { t.image.architecture = 1000; });
+  check::refused<Tables>("CUDA image 0 has no data", [](Tables &t) { t.image.data = nullptr; });
+  check::refused<Tables>("CUDA image 0 has no data", [](Tables &t) { t.image.bytes = 0; });
+  check::refused<Tables>("CUDA image 0 has no data", [](Tables &t) { t.image.code_bytes = -1; });
+  check::refused<Tables>("no table of CUDA kernels", [](Tables &t) { t.kernels = false; });
+  check::refused<Tables>("a CUDA kernel has no name", [](Tables &t) { t.names[3] = nullptr; });
+  check::refused<Tables>("kernel 'scale': it has CUDA code, but the module has no CUDA images",
+                         [](Tables &t) { t.has_cuda = false; });
+  check::refused<Tables>("kernel 'scale': argument 'x' has an unknown flag",
+                         [](Tables &t) { t.arguments[0].flags |= 8; });
+  check::refused<Tables>("kernel 'scale': argument 'y' is an output and a value",
+                         [](Tables &t) { t.arguments[3].flags |= TIAOT_ARGUMENT_VALUE; });
   const std::string entry = "kernel 'scale': variant 'float32': entry 'scale_forward' ";
-  refused((entry + "has a CUDA workspace without CUDA code").c_str(), [](Tables &t) {
+  check::refused<Tables>((entry + "has a CUDA workspace without CUDA code").c_str(), [](Tables &t) {
     t.entry.cuda = nullptr;
     t.entry.cuda_workspace = [](int64_t, const int64_t *) { return int64_t{0}; };
   });
-  refused((entry + "neither takes any number of rows on CUDA nor not").c_str(),
-          [](Tables &t) { t.entry.cuda_any_rows = 2; });
-  refused((entry + "has an unknown order of atomic operations").c_str(), [](Tables &t) { t.entry.cuda_order = 3; });
+  check::refused<Tables>((entry + "neither takes any number of rows on CUDA nor not").c_str(),
+                         [](Tables &t) { t.entry.cuda_any_rows = 2; });
+  check::refused<Tables>((entry + "has an unknown order of atomic operations").c_str(),
+                         [](Tables &t) { t.entry.cuda_order = 3; });
 }
 
 TEST(state) {

@@ -345,14 +345,6 @@ struct Tables {
   }
 };
 
-template <typename Break>
-void refused(const char *why, Break &&break_it) {
-  Tables tables;
-  break_it(tables);
-  CHECK_ERROR(tables.check(), TIAOT_ERROR_MODULE,
-              std::string("cannot open module 'f.so': its tables are wrong: ") + why);
-}
-
 }  // namespace
 
 TEST(right_tables) {
@@ -368,67 +360,72 @@ TEST(right_tables) {
 TEST(wrong_fields) {
   static const int64_t negative[] = {-1}, large[] = {INT64_MAX}, four[] = {4};
   static const int64_t repeated[] = {INT64_MAX / 2}, nothing[] = {0};
-  refused("an impossible size of state", [](Tables &t) { t.module.state_bytes = -1; });
-  refused("an impossible size of state", [](Tables &t) { t.module.field_count = 0; });
-  refused("no table of fields", [](Tables &t) { t.module.fields = nullptr; });
-  refused("too many fields", [](Tables &t) { t.module.field_count = 0xffffffff; });
-  refused("a field has no name", [](Tables &t) { t.fields[4].name = nullptr; });
-  refused("field 'x' is there twice", [](Tables &t) { t.fields[4].name = "x"; });
-  refused("field 'x' has an unknown element type", [](Tables &t) { t.fields[0].dtype = 7; });
-  refused("field 'x' has too many dimensions", [](Tables &t) { t.fields[0].rank = 33; });
-  refused("field 'x' has no shape or strides", [](Tables &t) { t.fields[0].shape = nullptr; });
-  refused("field 'x' has no shape or strides", [](Tables &t) { t.fields[0].strides = nullptr; });
-  refused("field 'x' has a negative size or stride", [](Tables &t) { t.fields[0].shape = negative; });
-  refused("field 'x' has a negative size or stride", [](Tables &t) { t.fields[0].strides = negative; });
-  refused("field 'x' is too large", [](Tables &t) { t.fields[0].shape = large; });
-  refused("field 'x' is too large", [](Tables &t) { t.fields[0].strides = large; });
-  refused("field 'x' is too large", [](Tables &t) { t.fields[0].shape = repeated, t.fields[0].strides = nothing; });
-  refused("field 'k' reaches beyond the state", [](Tables &t) { t.module.state_bytes = kBytes - 1; });
-  refused("field 'x' reaches beyond the state", [](Tables &t) { t.fields[0].offset = -4; });
-  refused("field 'x' reaches beyond the state", [](Tables &t) { t.fields[0].offset = kBytes + 4; });
-  refused("field 'x' reaches beyond the state",
-          [](Tables &t) { t.fields[0].shape = nothing, t.fields[0].offset = kBytes + 4; });
-  refused("field 'k' reaches beyond the state", [](Tables &t) { t.fields[4].shape = four; });
-  refused("field 'x' is not aligned to its element", [](Tables &t) { t.fields[0].offset = 2; });
-  refused("field 'x' has an unknown gradient", [](Tables &t) { t.fields[0].gradient = 5; });
-  refused("field 'x' has an unknown gradient", [](Tables &t) { t.fields[0].gradient = -2; });
-  refused("field 'x' has a gradient of a wrong name", [](Tables &t) { t.fields[0].gradient = 3; });
-  refused("field 'x' has a gradient of another type or shape", [](Tables &t) { t.fields[1].shape = kTwo; });
-  refused("field 'x' has a gradient of another type or shape", [](Tables &t) { t.fields[1].dtype = TIAOT_INT32; });
-  refused("field 'x' has a gradient of another type or shape", [](Tables &t) { t.fields[1].rank = 0; });
+  check::refused<Tables>("an impossible size of state", [](Tables &t) { t.module.state_bytes = -1; });
+  check::refused<Tables>("an impossible size of state", [](Tables &t) { t.module.field_count = 0; });
+  check::refused<Tables>("no table of fields", [](Tables &t) { t.module.fields = nullptr; });
+  check::refused<Tables>("too many fields", [](Tables &t) { t.module.field_count = 0xffffffff; });
+  check::refused<Tables>("a field has no name", [](Tables &t) { t.fields[4].name = nullptr; });
+  check::refused<Tables>("field 'x' is there twice", [](Tables &t) { t.fields[4].name = "x"; });
+  check::refused<Tables>("field 'x' has an unknown element type", [](Tables &t) { t.fields[0].dtype = 7; });
+  check::refused<Tables>("field 'x' has too many dimensions", [](Tables &t) { t.fields[0].rank = 33; });
+  check::refused<Tables>("field 'x' has no shape or strides", [](Tables &t) { t.fields[0].shape = nullptr; });
+  check::refused<Tables>("field 'x' has no shape or strides", [](Tables &t) { t.fields[0].strides = nullptr; });
+  check::refused<Tables>("field 'x' has a negative size or stride", [](Tables &t) { t.fields[0].shape = negative; });
+  check::refused<Tables>("field 'x' has a negative size or stride", [](Tables &t) { t.fields[0].strides = negative; });
+  check::refused<Tables>("field 'x' is too large", [](Tables &t) { t.fields[0].shape = large; });
+  check::refused<Tables>("field 'x' is too large", [](Tables &t) { t.fields[0].strides = large; });
+  check::refused<Tables>("field 'x' is too large",
+                         [](Tables &t) { t.fields[0].shape = repeated, t.fields[0].strides = nothing; });
+  check::refused<Tables>("field 'k' reaches beyond the state", [](Tables &t) { t.module.state_bytes = kBytes - 1; });
+  check::refused<Tables>("field 'x' reaches beyond the state", [](Tables &t) { t.fields[0].offset = -4; });
+  check::refused<Tables>("field 'x' reaches beyond the state", [](Tables &t) { t.fields[0].offset = kBytes + 4; });
+  check::refused<Tables>("field 'x' reaches beyond the state",
+                         [](Tables &t) { t.fields[0].shape = nothing, t.fields[0].offset = kBytes + 4; });
+  check::refused<Tables>("field 'k' reaches beyond the state", [](Tables &t) { t.fields[4].shape = four; });
+  check::refused<Tables>("field 'x' is not aligned to its element", [](Tables &t) { t.fields[0].offset = 2; });
+  check::refused<Tables>("field 'x' has an unknown gradient", [](Tables &t) { t.fields[0].gradient = 5; });
+  check::refused<Tables>("field 'x' has an unknown gradient", [](Tables &t) { t.fields[0].gradient = -2; });
+  check::refused<Tables>("field 'x' has a gradient of a wrong name", [](Tables &t) { t.fields[0].gradient = 3; });
+  check::refused<Tables>("field 'x' has a gradient of another type or shape",
+                         [](Tables &t) { t.fields[1].shape = kTwo; });
+  check::refused<Tables>("field 'x' has a gradient of another type or shape",
+                         [](Tables &t) { t.fields[1].dtype = TIAOT_INT32; });
+  check::refused<Tables>("field 'x' has a gradient of another type or shape", [](Tables &t) { t.fields[1].rank = 0; });
 }
 
 TEST(wrong_kernels_over_state) {
-  refused("kernel 'scale': it neither works on state nor not", [](Tables &t) { t.kernel.state = 2; });
-  refused("kernel 'scale': it works on state, but the module has none",
-          [](Tables &t) { t.module.field_count = 0, t.module.state_bytes = 0; });
-  refused("kernel 'scale': it works on state and has a batch dimension",
-          [](Tables &t) { t.kernel.dim_count = 1, t.kernel.dim_names = kDims, t.kernel.batch_dim = 0; });
-  refused("kernel 'scale': no output", [](Tables &t) { t.kernel.state = 0; });
-  refused("kernel 'scale': no table of arguments", [](Tables &t) { t.kernel.arguments = nullptr; });
+  check::refused<Tables>("kernel 'scale': it neither works on state nor not", [](Tables &t) { t.kernel.state = 2; });
+  check::refused<Tables>("kernel 'scale': it works on state, but the module has none",
+                         [](Tables &t) { t.module.field_count = 0, t.module.state_bytes = 0; });
+  check::refused<Tables>("kernel 'scale': it works on state and has a batch dimension",
+                         [](Tables &t) { t.kernel.dim_count = 1, t.kernel.dim_names = kDims, t.kernel.batch_dim = 0; });
+  check::refused<Tables>("kernel 'scale': no output", [](Tables &t) { t.kernel.state = 0; });
+  check::refused<Tables>("kernel 'scale': no table of arguments", [](Tables &t) { t.kernel.arguments = nullptr; });
   static const std::vector<tiaot_argument_desc> many(TIAOT_MAX_ARRAYS, kFactor[0]);
   static const std::vector<uint32_t> types(TIAOT_MAX_ARRAYS, TIAOT_FLOAT32);
   const auto with_inputs = [](Tables &t, uint32_t count) {
     t.kernel.arguments = many.data(), t.kernel.input_count = count, t.variant.dtypes = types.data();
   };
-  refused("kernel 'scale': too many arguments", [&](Tables &t) { with_inputs(t, TIAOT_MAX_ARRAYS); });
+  check::refused<Tables>("kernel 'scale': too many arguments", [&](Tables &t) { with_inputs(t, TIAOT_MAX_ARRAYS); });
   Tables most;
   with_inputs(most, TIAOT_MAX_ARRAYS - 1);
   CHECK_OK(most.check());
-  refused("kernel 'scale': variant 'float32' lacks a table", [](Tables &t) { t.variant.dtypes = nullptr; });
-  refused("kernel 'scale': variant 'float32' has not one forward entry",
-          [](Tables &t) { t.entries.erase(t.entries.begin()); });
-  refused("kernel 'scale': variant 'float32' has not one forward entry",
-          [](Tables &t) { t.entries[1] = t.entries[0]; });
-  refused("kernel 'scale': variant 'float32' has more than one grad entry",
-          [](Tables &t) { t.entries.push_back(t.entries[1]); });
+  check::refused<Tables>("kernel 'scale': variant 'float32' lacks a table",
+                         [](Tables &t) { t.variant.dtypes = nullptr; });
+  check::refused<Tables>("kernel 'scale': variant 'float32' has not one forward entry",
+                         [](Tables &t) { t.entries.erase(t.entries.begin()); });
+  check::refused<Tables>("kernel 'scale': variant 'float32' has not one forward entry",
+                         [](Tables &t) { t.entries[1] = t.entries[0]; });
+  check::refused<Tables>("kernel 'scale': variant 'float32' has more than one grad entry",
+                         [](Tables &t) { t.entries.push_back(t.entries[1]); });
   const std::string entry = "kernel 'scale': variant 'float32': entry 'scale_grad' ";
-  refused((entry + "is of an unknown kind").c_str(), [](Tables &t) { t.entries[1].kind = 4; });
-  refused((entry + "is a vjp, but the kernel works on state").c_str(),
-          [](Tables &t) { t.entries[1].kind = TIAOT_VJP, t.entries[1].wrt = 1; });
-  refused((entry + "has the wrong gradients for its kind").c_str(), [](Tables &t) { t.entries[1].wrt = 1; });
-  refused((entry + "is a grad, but the kernel has outputs").c_str(),
-          [](Tables &t) { t.kernel.input_count = 0, t.kernel.output_count = 1; });
-  refused((entry + "is a grad, but the kernel works on no state").c_str(),
-          [](Tables &t) { t.kernel.state = 0, t.kernel.input_count = 0, t.kernel.output_count = 1; });
+  check::refused<Tables>((entry + "is of an unknown kind").c_str(), [](Tables &t) { t.entries[1].kind = 4; });
+  check::refused<Tables>((entry + "is a vjp, but the kernel works on state").c_str(),
+                         [](Tables &t) { t.entries[1].kind = TIAOT_VJP, t.entries[1].wrt = 1; });
+  check::refused<Tables>((entry + "has the wrong gradients for its kind").c_str(),
+                         [](Tables &t) { t.entries[1].wrt = 1; });
+  check::refused<Tables>((entry + "is a grad, but the kernel has outputs").c_str(),
+                         [](Tables &t) { t.kernel.input_count = 0, t.kernel.output_count = 1; });
+  check::refused<Tables>((entry + "is a grad, but the kernel works on no state").c_str(),
+                         [](Tables &t) { t.kernel.state = 0, t.kernel.input_count = 0, t.kernel.output_count = 1; });
 }

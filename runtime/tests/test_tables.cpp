@@ -28,14 +28,6 @@ struct Tables {
   }
 };
 
-template <typename Break>
-void refused(const char *why, Break &&break_it) {
-  Tables tables;
-  break_it(tables);
-  CHECK_ERROR(tables.check(), TIAOT_ERROR_MODULE,
-              std::string("cannot open module 'f.so': its tables are wrong: ") + why);
-}
-
 }  // namespace
 
 TEST(the_toy_is_right) {
@@ -44,35 +36,42 @@ TEST(the_toy_is_right) {
 }
 
 TEST(broken_tables) {
-  refused("a name or a version is missing", [](Tables &t) { t.module.hash = nullptr; });
-  refused("a kernel has no name", [](Tables &t) { t.kernel.name = nullptr; });
-  refused("kernel 'dense': no signature or description", [](Tables &t) { t.kernel.doc = nullptr; });
-  refused("kernel 'dense': too many dimensions", [](Tables &t) { t.kernel.dim_count = 33; });
-  refused("kernel 'dense': no such batch dimension", [](Tables &t) { t.kernel.batch_dim = 3; });
-  refused("kernel 'dense': no names of dimensions", [](Tables &t) { t.kernel.dim_names = nullptr; });
-  refused("kernel 'dense': too many arguments", [](Tables &t) { t.kernel.input_count = 0xffffffff; });
-  refused("kernel 'dense': no output", [](Tables &t) { t.kernel.output_count = 0; });
-  refused("kernel 'dense': an argument has no name", [](Tables &t) { t.arguments[1].name = nullptr; });
-  refused("kernel 'dense': argument 'W' has no dimensions", [](Tables &t) { t.arguments[1].dims = nullptr; });
-  refused("kernel 'dense': argument 'W' has too many dimensions", [](Tables &t) { t.arguments[1].rank = 33; });
+  check::refused<Tables>("a name or a version is missing", [](Tables &t) { t.module.hash = nullptr; });
+  check::refused<Tables>("a kernel has no name", [](Tables &t) { t.kernel.name = nullptr; });
+  check::refused<Tables>("kernel 'dense': no signature or description", [](Tables &t) { t.kernel.doc = nullptr; });
+  check::refused<Tables>("kernel 'dense': too many dimensions", [](Tables &t) { t.kernel.dim_count = 33; });
+  check::refused<Tables>("kernel 'dense': no such batch dimension", [](Tables &t) { t.kernel.batch_dim = 3; });
+  check::refused<Tables>("kernel 'dense': no names of dimensions", [](Tables &t) { t.kernel.dim_names = nullptr; });
+  check::refused<Tables>("kernel 'dense': too many arguments", [](Tables &t) { t.kernel.input_count = 0xffffffff; });
+  check::refused<Tables>("kernel 'dense': no output", [](Tables &t) { t.kernel.output_count = 0; });
+  check::refused<Tables>("kernel 'dense': an argument has no name", [](Tables &t) { t.arguments[1].name = nullptr; });
+  check::refused<Tables>("kernel 'dense': argument 'W' has no dimensions",
+                         [](Tables &t) { t.arguments[1].dims = nullptr; });
+  check::refused<Tables>("kernel 'dense': argument 'W' has too many dimensions",
+                         [](Tables &t) { t.arguments[1].rank = 33; });
   static const uint32_t unknown[] = {9, 9};
-  refused("kernel 'dense': argument 'W' has an unknown dimension", [](Tables &t) { t.arguments[1].dims = unknown; });
-  refused("kernel 'dense': argument 'x' has the batch dimension in the wrong place",
-          [](Tables &t) { t.arguments[0].flags = 0; });
-  refused("kernel 'dense': argument 'W' has the batch dimension in the wrong place",
-          [](Tables &t) { t.arguments[1].flags = TIAOT_ARGUMENT_BATCHED; });
-  refused("kernel 'dense': argument 'y' is an output without the batch dimension",
-          [](Tables &t) { t.arguments[3] = t.arguments[2], t.arguments[3].name = "y"; });
-  refused("kernel 'dense': no variant", [](Tables &t) { t.kernel.variant_count = 0; });
-  refused("kernel 'dense': a variant has no name", [](Tables &t) { t.variant.name = nullptr; });
-  refused("kernel 'dense': variant 'float32_n8_m4' has an unknown element type", [](Tables &t) { t.dtypes[2] = 7; });
-  refused("kernel 'dense': variant 'float32_n8_m4' has an impossible fixed size", [](Tables &t) { t.fixed[0] = 3; });
-  refused("kernel 'dense': variant 'float32_n8_m4' has an impossible fixed size", [](Tables &t) { t.fixed[1] = 0; });
+  check::refused<Tables>("kernel 'dense': argument 'W' has an unknown dimension",
+                         [](Tables &t) { t.arguments[1].dims = unknown; });
+  check::refused<Tables>("kernel 'dense': argument 'x' has the batch dimension in the wrong place",
+                         [](Tables &t) { t.arguments[0].flags = 0; });
+  check::refused<Tables>("kernel 'dense': argument 'W' has the batch dimension in the wrong place",
+                         [](Tables &t) { t.arguments[1].flags = TIAOT_ARGUMENT_BATCHED; });
+  check::refused<Tables>("kernel 'dense': argument 'y' is an output without the batch dimension",
+                         [](Tables &t) { t.arguments[3] = t.arguments[2], t.arguments[3].name = "y"; });
+  check::refused<Tables>("kernel 'dense': no variant", [](Tables &t) { t.kernel.variant_count = 0; });
+  check::refused<Tables>("kernel 'dense': a variant has no name", [](Tables &t) { t.variant.name = nullptr; });
+  check::refused<Tables>("kernel 'dense': variant 'float32_n8_m4' has an unknown element type",
+                         [](Tables &t) { t.dtypes[2] = 7; });
+  check::refused<Tables>("kernel 'dense': variant 'float32_n8_m4' has an impossible fixed size",
+                         [](Tables &t) { t.fixed[0] = 3; });
+  check::refused<Tables>("kernel 'dense': variant 'float32_n8_m4' has an impossible fixed size",
+                         [](Tables &t) { t.fixed[1] = 0; });
   const std::string entry = "kernel 'dense': variant 'float32_n8_m4': entry 'dense_vjp_x' ";
-  refused((entry + "is of an unknown kind").c_str(), [](Tables &t) { t.entry.kind = TIAOT_JACOBIAN; });
-  refused((entry + "has the wrong gradients for its kind").c_str(), [](Tables &t) { t.entry.wrt = 0; });
-  refused((entry + "has the gradient of an input that is not differentiable").c_str(),
-          [](Tables &t) { t.entry.wrt = 8; });
-  refused((entry + "has an impossible block size").c_str(), [](Tables &t) { t.entry.block_rows = 0; });
-  refused((entry + "lacks the code of a CPU level").c_str(), [](Tables &t) { t.entry.code[2] = nullptr; });
+  check::refused<Tables>((entry + "is of an unknown kind").c_str(), [](Tables &t) { t.entry.kind = TIAOT_JACOBIAN; });
+  check::refused<Tables>((entry + "has the wrong gradients for its kind").c_str(), [](Tables &t) { t.entry.wrt = 0; });
+  check::refused<Tables>((entry + "has the gradient of an input that is not differentiable").c_str(),
+                         [](Tables &t) { t.entry.wrt = 8; });
+  check::refused<Tables>((entry + "has an impossible block size").c_str(), [](Tables &t) { t.entry.block_rows = 0; });
+  check::refused<Tables>((entry + "lacks the code of a CPU level").c_str(),
+                         [](Tables &t) { t.entry.code[2] = nullptr; });
 }

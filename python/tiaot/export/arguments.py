@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from . import ir, support
+from . import ir, sums, support
 from .code import IR_TYPES, Code
 from .declare import Variant
 from .ir import LoweringError
@@ -63,11 +63,11 @@ class WholeArrays:
         self.outputs = {argument.name: argument for argument in signature.outputs}
         self.dtypes = {p.name: p.dtype for p in (*primal.parameters, *trace.parameters) if p.role != "scratch"}
         self.dtypes.setdefault(SEED, "int64")
-        self.parts = [Part("task", trace, self._parse(trace))]
+        self.parts = [Part("task", trace, ir.parse(trace.tasks))]
         if trace.on_state:
             self._check_scratch(self.parts[0])
         elif trace.wrt and self._reads_primal(self.parts[0]):
-            self.parts.insert(0, Part("primal", primal, self._parse(primal)))
+            self.parts.insert(0, Part("primal", primal, ir.parse(primal.tasks)))
         self._check_gradients()
         self.random = support.uses_random(part.module for part in self.parts)
         if self.random and SEED not in self.inputs:
@@ -81,9 +81,6 @@ class WholeArrays:
             )
         self.buffers = self._buffers()
         self.pointers: dict[str, str] = {}  # where the entry has its arrays, by their keys
-
-    def _parse(self, trace: Trace) -> ir.TracedModule:
-        return ir.parse(trace.tasks)
 
     # ---- what the adjoint needs ----
 
@@ -149,21 +146,13 @@ class WholeArrays:
         return layout
 
     def _load_sizes(self, code: Code) -> None:
-        for index, dim in enumerate(self.signature.dims):
-            if dim in self.variant.sizes:
-                code.sizes[dim] = str(self.variant.sizes[dim])
-            elif dim == self.signature.batch:
-                code.sizes[dim] = "%rows"
-            else:
-                pointer = code.add(f"getelementptr i64, i64* %dims, i64 {index}")
-                code.sizes[dim] = code.add(f"load i64, i64* {pointer}")
-        code.sizes["rows"] = "%rows"
+        code.load_sizes(self.signature.dims, self.variant.sizes, self.signature.batch)
 
     def _bytes(self, code: Code, buffer: Buffer) -> str:
         if buffer.bytes:
             return str(buffer.bytes)
         if buffer.argument is not None:
-            elements = code.multiply("1", *(code.sizes[dim] for dim in buffer.argument.dims))
+            elements = self._elements(code, buffer.argument)
         else:
             elements = code.multiply("1", *(code.expression(size) for size in buffer.shape))
         return code.multiply(elements, str(ITEM_SIZES[buffer.dtype]))
@@ -176,14 +165,15 @@ class WholeArrays:
             keys = [f"{role} {argument.name}" for role, argument in self.signature.arrays(self.trace.wrt)]
         return [*keys, "state"] if self.state is not None else keys
 
+    def _elements(self, code: Code, argument: Argument) -> str:
+        return code.multiply("1", *(code.sizes[dim] for dim in argument.dims))
+
     def _argument_bytes(self, code: Code, name: str) -> str:
-        argument = self.signature.argument(name)
-        elements = code.multiply("1", *(code.sizes[dim] for dim in argument.dims))
+        elements = self._elements(code, self.signature.argument(name))
         return code.multiply(elements, str(ITEM_SIZES[self.dtypes[name]]))
 
     def _prepare(self, code: Code, sizes: dict[str, str]) -> None:
         """Gives every array that the tasks write to what they expect to find there."""
-
         updated = self.signature.updated
         if not self.trace.wrt:
             for name in self.outputs:
@@ -287,6 +277,13 @@ class WholeArrays:
         if found is None or (part.name == "primal" and not found.startswith(("spare", "scratch"))):
             return None
         return found
+
+    def _summed_key(self, part: Part, slot: sums.Slot) -> str | None:
+        """The key of an array that a loop only adds to, by its slot; None for one that is not copied."""
+        parameter = part.parameters[slot[0]]
+        if parameter.role == "scratch" or parameter.dtype not in sums.DTYPES:
+            return None
+        return self._data_key(part, parameter) if slot[1] == 1 else self._gradient_key(part, parameter)
 
     def _keys(self) -> set[str]:
         """Keys of all arrays that there is memory for."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from .ir import LoweringError
 
@@ -48,6 +48,22 @@ class Code:
         if a.startswith("%") or b.startswith("%"):
             return self.add(f"add nsw i64 {a}, {b}")
         return str(int(a) + int(b))
+
+    def larger(self, a: str, b: str) -> str:
+        """The larger of two i64 values."""
+        return self.add(f"select i1 {self.add(f'icmp sgt i64 {a}, {b}')}, i64 {a}, i64 {b}")
+
+    def load_sizes(self, dims: Sequence[str], fixed: Mapping[str, int], batch: str | None) -> None:
+        """The sizes of an entry's dimensions: those that are fixed, %rows, and the others from %dims."""
+        for index, dim in enumerate(dims):
+            if dim in fixed:
+                self.sizes[dim] = str(fixed[dim])
+            elif dim == batch:
+                self.sizes[dim] = "%rows"
+            else:
+                pointer = self.add(f"getelementptr i64, i64* %dims, i64 {index}")
+                self.sizes[dim] = self.add(f"load i64, i64* {pointer}")
+        self.sizes["rows"] = "%rows"
 
     def round_up(self, value: str, step: int) -> str:
         if not value.startswith("%"):

@@ -177,14 +177,7 @@ class Entry:
         return module.text(prefix)
 
     def _load_sizes(self, code: Code) -> None:
-        for index, dim in enumerate(self.signature.dims):
-            if dim in self.variant.sizes:
-                code.sizes[dim] = str(self.variant.sizes[dim])
-            elif dim != self.signature.batch:
-                pointer = code.add(f"getelementptr i64, i64* %dims, i64 {index}")
-                code.sizes[dim] = code.add(f"load i64, i64* {pointer}")
-        code.sizes["rows"] = "%rows"
-        code.sizes[self.signature.batch] = "%rows"
+        code.load_sizes(self.signature.dims, self.variant.sizes, self.signature.batch)
 
     def _function(self, symbol: str) -> str:
         """The entry, which reads `dims` and `arrays`, and the function under it, whose pointers are noalias."""

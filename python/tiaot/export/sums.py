@@ -13,6 +13,7 @@ from collections.abc import Container, Iterable
 from .code import IR_TYPES
 from .ir import Definitions, Function, depends_on_order
 
+DTYPES = ("float32", "float64")  # that there are atomic sums of
 Slot = tuple[int, int]  # (index in the argument struct, 1 data or 2 gradient)
 _SUM = re.compile(r"^\s*(%[\w.]+) = atomicrmw fadd (?:float|double)\* (%[\w.]+), ")
 _LOAD = re.compile(r"^\s*%[\w.]+ = load .*\* (%[\w.]+), align \d+$")

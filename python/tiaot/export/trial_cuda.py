@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-BLOCK = 128  # TIAOT_CUDA_BLOCK of module.h
+from .cuda.device import BLOCK
+
 _MOST_THREADS = 2 * BLOCK  # of a grid whose size is the runtime's to choose: most loops then go round
 
 _Pointer = ctypes.c_void_p

@@ -11,6 +11,8 @@ thread.
 
 from __future__ import annotations
 
+import functools
+
 from . import ir, stacks, sums, support
 from . import state as fields
 from .arguments import SEED, Buffer, Part, WholeArrays, register
@@ -18,7 +20,6 @@ from .code import IR_TYPES, Code
 from .signature import ITEM_SIZES, Signature
 from .trace import PIECES, Trace
 
-REAL = ("float32", "float64")
 _COPIES = "copies"
 
 
@@ -50,11 +51,9 @@ class WholeEntry(WholeArrays):
         if isinstance(target, int):
             assert self.state is not None
             root = self.state.roots[target]
-            return Buffer(f"root {target}", root.dtype, None, (), root.bytes) if root.dtype in REAL else None
+            return Buffer(f"root {target}", root.dtype, None, (), root.bytes) if root.dtype in sums.DTYPES else None
         parameter = part.parameters[target[0]]
-        if parameter.role == "scratch" or parameter.dtype not in REAL:
-            return None
-        key = self._data_key(part, parameter) if target[1] == 1 else self._gradient_key(part, parameter)
+        key = self._summed_key(part, target)
         return None if key is None else Buffer(key, parameter.dtype, self.signature.argument(parameter.name), ())
 
     # ---- text ----
@@ -119,15 +118,8 @@ class WholeEntry(WholeArrays):
             total = code.add_up(total, padded)
         if self.sums:  # all loops use the same memory, each as much as it needs
             offsets[_COPIES] = total, "0"
-            total = code.add_up(total, self._largest([self._copies(code, task) for task in self.sums], code))
+            total = code.add_up(total, functools.reduce(code.larger, [self._copies(code, task) for task in self.sums]))
         return total
-
-    def _largest(self, sizes: list[str], code: Code) -> str:
-        most = sizes[0]
-        for size in sizes[1:]:
-            larger = code.add(f"icmp sgt i64 {size}, {most}")
-            most = code.add(f"select i1 {larger}, i64 {size}, i64 {most}")
-        return most
 
     def _copies(self, code: Code, task: tuple[str, int]) -> str:
         """Bytes of the copies that the pieces of a loop add into; 0 where they are much beside the call's data.

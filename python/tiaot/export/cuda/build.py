@@ -87,7 +87,7 @@ def build_for_cuda(
     kernels = [*(kernel for entry in lowered for kernel in entry.kernels), *sums]
     extra = optimize("\n".join([THREADS, *(sum_kernel(dtype) for dtype in ("float32", "float64"))]))
     say(f"assembling for {len(architectures)} architectures")
-    ptx = emit_ptx([*(entry.device for entry in lowered), extra], kernels)
+    ptx = emit_ptx([*(entry.device for entry in lowered), extra])
     images = _assemble(ptx, architectures, version, cache, jobs)
     code = CudaCode(kernels, images, version)
     library = emulated_library(lowered, kernels, emulated) if gate else b""

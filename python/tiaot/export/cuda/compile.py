@@ -90,7 +90,7 @@ def overflows(optimized: str) -> bool:
     return f"@{OVERFLOW}(" in optimized
 
 
-def emit_ptx(texts: Sequence[str], kernels: Sequence[str]) -> str:
+def emit_ptx(texts: Sequence[str]) -> str:
     """PTX of optimised kernels, each text a module of its own."""
     machine = _machine()
     module = llvm.parse_assembly(texts[0])
@@ -98,9 +98,7 @@ def emit_ptx(texts: Sequence[str], kernels: Sequence[str]) -> str:
         module.link_in(llvm.parse_assembly(text))
     ptx = machine.emit_assembly(module)  # type: ignore[attr-defined]
     # What a block has at most, so that ptxas knows how many registers a thread may take.
-    for kernel in kernels:
-        ptx = re.sub(rf"(\.visible \.entry {re.escape(kernel)}\([^)]*\))", rf"\1\n.maxntid {BLOCK}, 1, 1", ptx, count=1)
-    return ptx.rstrip("\0")
+    return re.sub(r"(\.visible \.entry \w+\([^)]*\))", rf"\1\n.maxntid {BLOCK}, 1, 1", ptx).rstrip("\0")
 
 
 @functools.cache

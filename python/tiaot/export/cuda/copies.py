@@ -4,6 +4,7 @@ copies up. Knows no signatures.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 from ..code import IR_TYPES
@@ -106,16 +107,12 @@ def add_up(
             source = code.add(f"getelementptr i8, i8* {source}, i64 {size}")
 
     few = code.add(f"icmp sle i64 {copies}, {4 * SUM_LANES}")
-    _, behind = code.branch(few)
-    launch_each(source, copies)
-    code.end(behind)
-    _, behind = code.branch(code.add(f"xor i1 {few}, true"))
-    total = "0"
-    for _, elements in targets:
-        total = code.add_up(total, elements)
-    launch(source, copies, total, SUM_LANES, scratch, False)
-    launch_each(scratch, str(SUM_LANES))
-    code.end(behind)
+    with code.when(few):
+        launch_each(source, copies)
+    with code.when(code.add(f"xor i1 {few}, true")):
+        total = functools.reduce(code.add_up, [elements for _, elements in targets])
+        launch(source, copies, total, SUM_LANES, scratch, False)
+        launch_each(scratch, str(SUM_LANES))
 
 
 # copies(largest, one, data): threads, from the elements of the largest array, the bytes of one thread's copies, and the

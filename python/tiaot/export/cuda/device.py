@@ -7,9 +7,9 @@ so that any grid gives the same results.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from .. import stacks, support
+from .. import support
 from ..code import Code
 from ..ir import Definitions, Function, TracedModule
 from ..support import FRAME
@@ -227,11 +227,6 @@ room.left:
   call void @llvm.memset.p0i8.i64(i8* %top, i8 0, i64 %double, i1 false)
   ret void
 }}"""
-
-
-def uses_stacks(modules: Iterable[TracedModule]) -> bool:
-    """Whether a kernel keeps the values of a variable that changes in a loop."""
-    return any(stacks.NAMES & set(module.declarations) for module in modules)
 
 
 def definitions(modules: Sequence[TracedModule], stack_values: int) -> str:

@@ -4,7 +4,8 @@ x86-64. See `tiaot_cuda_code` in module.h. Knows no signatures.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 
 from ..code import Code
 from ..tables import index_name
@@ -32,15 +33,14 @@ class HostCode(Code):
         self._rooms.append(f"  {name} = alloca {kind}")
         return name
 
-    def branch(self, condition: str) -> tuple[str, str]:
-        """Labels for where `condition`, an i1, holds, and for what comes behind; goes on in the first."""
+    @contextlib.contextmanager
+    def when(self, condition: str) -> Iterator[None]:
+        """What is written within runs where `condition`, an i1, holds."""
         self._labels += 1
-        yes, behind = f"yes{self._labels}", f"behind{self._labels}"
-        self.do(f"br i1 {condition}, label %{yes}, label %{behind}")
-        self.label(yes)
-        return yes, behind
-
-    def end(self, behind: str) -> None:
+        inside, behind = f"yes{self._labels}", f"behind{self._labels}"
+        self.do(f"br i1 {condition}, label %{inside}, label %{behind}")
+        self.label(inside)
+        yield
         self.do(f"br label %{behind}")
         self.label(behind)
 
@@ -77,16 +77,6 @@ class HostCode(Code):
         first = self.add(f"getelementptr [{max(count, 1)} x i8*], [{max(count, 1)} x i8*]* {table}, i64 0, i64 0")
         index = self.add(f"load i32, i32* @{index_name(kernel)}")
         self._ask(0, _LAUNCH, f"i32 {index}, i64 {threads}, i32 {int(exact)}, i8** {first}")
-
-    def smaller(self, a: str, b: str) -> str:
-        return self.add(f"select i1 {self.add(f'icmp slt i64 {a}, {b}')}, i64 {a}, i64 {b}")
-
-    def larger(self, a: str, b: str) -> str:
-        return self.add(f"select i1 {self.add(f'icmp sgt i64 {a}, {b}')}, i64 {a}, i64 {b}")
-
-    def quotient(self, a: str, b: str) -> str:
-        """a / b of numbers that are not negative; b is at least 1."""
-        return self.add(f"udiv i64 {a}, {b}")
 
     def text(self, symbol: str) -> str:
         """The function, with what it needs declared."""

@@ -26,8 +26,6 @@ from ..trace import Trace
 from . import device
 from .bounds import Bounds, find_bounds
 
-REAL = ("float32", "float64")
-
 
 @dataclass(frozen=True)
 class Target:
@@ -85,11 +83,8 @@ class WholeKernels(WholeArrays):
             dtype = {"float": "float32", "double": "float64"}.get(kind)
             return Target(dtype, offset=offset) if dtype else None
         assert isinstance(slot, tuple)
-        parameter = part.parameters[slot[0]]
-        if parameter.role == "scratch" or parameter.dtype not in REAL:
-            return None
-        key = self._data_key(part, parameter) if slot[1] == 1 else self._gradient_key(part, parameter)
-        return None if key is None else Target(parameter.dtype, key, slot)
+        key = self._summed_key(part, slot)
+        return None if key is None else Target(part.parameters[slot[0]].dtype, key, slot)
 
     # ---- the parameters of every kernel ----
 
@@ -118,11 +113,11 @@ class WholeKernels(WholeArrays):
         ]
 
     def _names(self, part: Part, index: int) -> list[str]:
-        bounds, task = self.bounds[part.name], part.module.tasks[index]
+        bounds = self.bounds[part.name]
         if index in bounds.prelude and index not in bounds.shared:
             return []
         name = f"{self.symbol}_{part.name}_{index}"
-        return [name, f"{name}_copies"] if (part.name, index) in self.targets and task.turn else [name]
+        return [name, f"{name}_copies"] if (part.name, index) in self.targets else [name]
 
     def text(self, stack_values: int) -> str:
         """The kernels, with room for so many values in each stack."""

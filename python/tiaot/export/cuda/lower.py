@@ -18,11 +18,10 @@ STACKS = (32, 128, 512)  # values that a stack may get room for: the least that 
 
 @dataclass(frozen=True)
 class CudaEntry:
-    """One entry for CUDA. `device` is its kernels as optimised IR, `launched` all kernels that it launches."""
+    """One entry for CUDA. `kernels` are the names of its own kernels, `device` these as optimised IR."""
 
     function: str
     kernels: list[str]
-    launched: list[str]
     any_rows: bool
     order: int  # TIAOT_CUDA_ORDERED... of module.h
     device: str
@@ -69,4 +68,4 @@ def lower(signature: Signature, trace: Trace, primal: Trace) -> tuple[CudaEntry,
     function = f"{trace.symbol}_cuda"
     host = compile_text(entry.host_text(function))
     names = entry.kernel_names()
-    return CudaEntry(function, names, entry.launched, entry.any_rows, entry.order, device, host), entry
+    return CudaEntry(function, names, entry.any_rows, entry.order, device, host), entry

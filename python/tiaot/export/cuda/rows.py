@@ -45,7 +45,6 @@ class CudaRowsEntry:
         outputs = {index for index, parameter in enumerate(trace.parameters) if parameter.role == "output"}
         reads_outputs = any(index in outputs and field == 1 for index, field in self.module.touched_slots())
         self.primal = ir.parse(primal.tasks) if trace.wrt and reads_outputs else None
-        self.launched: list[str] = []
         if support.uses_random(self._modules()):
             raise LoweringError(
                 f"{trace.kernel}: draws random numbers, which a kernel with a batch cannot: leave batch out"
@@ -347,13 +346,7 @@ store {self.type} {value}, {self.type}* @q"""
     # ---- the host ----
 
     def _load_sizes(self, code: Code) -> None:
-        for index, dim in enumerate(self.signature.dims):
-            if dim in self.variant.sizes:
-                code.sizes[dim] = str(self.variant.sizes[dim])
-            elif dim != self.signature.batch:
-                pointer = code.add(f"getelementptr i64, i64* %dims, i64 {index}")
-                code.sizes[dim] = code.add(f"load i64, i64* {pointer}")
-        code.sizes["rows"] = code.sizes[str(self.signature.batch)] = "%rows"
+        code.load_sizes(self.signature.dims, self.variant.sizes, self.signature.batch)
 
     def _threads(self, code: Code) -> str:
         """How many threads have copies in the workspace: by the sizes alone, so that sums follow from them."""
@@ -378,7 +371,6 @@ store {self.type} {value}, {self.type}* @q"""
         else:
             size.do("ret i64 0")
         code = self._host_code()
-        self.launched = list(code.kernels)
         return "\n".join(
             [
                 HOST_TYPES,
@@ -426,9 +418,8 @@ store {self.type} {value}, {self.type}* @q"""
             bits = code.add(f"or i64 {bits}, {address}")
         low = code.add(f"and i64 {bits}, {_VECTOR_BYTES - 1}")
         for name, comparison in zip(self.kernel_names(), ("ne", "eq"), strict=True):
-            _, behind = code.branch(code.add(f"icmp {comparison} i64 {low}, 0"))
-            code.launch(name, threads, exact=exact, parameters=parameters)
-            code.end(behind)
+            with code.when(code.add(f"icmp {comparison} i64 {low}, 0")):
+                code.launch(name, threads, exact=exact, parameters=parameters)
 
 
 def _register(key: str) -> str:

@@ -68,17 +68,14 @@ class CudaWholeEntry(WholeKernels):
         if self.targets:  # all loops use the same memory, each as much as it needs
             most = "0"
             for task in self.targets:
-                size = self._copies_bytes(code, task)
-                more = code.add(f"icmp sgt i64 {size}, {most}")
-                most = code.add(f"select i1 {more}, i64 {size}, i64 {most}")
+                most = code.larger(self._copies_bytes(code, task), most)
             add("copies", most)
         return total
 
     def _target_elements(self, code: Code, target: Target) -> str:
         if not target.key:
             return "1"
-        argument = self.signature.argument(target.key.split()[1])
-        return code.multiply("1", *(code.sizes[dim] for dim in argument.dims))
+        return self._elements(code, self.signature.argument(target.key.split()[1]))
 
     def _copy_bytes(self, code: Code, task: tuple[str, int]) -> str:
         """Bytes of what one thread adds to."""
@@ -97,9 +94,7 @@ class CudaWholeEntry(WholeKernels):
         for argument in dict.fromkeys(self.signature.arguments):
             size = self._argument_bytes(code, argument.name)
             data = code.add_up(data, size)
-            elements = code.multiply("1", *(code.sizes[dim] for dim in argument.dims))
-            more = code.add(f"icmp sgt i64 {elements}, {largest}")
-            largest = code.add(f"select i1 {more}, i64 {elements}, i64 {largest}")
+            largest = code.larger(self._elements(code, argument), largest)
         arguments = f"i64 {largest}, i64 {self._copy_bytes(code, task)}, i64 {data}"
         return code.add(f"call i64 @tiaot_copies({arguments})")
 
@@ -149,7 +144,6 @@ class CudaWholeEntry(WholeKernels):
             ]
         )
         self.host = False
-        self.launched = list(code.kernels)
         return result
 
     def _turns(self, part: Part, index: int, task: ir.Task) -> str:
@@ -263,22 +257,19 @@ class CudaWholeEntry(WholeKernels):
         if self.bounds[part.name].known(task):
             room = code.room("i64")
             code.do(f"store i64 -1, i64* {room}")
-            _, behind = code.branch(known)
-            turns = code.add(f"call i64 @turns_{part.name}_{index}(i64 %rows, i64* %dims, i8** %arrays)")
-            code.do(f"store i64 {turns}, i64* {room}")
-            code.end(behind)
+            with code.when(known):
+                turns = code.add(f"call i64 @turns_{part.name}_{index}(i64 %rows, i64* %dims, i8** %arrays)")
+                code.do(f"store i64 {turns}, i64* {room}")
             threads = code.add(f"load i64, i64* {room}")
         if len(names) == 1:
             code.launch(names[0], threads, exact=False, parameters=parameters)
             return
         count = self._copies(code, (part.name, index))
         few = code.add(f"icmp eq i64 {count}, 0")
-        _, behind = code.branch(few)
-        code.launch(names[0], threads, exact=False, parameters=parameters)
-        code.end(behind)
-        _, behind = code.branch(code.add(f"xor i1 {few}, true"))
-        self._launch_on_copies(code, (part.name, index), names[1], parameters, count, copies)
-        code.end(behind)
+        with code.when(few):
+            code.launch(names[0], threads, exact=False, parameters=parameters)
+        with code.when(code.add(f"xor i1 {few}, true")):
+            self._launch_on_copies(code, (part.name, index), names[1], parameters, count, copies)
 
     def _launch_on_copies(
         self,
@@ -294,7 +285,7 @@ class CudaWholeEntry(WholeKernels):
         temporaries = [target for target in targets if not target.key]
         arrays = [target for target in targets if target.key]
         one = self._copy_bytes(code, task)
-        code.fill(copies, code.multiply(count, one) if one.startswith("%") else code.add(f"mul i64 {count}, {one}"))
+        code.fill(copies, code.multiply(count, one))
         given = list(parameters)
         place = {key: at for at, key in enumerate(self._pointer_keys())}
         given[-1] = ("i8*", copies)
