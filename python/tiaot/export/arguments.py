@@ -9,6 +9,7 @@ a kernel changes in place, and their adjoint is Taichi's own.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from . import ir, sums, support
@@ -205,17 +206,6 @@ class WholeArrays:
         """Copies so many bytes from the array `source` to the array `target`, which are keys."""
         raise NotImplementedError
 
-    def _struct_type(self, part: Part) -> str:
-        fields = []
-        for parameter in part.parameters:
-            kind = IR_TYPES[parameter.dtype]
-            if parameter.by_value:
-                fields += [kind] * parameter.element_count
-                continue
-            shape = f"{{ {', '.join(['i32'] * max(parameter.rank, 1))} }}"  # of no dimensions it has one too
-            fields.append(f"{{ {shape}, {kind}*{f', {kind}*' if parameter.gradient else ''} }}")
-        return f"{{ {', '.join(fields)} }}" if fields else "{ }"
-
     def _fill_struct(self, code: Code, part: Part, kind: str, struct: str) -> None:
         field = 0
         for parameter in part.parameters:
@@ -234,17 +224,12 @@ class WholeArrays:
             else:
                 argument = self.signature.argument(parameter.name)
                 shape = [code.sizes[dim] for dim in argument.dims[: parameter.rank]]
-            for axis, size in enumerate(shape):
-                narrow = code.add(f"trunc i64 {size} to i32") if size.startswith("%") else size
-                slot = code.add(f"getelementptr {kind}, {kind}* {struct}, i32 0, i32 {field}, i32 0, i32 {axis}")
-                code.do(f"store i32 {narrow}, i32* {slot}")
             pointers = [self._data(part, parameter)]
             if parameter.gradient:
                 pointers.append(self._gradient(part, parameter))
-            for place, pointer in enumerate(pointers, start=1):
-                typed = code.add(f"bitcast i8* {pointer} to {element}*") if pointer != "null" else "null"
-                slot = code.add(f"getelementptr {kind}, {kind}* {struct}, i32 0, i32 {field}, i32 {place}")
-                code.do(f"store {element}* {typed}, {element}** {slot}")
+            store_shape(code, kind, struct, field, shape)
+            typed = (code.add(f"bitcast i8* {each} to {element}*") if each != "null" else each for each in pointers)
+            store_pointers(code, kind, struct, field, element, typed)
             field += 1
 
     def _data(self, part: Part, parameter: Parameter) -> str:
@@ -293,3 +278,31 @@ class WholeArrays:
 def register(key: str) -> str:
     """The register that holds the array of a key."""
     return "%" + key.replace(" ", "_").replace("-", "_")
+
+
+def struct_type(parameters: Iterable[Parameter]) -> str:
+    """Taichi's argument struct: numbers for elements by value; of an array its shape, its elements and its gradient."""
+    fields = []
+    for parameter in parameters:
+        kind = IR_TYPES[parameter.dtype]
+        if parameter.by_value:
+            fields += [kind] * parameter.element_count
+            continue
+        shape = f"{{ {', '.join(['i32'] * max(parameter.rank, 1))} }}"  # of no dimensions it has one too
+        fields.append(f"{{ {shape}, {kind}*{f', {kind}*' if parameter.gradient else ''} }}")
+    return f"{{ {', '.join(fields)} }}" if fields else "{ }"
+
+
+def store_shape(code: Code, kind: str, struct: str, field: int, shape: Iterable[str]) -> None:
+    """Fills in the shape of an array in a struct of the type `kind`: i64 values."""
+    for axis, size in enumerate(shape):
+        narrow = code.add(f"trunc i64 {size} to i32") if size.startswith("%") else size
+        slot = code.add(f"getelementptr {kind}, {kind}* {struct}, i32 0, i32 {field}, i32 0, i32 {axis}")
+        code.do(f"store i32 {narrow}, i32* {slot}")
+
+
+def store_pointers(code: Code, kind: str, struct: str, field: int, element: str, pointers: Iterable[str]) -> None:
+    """Fills in the pointers of an array of type `element`: to its elements, and to its gradient where it has one."""
+    for place, pointer in enumerate(pointers, start=1):
+        slot = code.add(f"getelementptr {kind}, {kind}* {struct}, i32 0, i32 {field}, i32 {place}")
+        code.do(f"store {element}* {pointer}, {element}** {slot}")

@@ -10,6 +10,7 @@ cotangents as it reads them, and it adds into the gradients.
 from __future__ import annotations
 
 from . import ir, lanes, stacks, support
+from .arguments import store_pointers, store_shape, struct_type
 from .code import IR_TYPES, Code
 from .declare import Variant
 from .ir import LoweringError
@@ -268,18 +269,11 @@ class Entry:
 
     def _struct(self, code: Code, parameters: tuple[Parameter, ...], frame: str) -> tuple[str, str, str]:
         """Room for one task's arguments and context: (struct type, struct pointer, context pointer)."""
-        fields = []
-        for parameter in parameters:
-            shape = f"{{ {', '.join(['i32'] * max(parameter.rank, 1))} }}"  # of no dimensions it has one too
-            fields.append(f"{{ {shape}, {self.type}*{f', {self.type}*' if parameter.gradient else ''} }}")
-        struct = f"{{ {', '.join(fields)} }}"
+        struct = struct_type(parameters)
         pointer = code.add(f"alloca {struct}")
         context = code.add("alloca %struct.RuntimeContext")
         raw = code.add(f"bitcast {struct}* {pointer} to i8*")
-        slot = code.add(f"getelementptr %struct.RuntimeContext, %struct.RuntimeContext* {context}, i32 0, i32 0")
-        code.do(f"store i8* {raw}, i8** {slot}")
-        slot = code.add(f"getelementptr %struct.RuntimeContext, %struct.RuntimeContext* {context}, i32 0, i32 1")
-        code.do(f"store %struct.LLVMRuntime* {frame}, %struct.LLVMRuntime** {slot}")
+        support.fill_context(code, context, {0: ("i8*", raw), 1: ("%struct.LLVMRuntime*", frame)})
         return struct, pointer, context
 
     def _zero(self, code: Code, pointer: str, elements: str) -> None:
@@ -341,18 +335,13 @@ class Entry:
             else:
                 dims = self.signature.argument(parameter.name).dims
                 shape = [count if dim == self.signature.batch else code.sizes[dim] for dim in dims]
-            for axis, size in enumerate(shape):
-                narrow = code.add(f"trunc i64 {size} to i32") if size.startswith("%") else size
-                slot = code.add(f"getelementptr {kind}, {kind}* {base}, i32 0, i32 {index}, i32 0, i32 {axis}")
-                code.do(f"store i32 {narrow}, i32* {slot}")
             values = [f"{parameter.role} {parameter.name}"]
             if parameter.gradient:
                 other = "gradient" if parameter.role == "input" else "cotangent"
                 values.append(f"{other} {parameter.name}")
-            for place, key in enumerate(values, start=1):
-                slot = code.add(f"getelementptr {kind}, {kind}* {base}, i32 0, i32 {index}, i32 {place}")
-                # An adjoint that never reads the primal outputs still has a place for them.
-                code.do(f"store {self.type}* {pointers.get(key, 'null')}, {self.type}** {slot}")
+            store_shape(code, kind, base, index, shape)
+            # An adjoint that never reads the primal outputs still has a place for them.
+            store_pointers(code, kind, base, index, self.type, [pointers.get(key, "null") for key in values])
         for index, task in enumerate(module.tasks):
             name = f"@{prefix}_{index}"
             given = f"%struct.RuntimeContext* {context}"

@@ -7,7 +7,7 @@ the state of the random numbers, a word that is set when there is no memory for 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from . import math, stacks
 from .code import Code
@@ -177,6 +177,13 @@ def make_frame(code: Code, temporaries: str, state: str, failed: str, roots: str
         slot = code.add(f"getelementptr {FRAME}, {FRAME}* {frame}, i32 0, i32 {place}")
         code.do(f"store {kind} {value}, {kind}* {slot}")
     return code.add(f"bitcast {FRAME}* {frame} to %struct.LLVMRuntime*")
+
+
+def fill_context(code: Code, context: str, members: Mapping[int, tuple[str, str]]) -> None:
+    """Stores members of Taichi's context, (type, value) by their places."""
+    for place, (kind, value) in members.items():
+        slot = code.add(f"getelementptr %struct.RuntimeContext, %struct.RuntimeContext* {context}, i32 0, i32 {place}")
+        code.do(f"store {kind} {value}, {kind}* {slot}")
 
 
 def temporaries_bytes(modules: Iterable[TracedModule]) -> int:

@@ -15,7 +15,7 @@ import functools
 
 from . import ir, stacks, sums, support
 from . import state as fields
-from .arguments import SEED, Buffer, Part, WholeArrays, register
+from .arguments import SEED, Buffer, Part, WholeArrays, register, struct_type
 from .code import IR_TYPES, Code
 from .signature import ITEM_SIZES, Signature
 from .trace import PIECES, Trace
@@ -370,7 +370,7 @@ class WholeEntry(WholeArrays):
     def _set_up(self, code: Code, part: Part, index: int, task: ir.Task) -> None:
         """Builds the context, the argument struct and the frame: %context, %local and %piece are ready afterwards."""
         code.do("%context = alloca %struct.RuntimeContext")
-        kind = self._struct_type(part)
+        kind = struct_type(part.parameters)
         struct = code.add(f"alloca {kind}")
         failed = code.add("bitcast i8* %failed to i32*")
         seed = "0"
@@ -386,11 +386,7 @@ class WholeEntry(WholeArrays):
         if part.result is not None:
             key = f"output {part.result.name}"
             members[3] = ("i64*", code.add(f"bitcast i8* {register(key)} to i64*"))
-        for place, (type_, value) in members.items():
-            slot = code.add(
-                f"getelementptr %struct.RuntimeContext, %struct.RuntimeContext* %context, i32 0, i32 {place}"
-            )
-            code.do(f"store {type_} {value}, {type_}* {slot}")
+        support.fill_context(code, "%context", members)
         self._fill_struct(code, part, kind, struct)
         if task.pieces:
             code.do("%piece = trunc i64 %index to i32")

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from .. import ir, sums, support
-from ..arguments import SEED, Part, WholeArrays, register
+from ..arguments import SEED, Part, WholeArrays, register, struct_type
 from ..code import IR_TYPES, Code
 from ..parameters import Parameter
 from ..signature import ITEM_SIZES, Signature
@@ -249,7 +249,7 @@ class WholeKernels(WholeArrays):
     def _context(self, code: Code, part: Part, seed: str) -> None:
         """Builds %context, with the struct and the frame that it points to."""
         code.do("%context = alloca %struct.RuntimeContext")
-        kind = self._struct_type(part)
+        kind = struct_type(part.parameters)
         struct = code.add(f"alloca {kind}")
         room = max(support.temporaries_bytes(self._modules()), 1)
         private = code.add(f"alloca [{room} x i8], align 16")
@@ -262,11 +262,7 @@ class WholeKernels(WholeArrays):
         }
         if part.result is not None and not self.host:
             members[3] = ("i64*", code.add(f"bitcast i8* {register(f'output {part.result.name}')} to i64*"))
-        for place, (type_, value) in members.items():
-            slot = code.add(
-                f"getelementptr %struct.RuntimeContext, %struct.RuntimeContext* %context, i32 0, i32 {place}"
-            )
-            code.do(f"store {type_} {value}, {type_}* {slot}")
+        support.fill_context(code, "%context", members)
         self._fill_struct(code, part, kind, struct)
 
     def _data(self, part: Part, parameter: Parameter) -> str:

@@ -10,6 +10,7 @@ up in their order by a kernel behind it.
 from __future__ import annotations
 
 from .. import ir, support
+from ..arguments import store_pointers, store_shape, struct_type
 from ..code import IR_TYPES, Code
 from ..ir import LoweringError
 from ..parameters import Parameter
@@ -269,25 +270,15 @@ store {self.type} {value}, {self.type}* @q"""
 
     def _context(self, code: Code, parameters: tuple[Parameter, ...]) -> tuple[str, str, str]:
         """Room for a kernel's arguments and context: (struct type, struct pointer, context pointer)."""
-        fields = []
-        for parameter in parameters:
-            shape = f"{{ {', '.join(['i32'] * max(parameter.rank, 1))} }}"  # of no dimensions it has one too
-            fields.append(f"{{ {shape}, {self.type}*{f', {self.type}*' if parameter.gradient else ''} }}")
-        struct = f"{{ {', '.join(fields)} }}"
+        struct = struct_type(parameters)
         pointer = code.add(f"alloca {struct}")
         context = code.add("alloca %struct.RuntimeContext")
         room = max(support.temporaries_bytes(self._modules()), 1)
         temporaries = code.add(f"alloca [{room} x i8], align 16")
         raw = code.add(f"bitcast [{room} x i8]* {temporaries} to i8*")
         frame = device.make_frame(code, raw, raw, "null", "0")
-        for place, kind, value in (
-            (0, "i8*", code.add(f"bitcast {struct}* {pointer} to i8*")),
-            (1, "%struct.LLVMRuntime*", frame),
-        ):
-            slot = code.add(
-                f"getelementptr %struct.RuntimeContext, %struct.RuntimeContext* {context}, i32 0, i32 {place}"
-            )
-            code.do(f"store {kind} {value}, {kind}* {slot}")
+        struct_at = code.add(f"bitcast {struct}* {pointer} to i8*")
+        support.fill_context(code, context, {0: ("i8*", struct_at), 1: ("%struct.LLVMRuntime*", frame)})
         return struct, pointer, context
 
     def _row(self, code: Code, structs: dict[str, tuple[str, str, str]], copies: dict[str, str]) -> None:
@@ -327,19 +318,15 @@ store {self.type} {value}, {self.type}* @q"""
     ) -> None:
         kind, base, context = struct
         for index, parameter in enumerate(parameters):
-            for axis, dim in enumerate(self.signature.argument(parameter.name).dims):
-                size = "1" if dim == self.signature.batch else code.sizes[dim]
-                narrow = code.add(f"trunc i64 {size} to i32") if size.startswith("%") else size
-                slot = code.add(f"getelementptr {kind}, {kind}* {base}, i32 0, i32 {index}, i32 0, i32 {axis}")
-                code.do(f"store i32 {narrow}, i32* {slot}")
+            dims = self.signature.argument(parameter.name).dims
+            shape = ["1" if dim == self.signature.batch else code.sizes[dim] for dim in dims]
             keys = [f"{parameter.role} {parameter.name}"]
             if parameter.gradient:
                 wanted = "gradient" if parameter.name in self.trace.wrt else "spare"
                 keys.append(f"{wanted if parameter.role == 'input' else 'cotangent'} {parameter.name}")
-            for place, key in enumerate(keys, start=1):
-                slot = code.add(f"getelementptr {kind}, {kind}* {base}, i32 0, i32 {index}, i32 {place}")
-                # An adjoint that never reads the primal outputs still has a place for them.
-                code.do(f"store {self.type}* {pointers.get(key, 'null')}, {self.type}** {slot}")
+            store_shape(code, kind, base, index, shape)
+            # An adjoint that never reads the primal outputs still has a place for them.
+            store_pointers(code, kind, base, index, self.type, [pointers.get(key, "null") for key in keys])
         for index in range(len(module.tasks)):
             code.do(f"call void @{prefix}_{index}_body(%struct.RuntimeContext* {context})")
 
