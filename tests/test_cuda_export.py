@@ -63,6 +63,7 @@ def test_a_module_has_an_image_for_every_architecture(tmp_path: Path) -> None:
     assert cubins == ARCHITECTURES
     assert [image["architecture"] for image in info["cuda"]["images"] if image["kind"] == "ptx"] == ["7.5"]
     assert all(image["bytes"] > 0 and image["code_bytes"] > 0 for image in info["cuda"]["images"])
+    assert all(2 * image["bytes"] < image["code_bytes"] for image in info["cuda"]["images"])  # compressed
     assert (tmp_path / "made.so").read_bytes().count(FATBIN_MAGIC) == len(ARCHITECTURES) + 1
     assert set(info["cuda"]["kernels"]) >= {"tiaot_sum_float32", "tiaot_sum_float64"}
     assert all(entry["cuda"] and entry["cuda_order"] == "ordered" for entry in entries(info).values())

@@ -25,9 +25,19 @@ def test_a_step_is_guarded(tmp_path: Path) -> None:
     assert (outcome["status"], outcome["tail"]) == ("failed (3)", "bad\n")
     started = time.monotonic()
     # What it has started ends with it.
-    code = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; time.sleep(60)'])"
-    outcome = gpu.run_step(step(code), 1, tmp_path)
-    assert outcome["status"] == "timed out after 1 s" and time.monotonic() - started < 20
+    code = """
+import subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+print(child.pid, flush=True)
+child.wait()"""
+    outcome = gpu.run_step(step(code), 2, tmp_path)
+    assert outcome["status"] == "timed out after 2 s" and time.monotonic() - started < 20
+    child = Path("/proc", outcome["tail"].strip(), "stat")
+    for _ in range(100):  # it may be a zombie for a while, until its new parent has looked
+        if not child.exists() or child.read_text().rpartition(")")[2].split()[0] == "Z":
+            return
+        time.sleep(0.05)
+    pytest.fail("what the step had started runs on")
 
 
 def test_a_step_that_fails_or_has_no_time_does_not_end_the_rest(
@@ -66,7 +76,7 @@ def test_what_is_packed_exists(tmp_path: Path) -> None:
         gpu_pack.pack(tmp_path)
 
 
-def test_measuring_on_the_cpu() -> None:
+def test_measuring_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("torch")
     from tiaot.benchmarks import gpu_measure
 
@@ -81,6 +91,9 @@ def test_measuring_on_the_cpu() -> None:
             else:
                 assert outcome["host_us"] > 0 and outcome["us"] > 0 and "gpu_us" not in outcome, outcome
     assert [case.get("skipped") for case in gpu_measure.measure("cpu", 0, ((5, 8, 4),), names)] == ["no time left"] * 3
+    monkeypatch.setitem(gpu_measure.CONTENDERS, "torch", ("wrong", lambda problem: lambda: problem.tensors[0] + 1))
+    (case, *_) = gpu_measure.measure("cpu", 20, ((5, 8, 4),), ["torch"])
+    assert "off by" in case["peers"]["torch"]["failed"] and "us" not in case["peers"]["torch"]
     problem = gpu_measure.make_problem((5, 8, 4), "x", "cpu")
     assert "off by" in gpu_measure.wrong(problem, (problem.tensors[0],))
     problem = gpu_measure.make_problem((5, 8, 4), "forward", "cpu")
