@@ -328,7 +328,6 @@ nb::object cpu_level() {
 
 void use_torch(nb::handle package) {
   if (!prepare_torch(package.ptr())) throw nb::python_error();
-  nb::set_leak_warnings(false);  // torch's dispatcher keeps what is registered with it until the process has ended
 }
 
 nb::object for_tensors(nb::handle kernel) {
@@ -368,6 +367,8 @@ int import_numpy() {
 }  // namespace
 
 NB_MODULE(_core, m) {
+  // What a daemon thread or a library such as torch still holds when the process ends is no leak.
+  nb::set_leak_warnings(false);
   constexpr const char *kErrorDoc =
       "A module file that is no module, is truncated or damaged, belongs to another version of the format, has "
       "another\n"
