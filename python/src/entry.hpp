@@ -15,7 +15,7 @@ namespace tiaot::binding {
 struct Wrt {
   uint32_t mask;      // bit i: input i
   int32_t count;      // number of names
-  bool is_tuple;      // asked for by a tuple of names: the result is a tuple
+  bool is_tuple;      // asked for by several names: the result is a tuple
   uint8_t place[32];  // for each name, in the caller's order, its place in the order of the signature
 };
 
@@ -33,7 +33,9 @@ struct EntryState {
   int kind;                 // TIAOT_FORWARD, TIAOT_VJP, TIAOT_JACOBIAN, TIAOT_GRAD
   int positional_count;     // inputs, and for vjp cotangents
   std::string label;        // "dense_tanh.vjp", "dense_tanh.forward": opens every message
-  std::vector<Ref> inputs;  // names of the inputs, interned
+  std::vector<Ref> names;   // of the operands, interned: inputs, and for vjp 'y_cotangent' for an output y
+  int most_arrays;          // that a call can have
+  size_t call_room;         // what a Call of it needs, in bytes
   Wrt default_wrt;
   Ref last_wrt_object;  // an immutable `wrt` seen before, and
   Wrt last_wrt;         // what it says

@@ -1,5 +1,6 @@
 // kernel.cpp: the types Kernel and Entry as Python sees them: attributes, pickling, documentation. Knows nothing of
 // arrays; entry.cpp runs the calls.
+#include <algorithm>
 #include <cstring>
 #include <new>
 
@@ -34,19 +35,54 @@ bool has_grad(const tiaot_kernel_desc &desc, const char *variant) {
   return false;
 }
 
+// Names of the operands of a call, interned. Empty with an exception set on failure.
+std::vector<Ref> operand_names(const tiaot_kernel_desc &desc, int kind) {
+  std::vector<Ref> names;
+  const uint32_t count = desc.input_count + (kind == TIAOT_VJP ? desc.output_count : 0);
+  for (uint32_t i = 0; i < count; ++i) {
+    const bool cotangent = i >= desc.input_count;
+    names.emplace_back(PyUnicode_FromFormat(cotangent ? "%s_cotangent" : "%s", desc.arguments[i].name));
+    PyObject *name = names.back().release();
+    if (name == nullptr) return {};
+    PyUnicode_InternInPlace(&name);
+    names.back() = Ref(name);
+  }
+  return names;
+}
+
+// How many arrays a call of the entry can have, and how much room their descriptions take.
+void measure_calls(EntryState *entry) {
+  const tiaot_kernel_desc &desc = *entry->desc;
+  const bool forward = entry->kind == TIAOT_FORWARD, jacobian = entry->kind == TIAOT_JACOBIAN;
+  size_t arrays = entry->names.size(), dims = 0;
+  for (size_t i = 0; i < arrays; ++i) dims += desc.arguments[i].rank;
+  for (uint32_t o = 0; o < desc.output_count && (forward || jacobian); ++o) {
+    const size_t rank = desc.arguments[desc.input_count + o].rank;
+    arrays += forward ? 1 : 0;
+    dims += forward ? rank : 0;
+    for (uint32_t i = 0; i < desc.input_count && jacobian; ++i) {
+      ++arrays;
+      dims += rank + desc.arguments[i].rank;
+    }
+  }
+  for (uint32_t i = 0; i < desc.input_count && entry->kind == TIAOT_VJP; ++i) {
+    ++arrays;
+    dims += desc.arguments[i].rank;
+  }
+  entry->most_arrays = static_cast<int>(std::min<size_t>(arrays, TIAOT_MAX_ARRAYS));
+  entry->call_room = static_cast<size_t>(entry->most_arrays) * sizeof(DLTensor) +
+                     entry->names.size() * sizeof(PyObject *) + 2 * dims * sizeof(int64_t);  // shapes and strides
+}
+
 EntryObject *new_entry(const std::shared_ptr<OpenModule> &module, PyObject *owner, const tiaot_kernel *kernel,
                        const char *variant, const ArrayKind *arrays, PyObject *memory, int kind) {
   const tiaot_kernel_desc *desc = tiaot_kernel_descriptor(kernel);
-  const uint32_t inputs = desc->input_count;
-  std::vector<Ref> names;
   uint32_t first_differentiable = 0;
-  for (uint32_t i = inputs; i-- > 0;) {
+  for (uint32_t i = desc->input_count; i-- > 0;) {
     if ((desc->arguments[i].flags & TIAOT_ARGUMENT_DIFFERENTIABLE) != 0) first_differentiable = i;
   }
-  for (uint32_t i = 0; i < inputs; ++i) {
-    names.emplace_back(PyUnicode_InternFromString(desc->arguments[i].name));
-    if (!names.back()) return nullptr;
-  }
+  std::vector<Ref> names = operand_names(*desc, kind);
+  if (names.empty() && PyErr_Occurred()) return nullptr;
   std::string label = std::string(desc->name) + "." + kind_name(kind);
   PyObject *object = entry_type->tp_alloc(entry_type, 0);
   if (object == nullptr) return nullptr;
@@ -72,9 +108,10 @@ EntryObject *new_entry(const std::shared_ptr<OpenModule> &module, PyObject *owne
     state->memory_object = Ref(Py_NewRef(memory));
   }
   state->kind = kind;
-  state->positional_count = static_cast<int>(inputs + (kind == TIAOT_VJP ? desc->output_count : 0));
+  state->positional_count = static_cast<int>(names.size());
   state->label = std::move(label);
-  state->inputs = std::move(names);
+  state->names = std::move(names);
+  measure_calls(state);
   // An entry without any gradient keeps input 0 as its default: the runtime says what is missing.
   state->default_wrt = {uint32_t{1} << first_differentiable, 1, false, {0}};
   return self;
@@ -101,14 +138,11 @@ PyObject *signature_of(const EntryState &entry) {
   Ref names(python ? PyTuple_New(entry.positional_count) : nullptr);
   if (!names) return nullptr;
   for (int i = 0; i < entry.positional_count; ++i) {
-    const bool cotangent = static_cast<uint32_t>(i) >= desc.input_count;
-    PyObject *name = PyUnicode_FromFormat(cotangent ? "%s_cotangent" : "%s", desc.arguments[i].name);
-    if (name == nullptr) return nullptr;
-    PyTuple_SET_ITEM(names.get(), i, name);
+    PyTuple_SET_ITEM(names.get(), i, Py_NewRef(entry.names[static_cast<size_t>(i)].get()));
   }
   const char *wrt = nullptr;
   if (entry.kind != TIAOT_FORWARD && desc.state == 0) wrt = desc.arguments[__builtin_ctz(entry.default_wrt.mask)].name;
-  PyObject *has_out = wrt != nullptr || desc.output_count > 0 ? Py_True : Py_False;
+  PyObject *has_out = wrt != nullptr || (entry.kind == TIAOT_FORWARD && desc.output_count > 0) ? Py_True : Py_False;
   PyObject *has_stream = desc.state == 0 ? Py_True : Py_False;
   return PyObject_CallMethod(python.get(), "signature", "OzOO", names.get(), wrt, has_out, has_stream);
 }
@@ -168,12 +202,12 @@ PyMemberDef entry_members[] = {
 PyMethodDef entry_methods[] = {
     {"bind", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(entry_bind)), METH_FASTCALL | METH_KEYWORDS,
      kBindDoc},
-    {"__reduce__", entry_reduce, METH_NOARGS, nullptr},
+    {"__reduce__", guarded<entry_reduce>, METH_NOARGS, nullptr},
     {nullptr, nullptr, 0, nullptr},
 };
 
 PyGetSetDef entry_getset[] = {
-    {"__signature__", entry_signature, nullptr, nullptr, nullptr},
+    {"__signature__", guarded<entry_signature>, nullptr, nullptr, nullptr},
     {nullptr, nullptr, nullptr, nullptr, nullptr},
 };
 
@@ -215,7 +249,7 @@ constexpr char kEntryDoc[] =
 PyType_Slot entry_slots[] = {
     {Py_tp_doc, const_cast<char *>(kEntryDoc)},
     {Py_tp_call, reinterpret_cast<void *>(PyVectorcall_Call)},
-    {Py_tp_repr, reinterpret_cast<void *>(entry_repr)},
+    {Py_tp_repr, reinterpret_cast<void *>(guarded<entry_repr>)},
     {Py_tp_traverse, reinterpret_cast<void *>(entry_traverse)},
     {Py_tp_dealloc, reinterpret_cast<void *>(entry_dealloc)},
     {Py_tp_members, entry_members},
@@ -345,28 +379,28 @@ PyMemberDef kernel_members[] = {
 PyMethodDef kernel_methods[] = {
     {"bind", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(kernel_bind)), METH_FASTCALL | METH_KEYWORDS,
      kBindDoc},
-    {"restrict", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(kernel_restrict)),
+    {"restrict", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(guarded<kernel_restrict>)),
      METH_VARARGS | METH_KEYWORDS,
      "restrict($self, /, variant)\n--\n\n"
      "A Kernel that runs only the variant of that name, one of `variants`. Calls whose arrays it does not fit raise.\n"
      "ValueError for a name that is none of them."},
-    {"__reduce__", kernel_reduce, METH_NOARGS, nullptr},
+    {"__reduce__", guarded<kernel_reduce>, METH_NOARGS, nullptr},
     {nullptr, nullptr, 0, nullptr},
 };
 
 PyGetSetDef kernel_getset[] = {
-    {"name", kernel_name, nullptr, "Name of the kernel.", nullptr},
-    {"signature", kernel_signature_text, nullptr,
+    {"name", guarded<kernel_name>, nullptr, "Name of the kernel.", nullptr},
+    {"signature", guarded<kernel_signature_text>, nullptr,
      "Names and symbolic shapes of the arguments: 'x[B, n], W[m, n], b[m] -> y[B, m]'.", nullptr},
-    {"module", kernel_module, nullptr, "The Module that the kernel comes from.", nullptr},
-    {"variants", kernel_variants, nullptr,
+    {"module", guarded<kernel_module>, nullptr, "The Module that the kernel comes from.", nullptr},
+    {"variants", guarded<kernel_variants>, nullptr,
      "Names of the compiled forms, in the order in which they are tried: the first that fits the arrays is run.",
      nullptr},
-    {"grad", kernel_grad, nullptr,
+    {"grad", guarded<kernel_grad>, nullptr,
      "Entry for the adjoint of a kernel over state, in place: grad(*inputs, num_threads=None). AttributeError where "
      "there\nis none.",
      nullptr},
-    {"__signature__", kernel_python_signature, nullptr, nullptr, nullptr},
+    {"__signature__", guarded<kernel_python_signature>, nullptr, nullptr, nullptr},
     {nullptr, nullptr, nullptr, nullptr, nullptr},
 };
 
@@ -415,7 +449,7 @@ constexpr char kKernelDoc[] =
 PyType_Slot kernel_slots[] = {
     {Py_tp_doc, const_cast<char *>(kKernelDoc)},
     {Py_tp_call, reinterpret_cast<void *>(PyVectorcall_Call)},
-    {Py_tp_repr, reinterpret_cast<void *>(kernel_repr)},
+    {Py_tp_repr, reinterpret_cast<void *>(guarded<kernel_repr>)},
     {Py_tp_traverse, reinterpret_cast<void *>(kernel_traverse)},
     {Py_tp_dealloc, reinterpret_cast<void *>(kernel_dealloc)},
     {Py_tp_members, kernel_members},

@@ -1,4 +1,4 @@
-// wrt.cpp: the argument `wrt`, a name or a tuple of names, as the mask that the runtime takes. Knows nothing of arrays.
+// wrt.cpp: the argument `wrt`, a name or several names, as the mask that the runtime takes. Knows nothing of arrays.
 #include "entry.hpp"
 
 namespace tiaot::binding {
@@ -6,12 +6,12 @@ namespace {
 
 // The input of that name, -1 for none. Names written in source code are interned, so the pointers mostly decide.
 int input_index(const EntryState &entry, PyObject *name) {
-  const int count = static_cast<int>(entry.inputs.size());
+  const int count = static_cast<int>(entry.desc->input_count);
   for (int i = 0; i < count; ++i) {
-    if (entry.inputs[static_cast<size_t>(i)].get() == name) return i;
+    if (entry.names[static_cast<size_t>(i)].get() == name) return i;
   }
   for (int i = 0; i < count; ++i) {
-    if (PyUnicode_Compare(entry.inputs[static_cast<size_t>(i)].get(), name) == 0) return i;
+    if (PyUnicode_Compare(entry.names[static_cast<size_t>(i)].get(), name) == 0) return i;
   }
   return -1;
 }
@@ -19,7 +19,8 @@ int input_index(const EntryState &entry, PyObject *name) {
 // Adds a name's bit to the mask and tells its input.
 bool add_name(const EntryState &entry, PyObject *name, Wrt *wrt, int *index) {
   if (!PyUnicode_Check(name)) {
-    raise_mismatch(PyExc_TypeError, entry.label, "argument 'wrt'", "a name or a tuple of names", type_name(name));
+    raise_mismatch(PyExc_TypeError, entry.label, "argument 'wrt'", "a name, or a tuple or list of names",
+                   type_name(name));
     return false;
   }
   *index = input_index(entry, name);
@@ -53,16 +54,19 @@ std::string input_names(const tiaot_kernel_desc &desc, bool differentiable_only)
 bool read_wrt(const EntryState &entry, PyObject *object, Wrt *wrt) {
   *wrt = {0, 1, false, {0}};
   int index = 0;
-  if (!PyTuple_Check(object)) return add_name(entry, object, wrt, &index);
-  const Py_ssize_t count = PyTuple_GET_SIZE(object);
+  if (!PyTuple_Check(object) && !PyList_Check(object)) return add_name(entry, object, wrt, &index);
+  Ref names(PySequence_Tuple(object));  // of a list, which messages could change, a copy
+  if (!names) return false;
+  const Py_ssize_t count = PyTuple_GET_SIZE(names.get());
   if (count == 0) {
-    raise_mismatch(PyExc_ValueError, entry.label, "argument 'wrt'", "at least one name", "an empty tuple");
+    raise_mismatch(PyExc_ValueError, entry.label, "argument 'wrt'", "at least one name",
+                   PyList_Check(object) ? "an empty list" : "an empty tuple");
     return false;
   }
   int inputs[32];
   wrt->is_tuple = true;
   for (Py_ssize_t i = 0; i < count; ++i) {  // ends at a repeated name at the latest, so i stays below 32
-    if (!add_name(entry, PyTuple_GET_ITEM(object, i), wrt, &index)) return false;
+    if (!add_name(entry, PyTuple_GET_ITEM(names.get(), i), wrt, &index)) return false;
     inputs[i] = index;
   }
   wrt->count = static_cast<int32_t>(count);
