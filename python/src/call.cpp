@@ -8,6 +8,7 @@
 #include <type_traits>
 
 #include "cuda_arrays.hpp"
+#include "half.hpp"
 
 namespace tiaot::binding {
 namespace {
@@ -306,7 +307,7 @@ bool write_real(const Number &number, const char *kind, int64_t *place) {
 bool write_number(const EntryState &entry, int position, uint32_t dtype, const Number &number, int64_t *place) {
   switch (dtype) {
     case TIAOT_FLOAT16:
-      return write_real<_Float16>(number, "float16", place);
+      return write_real<Half>(number, "float16", place);
     case TIAOT_FLOAT32:
       return write_real<float>(number, "float32", place);
     case TIAOT_FLOAT64:
