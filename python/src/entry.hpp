@@ -81,6 +81,9 @@ PyObject *new_bound_call(const EntryState &entry, Bound bound, Ref arrays, Ref r
 PyObject *call_entry(EntryObject *entry, PyObject *const *arguments, size_t nargsf, PyObject *keywords);
 PyObject *bind_entry(EntryObject *entry, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords);
 
+// Both of a kernel's results: (outputs, gradients), from the arguments of a vjp.
+PyObject *call_value_and_vjp(KernelObject *kernel, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords);
+
 // As call_entry, of a kernel over state. Apart, so that tapes and what may not be called cost other kernels nothing.
 PyObject *call_entry_on_state(EntryObject *entry, PyObject *const *arguments, size_t nargsf, PyObject *keywords);
 

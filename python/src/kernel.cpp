@@ -277,6 +277,10 @@ PyObject *kernel_bind(PyObject *object, PyObject *const *arguments, Py_ssize_t c
   return bind_entry(reinterpret_cast<KernelObject *>(object)->forward, arguments, count, keywords);
 }
 
+PyObject *kernel_value_and_vjp(PyObject *object, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords) {
+  return call_value_and_vjp(reinterpret_cast<KernelObject *>(object), arguments, count, keywords);
+}
+
 int kernel_traverse(PyObject *object, visitproc visit, void *arg) {
   auto *self = reinterpret_cast<KernelObject *>(object);
   Py_VISIT(Py_TYPE(object));
@@ -376,9 +380,18 @@ PyMemberDef kernel_members[] = {
     {nullptr, 0, 0, 0, nullptr},
 };
 
+constexpr char kValueAndVjpDoc[] =
+    "value_and_vjp($self, /, *operands, wrt=..., out=None, num_threads=None, stream=None, **named)\n"
+    "--\n\n"
+    "(kernel(...), kernel.vjp(...)) from the arguments of a vjp, which are read and checked once.\n"
+    "\n"
+    "out is a pair of what the two take. Raises what a vjp raises, before anything is computed.";
+
 PyMethodDef kernel_methods[] = {
     {"bind", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(kernel_bind)), METH_FASTCALL | METH_KEYWORDS,
      kBindDoc},
+    {"value_and_vjp", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(kernel_value_and_vjp)),
+     METH_FASTCALL | METH_KEYWORDS, kValueAndVjpDoc},
     {"restrict", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(guarded<kernel_restrict>)),
      METH_VARARGS | METH_KEYWORDS,
      "restrict($self, /, variant)\n--\n\n"
