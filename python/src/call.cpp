@@ -57,8 +57,7 @@ std::string dtypes_of(const EntryState &entry, int argument) {
     for (uint32_t other : seen) known = known || other == dtype;
     if (known) continue;
     seen.push_back(dtype);
-    const char *kinds[] = {"int", "uint", "float"};
-    text += (text.empty() ? "" : " or ") + std::string(kinds[(dtype >> 8) % 3]) + std::to_string(dtype & 0xff);
+    text += (text.empty() ? "" : " or ") + dtype_name(dtype);
   }
   return text;
 }
