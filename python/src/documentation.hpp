@@ -7,34 +7,35 @@ namespace tiaot::binding {
 constexpr char kKernelDoc[] =
     R"(A kernel of a module, compiled ahead of time. From tiaot.load, or an attribute of a Module.
 
-Calling it computes its outputs: an array, or a tuple of arrays where it has several. `signature` names the operands and
-their shapes. Each is given by position or by name:
+Calling it computes its outputs: an array, or a tuple of arrays where it has several. `signature` names the
+operands and their shapes. Each is given by position or by name:
 
     y = dense_tanh(x, W, b)
     y = dense_tanh(x, W=W, b=b, num_threads=2)
 
-A kernel over state works on the fields of its module, in place. It is called on a state, `module.state().step(dt)`, and
-its result is None where it has no outputs. Pickled, it brings its state along; other kernels pickle as their module's
-name or path, with its hash.
+A kernel over state works on the fields of its module, in place. It is called on a state,
+`module.state().step(dt)`, and its result is None where it has no outputs. Pickled, it brings its state along;
+other kernels pickle as their module's name or path, with its hash.
 
 Args:
-    *operands, **named: The inputs. Arrays are dense, row-major and in native byte order, on the CPU or all on one CUDA
-        device: numpy.ndarray, or anything with __dlpack__ or __cuda_array_interface__. None is copied, converted or
-        written to. A number may stand for an input without dimensions: Python's, or NumPy's where nothing is lost.
+    *operands, **named: The inputs. Arrays are dense, row-major and in native byte order, on the CPU or all on
+        one CUDA device: numpy.ndarray, or anything with __dlpack__ or __cuda_array_interface__. None is copied,
+        converted or written to. A number may stand for an input without dimensions: Python's, or NumPy's where
+        nothing is lost.
     out: The array, or tuple of arrays, to write to; returned as it is.
     num_threads: At most this many threads; None for the process default. Results do not depend on it.
-    stream: On a CUDA device, where the work goes: a handle, or an object with __cuda_stream__, cuda_stream or ptr; None
-        for the current stream of the arrays' library. The call does not wait for the work.
+    stream: On a CUDA device, where the work goes: a handle, or an object with __cuda_stream__, cuda_stream or
+        ptr; None for the current stream of the arrays' library. The call does not wait for the work.
 
 Returns:
-    NumPy's arrays, or those of the first operand's library that is not NumPy and has __array_namespace__, as the array
-    API standard says; on a CUDA device they are of the library of the first array there.
+    NumPy's arrays, or those of the first operand's library that is not NumPy and has __array_namespace__, as
+    the array API standard says; on a CUDA device they are of the library of the first array there.
 
 Raises:
-    TypeError: An element type that no variant has, an object that is no array, an operand that is missing, given twice
-        or unknown.
-    ValueError: A wrong shape, stride or alignment, arrays that overlap, a number that does not fit; a kernel over state
-        that is not called on one, or whose state another call is working on.
+    TypeError: An element type that no variant has, an object that is no array, an operand that is missing,
+        given twice or unknown.
+    ValueError: A wrong shape, stride or alignment, arrays that overlap, a number that does not fit; a kernel
+        over state that is not called on one, or whose state another call is working on.
     NotImplementedError: The module has no code for the CUDA device.
     tiaot.ModuleError: The module has been closed.
     RuntimeError: There is no CUDA driver, or it reports a failure.
@@ -48,34 +49,34 @@ constexpr char kEntryDoc[] =
     J = dense_tanh.jacobian(x, W, b)
     state.step.grad(dt)
 
-`vjp` is the vector-Jacobian product J^T v. Behind the inputs it takes a cotangent for each output, of the output's
-shape; that of an output y goes by the name y_cotangent. The result has the shape of the input that `wrt` names. The
-gradient of an input without the batch dimension is the sum over the batch.
+`vjp` is the vector-Jacobian product J^T v. Behind the inputs it takes a cotangent for each output, of the
+output's shape; that of an output y goes by the name y_cotangent. The result has the shape of the input that
+`wrt` names. The gradient of an input without the batch dimension is the sum over the batch.
 
-`jacobian` is the Jacobian, sample by sample: for an output (B, o...) and an input (B, i...) or (i...), its shape is
-(B, o..., i...). It is a tuple over the outputs where the kernel has several.
+`jacobian` is the Jacobian, sample by sample: for an output (B, o...) and an input (B, i...) or (i...), its
+shape is (B, o..., i...). It is a tuple over the outputs where the kernel has several.
 
-`grad` is the adjoint in place: it reads the gradients of the fields that the kernel wrote, and adds into those of the
-fields that it read. It takes the kernel's inputs and num_threads, and returns None.
+`grad` is the adjoint in place: it reads the gradients of the fields that the kernel wrote, and adds into those
+of the fields that it read. It takes the kernel's inputs and num_threads, and returns None.
 
 Args:
     *operands, **named: The inputs, and for `vjp` the cotangents; arrays as a Kernel takes them.
-    wrt: With respect to what: the name of an input for one array, or a tuple or list of names for a tuple of arrays in
-        that order. The first differentiable input by default.
+    wrt: With respect to what: the name of an input for one array, or a tuple or list of names for a tuple of
+        arrays in that order. The first differentiable input by default.
     out, num_threads, stream: As for a Kernel.
 
 Raises:
-    TypeError, ValueError, tiaot.ModuleError, RuntimeError: As for a Kernel; ValueError too for a name in `wrt` that is
-        no differentiable input.
+    TypeError, ValueError, tiaot.ModuleError, RuntimeError: As for a Kernel; ValueError too for a name in `wrt`
+        that is no differentiable input.
     NotImplementedError: The module does not have this gradient, or not for the CUDA device.
 )";
 
 constexpr char kBoundCallDoc[] = R"(A call with its arrays fixed and checked, made by `bind` of a Kernel or an Entry.
 
-Calling it, without arguments, computes from what the arrays hold at that moment, and returns the array, or tuple of
-arrays, that was given as `out`, or that bind allocated: the same objects each time. It keeps its arrays alive, and the
-state of a kernel over state; do not resize them in place. On a CUDA device it puts its work on the stream that it was
-bound to, and does not wait for it.
+Calling it, without arguments, computes from what the arrays hold at that moment, and returns the array, or
+tuple of arrays, that was given as `out`, or that bind allocated: the same objects each time. It keeps its
+arrays alive, and the state of a kernel over state; do not resize them in place. On a CUDA device it puts its
+work on the stream that it was bound to, and does not wait for it.
 
 Raises:
     tiaot.ModuleError: The module has been closed.
@@ -127,20 +128,20 @@ constexpr char kVariantsDoc[] =
 
 constexpr char kErrorDoc[] = R"(A module file that cannot be used, or a module that has been closed.
 
-The file is no module, is truncated or damaged, belongs to another version of the format, or has another hash than the
-pickled handle.
+The file is no module, is truncated or damaged, belongs to another version of the format, or has another hash
+than the pickled handle.
 )";
 
 constexpr char kModuleDoc[] = R"(A module file of kernels compiled ahead of time. From tiaot.open.
 
-Its kernels are its attributes. One whose name is taken by an attribute of Module is in `kernels`. A context manager:
-leaving it closes the module. Pickles as its name or path, with its hash.
+Its kernels are its attributes. One whose name is taken by an attribute of Module is in `kernels`. A context
+manager: leaving it closes the module. Pickles as its name or path, with its hash.
 )";
 
 constexpr char kInfoDoc[] = R"(All that the module says of itself, as a dict of plain types.
 
-Versions, kernels, their arguments, variants and entries, and the bytes of code of each; 'state' is None, or the bytes
-and fields of its state; 'cuda' is None, or the images of its CUDA code.
+Versions, kernels, their arguments, variants and entries, and the bytes of code of each; 'state' is None, or the
+bytes and fields of its state; 'cuda' is None, or the images of its CUDA code.
 )";
 
 constexpr char kStateDoc[] =

@@ -93,6 +93,11 @@ PyObject *recorded(const StateMemory &memory, PyObject *record, PyObject *result
 // From this much work on, a few microseconds, releasing the GIL costs little beside the run.
 inline constexpr int64_t kReleaseWork = 16 * 1024;
 
+// What Python's tools ask of an entry: an inspect.Signature, and the docstring of `object`, a Kernel or an Entry that
+// runs it. Made when asked for, since `inspect` is slow to import. nullptr with an exception set.
+PyObject *signature_of(const EntryState &entry);
+PyObject *documentation_of(PyObject *object, const EntryState &entry);
+
 // "x, W, b": names of inputs; those that have a gradient only, where asked for.
 std::string input_names(const tiaot_kernel_desc &desc, bool differentiable_only);
 

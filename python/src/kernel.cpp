@@ -2,7 +2,6 @@
 // arrays; entry.cpp runs the calls.
 #include <algorithm>
 #include <cstring>
-#include <iterator>
 #include <new>
 
 #include "documentation.hpp"
@@ -132,66 +131,6 @@ PyObject *reduce(const EntryState &entry, const char *attribute) {
   if (!restore) return nullptr;
   PyObject *origin = entry.memory_object ? entry.memory_object.get() : entry.owner.get();
   return Py_BuildValue("O(Oszz)", restore.get(), origin, entry.desc->name, entry.variant, attribute);
-}
-
-// An inspect.Signature, made when asked for, since `inspect` is slow to import.
-PyObject *signature_of(const EntryState &entry) {
-  const tiaot_kernel_desc &desc = *entry.desc;
-  Ref python(PyImport_ImportModule("tiaot._signature"));
-  Ref names(python ? PyTuple_New(entry.positional_count) : nullptr);
-  if (!names) return nullptr;
-  for (int i = 0; i < entry.positional_count; ++i) {
-    PyTuple_SET_ITEM(names.get(), i, Py_NewRef(entry.names[static_cast<size_t>(i)].get()));
-  }
-  const char *wrt = nullptr;
-  if (entry.kind != TIAOT_FORWARD && desc.state == 0) wrt = desc.arguments[__builtin_ctz(entry.default_wrt.mask)].name;
-  PyObject *has_out = wrt != nullptr || (entry.kind == TIAOT_FORWARD && desc.output_count > 0) ? Py_True : Py_False;
-  PyObject *has_stream = desc.state == 0 ? Py_True : Py_False;
-  return PyObject_CallMethod(python.get(), "signature", "OzOO", names.get(), wrt, has_out, has_stream);
-}
-
-// "float32[B, n] or float64[B, n]"
-std::string forms_of(const tiaot_kernel_desc &desc, uint32_t index) {
-  const tiaot_argument_desc &argument = desc.arguments[index];
-  std::string dims, forms;
-  for (uint32_t axis = 0; axis < argument.rank; ++axis) {
-    dims += (axis > 0 ? ", " : "") + std::string(desc.dim_names[argument.dims[axis]]);
-  }
-  uint32_t seen[TIAOT_MAX_ARRAYS];
-  uint32_t *end = seen;
-  for (uint32_t v = 0; v < desc.variant_count && end < std::end(seen); ++v) {
-    const uint32_t dtype = desc.variants[v].dtypes[index];
-    if (std::find(seen, end, dtype) != end) continue;
-    *end++ = dtype;
-    forms += (forms.empty() ? "" : " or ") + dtype_name(dtype) + (argument.rank > 0 ? "[" + dims + "]" : "");
-  }
-  return forms;
-}
-
-// What an entry computes, in a sentence; "" for a forward one, of which its author tells.
-std::string purpose_of(const EntryState &entry) {
-  if (entry.kind == TIAOT_FORWARD) return "";
-  if (entry.kind == TIAOT_GRAD) return "The adjoint of the kernel, in place, on the gradients of the state's fields.";
-  const std::string names = input_names(*entry.desc, true);
-  return std::string(entry.kind == TIAOT_VJP ? "The vector-Jacobian product" : "The Jacobian") +
-         (names.empty() ? ", which the module does not have." : " with respect to one or several of " + names + ".");
-}
-
-// The docstring of a Kernel or an Entry; `entry` is what it runs.
-PyObject *documentation_of(PyObject *object, const EntryState &entry) {
-  const tiaot_kernel_desc &desc = *entry.desc;
-  const uint32_t count = desc.input_count + desc.output_count;
-  Ref python(PyImport_ImportModule("tiaot._signature"));
-  Ref arguments(python ? PyTuple_New(count) : nullptr);
-  for (uint32_t i = 0; i < count && arguments; ++i) {
-    PyObject *pair = Py_BuildValue("(ss)", desc.arguments[i].name, forms_of(desc, i).c_str());
-    if (pair == nullptr) return nullptr;
-    PyTuple_SET_ITEM(arguments.get(), i, pair);
-  }
-  if (!arguments) return nullptr;
-  const std::string name = entry.kind == TIAOT_FORWARD ? desc.name : entry.label;
-  return PyObject_CallMethod(python.get(), "documentation", "OssssO", object, name.c_str(), purpose_of(entry).c_str(),
-                             desc.doc, desc.signature, arguments.get());
 }
 
 PyObject *entry_doc(PyObject *object) { return documentation_of(object, entry_of(object)); }
