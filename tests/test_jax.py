@@ -246,6 +246,9 @@ def test_calls_that_are_refused(small) -> None:
     x, W, b = jnp.zeros((3, 8)), jnp.zeros((4, 8)), jnp.zeros(4)
     with pytest.raises(TypeError, match=r"expected 3 arrays \(x, W, b\), got 2"):
         kernel(x, W)
+    close(kernel(b=b, x=x, W=W), kernel(x, W, b))
+    with pytest.raises(TypeError, match="missing 'W'"):
+        kernel(x, b=b)
     with pytest.raises(TypeError, match=r"expected a tiaot\.Kernel, got int"):
         tiaot.jax.wrap(3)
     with pytest.raises(NotImplementedError, match="first derivatives only"):

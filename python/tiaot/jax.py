@@ -18,7 +18,7 @@ import numpy as np
 from jax import export as _export
 
 from . import _core, _load
-from ._framework import Handle, checked
+from ._framework import Handle, bound, checked
 from ._jax_primitives import TARGET, Callee, call
 from ._shapes import Signature
 
@@ -47,9 +47,9 @@ def wrap(kernel: _core.Kernel) -> Kernel:
 class Kernel(Handle):
     """A kernel on JAX arrays; from load or wrap.
 
-    kernel(*inputs) computes the output, or a tuple where there are several. Inputs are JAX arrays, or NumPy's, on the
-    CPU or a CUDA device, of the kernel's element type (float64 needs jax_enable_x64), or Python numbers in place of
-    arrays without dimensions. Reverse-mode derivatives are the module's, first ones only.
+    kernel(*inputs) computes the output, or a tuple where there are several; inputs may be given by their names. They
+    are JAX arrays, or NumPy's, on the CPU or CUDA devices, of the kernel's element type (float64 needs jax_enable_x64),
+    or Python numbers in place of arrays without dimensions. Reverse-mode derivatives are the module's, first ones only.
 
     Raises TypeError for another element type or a wrong number of arguments, ValueError for a wrong shape,
     NotImplementedError for a gradient or second derivative that the module does not have; when the program runs,
@@ -64,7 +64,8 @@ class Kernel(Handle):
         _core.register_for_xla(self._callee.key, kernel)
         self._call = jax.jit(self._run, inline=True)
 
-    def __call__(self, *arrays: Any) -> Any:
+    def __call__(self, *arrays: Any, **named: Any) -> Any:
+        arrays = bound(self._signature, arrays, named) if named else arrays
         self._signature.check_count(len(arrays))
         if self._signature.numbers:
             arrays = tuple(
