@@ -314,7 +314,7 @@ def test_tensors_that_are_refused(what: str, requires_grad: bool) -> None:
 
 def test_calls_that_are_refused() -> None:
     kernel = tiaot.torch.load("dense_tanh")
-    x, W, b = torch.randn(3, 8), torch.randn(4, 8), torch.randn(4)
+    x, W = torch.randn(3, 8), torch.randn(4, 8)
     with pytest.raises(TypeError, match=r"expected 3 arrays \(x, W, b\), got 2"):
         kernel(x, W)
     with pytest.raises(TypeError, match=r"expected a tiaot\.Kernel, got int"):

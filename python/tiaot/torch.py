@@ -22,8 +22,9 @@ from . import _core, _load
 from ._framework import Handle, bound, checked
 from ._shapes import is_number
 from ._torch_operator import Operator, dtype_name, operator_of, record
+from ._torch_simulation import Simulation
 
-__all__ = ["DenseTanh", "Kernel", "Layer", "load", "wrap"]
+__all__ = ["DenseTanh", "Kernel", "Layer", "Simulation", "load", "wrap"]
 
 _HALF = (torch.float16, torch.bfloat16)
 
@@ -167,8 +168,8 @@ class Layer(torch.nn.Module):
             if name not in signature.differentiable:
                 self.register_buffer(name, tensor.detach())
             else:
-                given = isinstance(tensor, torch.nn.Parameter)
-                self.register_parameter(name, tensor if given else torch.nn.Parameter(tensor))
+                given = tensor if isinstance(tensor, torch.nn.Parameter) else torch.nn.Parameter(tensor)
+                self.register_parameter(name, given)
         self._arguments = tuple(name for name in self._inputs if name not in parameters)
 
     def _tensor(self, name: str, value: Any) -> Tensor:
