@@ -32,7 +32,7 @@ assert np.allclose(kernel.vjp(x, W, b, v), d @ W, rtol=1e-12)
 assert np.allclose(np.einsum("bmn,bm->bn", kernel.jacobian(x, W, b), v), d @ W, rtol=1e-12)
 assert tiaot.open(kernel.module.path).dense_tanh.vjp(x, W, b, v).shape == (2, 8)
 maps = open("/proc/self/maps").read().lower()
-assert "dense_tanh.so" in maps
+assert "dense_tanh.tiaot.so" in maps
 for name in ("llvm", "taichi", "torch", "cuda", "libclang"):
     assert name not in maps, name
 """
@@ -64,7 +64,7 @@ def test_the_wheel_is_small_and_whole(wheel: Path) -> None:
     assert wheel.stat().st_size < 2_500_000  # about half of it code for GPUs
     names = zipfile.ZipFile(wheel).namelist()
     for name in (
-        "tiaot/modules/dense_tanh.so",
+        "tiaot/modules/dense_tanh.tiaot.so",
         "tiaot/modules/dense_tanh.h",
         "tiaot/include/tiaot/tiaot.h",
         "tiaot/include/tiaot/module.h",

@@ -74,7 +74,9 @@ TIAOT_API const char *tiaot_last_error(void);
 
 TIAOT_API const char *tiaot_version(void);
 
-/* Opens a module file and checks it. *module is to be closed with tiaot_module_close. The CPU level is chosen here: the
+/* Opens a module file and checks it. *module is to be closed with tiaot_module_close. What is checked and loaded is a
+ * copy of the file in memory: whatever happens to the file during the call and later, it has no effect on the module. A
+ * file that another has taken the place of can be opened while the old one still is. The CPU level is chosen here: the
  * highest that this machine has, or the lower one that the environment variable TIAOT_CPU_LEVEL names (x86-64-v2,
  * x86-64-v3 or x86-64-v4); naming one that the machine lacks is TIAOT_ERROR_UNSUPPORTED. */
 TIAOT_API tiaot_status tiaot_module_open(const char *path, tiaot_module **module);
@@ -88,6 +90,10 @@ TIAOT_API const tiaot_module_desc *tiaot_module_descriptor(const tiaot_module *m
 
 /* The CPU level (TIAOT_LEVEL_*) that this module's code runs at. */
 TIAOT_API int tiaot_module_cpu_level(const tiaot_module *module);
+
+/* 1 when the file had been rewritten since its export, as by `strip` or `patchelf`: its code, constants, tables and
+ * relocations were verified, but not what the OS loader alone reads. Else 0: all of its bytes were. */
+TIAOT_API int tiaot_module_rewritten(const tiaot_module *module);
 
 /* The kernel of that name, owned by the module; TIAOT_ERROR_VALUE, with the names that exist, when there is none. */
 TIAOT_API tiaot_status tiaot_module_kernel(const tiaot_module *module, const char *name, const tiaot_kernel **kernel);
