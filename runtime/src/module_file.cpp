@@ -81,7 +81,8 @@ std::string read_layout(uint64_t size, const Read &read, Layout *layout) {
   }
   if (size > kLargest) return "the file has " + std::to_string(size) + " bytes, more than any module";
   if (size - end > kSlack) {
-    return "the file is damaged: expected " + std::to_string(end) + " bytes by its headers, got " + std::to_string(size);
+    return "the file is damaged: expected " + std::to_string(end) + " bytes by its headers, got " +
+           std::to_string(size);
   }
   return "";
 }
@@ -121,8 +122,7 @@ std::string check_content(const Layout &layout, const tiaot_note &note, const un
   for (uint32_t r = 0; r < note.range_count; ++r) {
     const auto &range = note.ranges[r];
     const auto holds = [&range](const Segment &segment) {
-      return range.address >= segment.address &&
-             fits(range.address - segment.address, range.size, segment.file_size);
+      return range.address >= segment.address && fits(range.address - segment.address, range.size, segment.file_size);
     };
     const auto segment = std::find_if(layout.segments.begin(), layout.segments.end(), holds);
     if (segment == layout.segments.end()) return "the file is damaged: it lacks a part of the module";

@@ -23,8 +23,8 @@ struct CheckedFile {
 
 // Both return what is wrong, "" when nothing is.
 
-// Whether an open file of so many bytes can be a module, by its headers alone. Not even a length can be believed: that of
-// a sparse file costs nothing.
+// Whether an open file of so many bytes can be a module, by its headers alone. Not even a length can be believed: that
+// of a sparse file costs nothing.
 std::string check_headers(int descriptor, uint64_t size);
 
 // Checks headers, the note and by it all other bytes.

@@ -30,7 +30,9 @@ int create_in_memory(const std::string &name) {
   return -1;
 }
 
-std::string path_of(int descriptor) { return "/proc/" + std::to_string(getpid()) + "/fd/" + std::to_string(descriptor); }
+std::string path_of(int descriptor) {
+  return "/proc/" + std::to_string(getpid()) + "/fd/" + std::to_string(descriptor);
+}
 
 int create_temporary(std::string *path) {
   const char *folder = std::getenv("TMPDIR");
@@ -77,7 +79,8 @@ std::string PrivateCopy::fill_by(const Read &read, uint64_t size, const std::str
     const uint64_t part = std::min(kBlock, size - done);
     const std::string wrong = read(block.get(), part, done);
     if (!wrong.empty()) return wrong;
-    if (!write_all(descriptor_, block.get(), part)) return std::string("no place for a copy of it: ") + std::strerror(errno);
+    if (!write_all(descriptor_, block.get(), part))
+      return std::string("no place for a copy of it: ") + std::strerror(errno);
     done += part;
   }
   fcntl(descriptor_, kAddSeals, kSealAll);

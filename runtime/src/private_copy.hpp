@@ -7,9 +7,10 @@
 
 namespace tiaot {
 
-// What is checked must be what is loaded. The loader takes files only, and a file can be rewritten while it is read, and
-// later under a program's feet: its pages are read when they are touched, and end where it was truncated. So the bytes
-// are copied to a file in memory, which is sealed; or, where the system has none, to a temporary one without a name.
+// What is checked must be what is loaded. The loader takes files only, and a file can be rewritten while it is read,
+// and later under a program's feet: its pages are read when they are touched, and end where it was truncated. So the
+// bytes are copied to a file in memory, which is sealed; or, where the system has none, to a temporary one without a
+// name.
 class PrivateCopy {
  public:
   enum Kind { kInMemory, kTemporary };  // the second also where the first is not to be had

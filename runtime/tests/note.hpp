@@ -51,7 +51,8 @@ inline void sum_file(std::string &image) {
 // A file with a right note, whose ranges are code and relocations.
 inline std::string fill(std::string image, char hash_digit) {
   tiaot_note &it = *find(image);
-  it = {12, sizeof it - 24, TIAOT_NOTE_TYPE, TIAOT_NOTE_NAME, TIAOT_ABI_VERSION, 0, 0, 0, 0, 0, image.size(), "0", {}, {}};
+  it = {12, sizeof it - 24, TIAOT_NOTE_TYPE, TIAOT_NOTE_NAME, TIAOT_ABI_VERSION, 0, 0, 0, 0, 0, image.size(), "0", {},
+        {}};
   std::memset(it.hash, hash_digit, sizeof it.hash);
   const auto *header = at<Elf64_Ehdr>(image, 0);
   const auto *sections = at<Elf64_Shdr>(image, header->e_shoff);
