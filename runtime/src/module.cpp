@@ -5,6 +5,7 @@
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <link.h>
+#include <strings.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -17,6 +18,7 @@
 #include "cpu.hpp"
 #include "error.hpp"
 #include "private_copy.hpp"
+#include "sha256.hpp"
 
 namespace tiaot {
 namespace {
@@ -37,19 +39,28 @@ using Library = std::unique_ptr<void, CloseLibrary>;
   return raise(TIAOT_ERROR_MODULE, "cannot open module '%s': %s", origin, why.c_str());
 }
 
-// What is wrong with a file, "" when a copy of it was made: of this very file, whatever its name stands for by now.
-std::string copy_file(const char *path, PrivateCopy *copy) {
-  // Non-blocking, or a FIFO would wait for its writer.
-  const File file{open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
+// What is wrong with an open file, "" when a copy of it was made.
+std::string copy_descriptor(int descriptor, const std::string &name, PrivateCopy *copy) {
   struct stat info;
-  if (file.descriptor < 0 || fstat(file.descriptor, &info) != 0) return std::strerror(errno);
+  if (fstat(descriptor, &info) != 0) return std::strerror(errno);
   if (S_ISDIR(info.st_mode)) return "it is a directory";
   if (!S_ISREG(info.st_mode)) return "it is not a regular file";
   const auto size = static_cast<uint64_t>(info.st_size);
-  const std::string wrong = check_headers(file.descriptor, size);
-  if (!wrong.empty()) return wrong;
-  const char *slash = std::strrchr(path, '/');
-  return copy->fill(file.descriptor, size, slash == nullptr ? path : slash + 1);
+  const std::string wrong = check_headers(descriptor, size);
+  return wrong.empty() ? copy->fill(descriptor, size, name) : wrong;
+}
+
+std::string copy_source(const tiaot_source &source, PrivateCopy *copy) {
+  const char *slash = source.path == nullptr ? nullptr : std::strrchr(source.path, '/');
+  const std::string name = slash != nullptr ? slash + 1 : source.path != nullptr ? source.path : "tiaot module";
+  if (source.kind == TIAOT_FROM_MEMORY) {
+    return source.size == 0 ? "the file is empty" : copy->fill(source.data, source.size, name);
+  }
+  if (source.kind == TIAOT_FROM_DESCRIPTOR) return copy_descriptor(source.descriptor, name, copy);
+  // Non-blocking, or a FIFO would wait for its writer. What is copied is this very file, whatever its name stands for by
+  // then.
+  const File file{open(source.path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
+  return file.descriptor < 0 ? std::strerror(errno) : copy_descriptor(file.descriptor, name, copy);
 }
 
 // The library's descriptor, when it is the one that the note speaks of.
@@ -74,27 +85,53 @@ tiaot_status check_library(const char *origin, void *library, CheckedFile *file,
   return check_tables(*desc, origin);
 }
 
-tiaot_status open_copy(const char *origin, PrivateCopy *copy, tiaot_module **module) {
+tiaot_status check_source(const tiaot_source &source) {
+  if (source.struct_size != sizeof source) {
+    return raise(TIAOT_ERROR_VALUE, "tiaot_module_open_from: source: expected struct_size %zu, got %u", sizeof source,
+                 source.struct_size);
+  }
+  if (source.kind < TIAOT_FROM_PATH || source.kind > TIAOT_FROM_DESCRIPTOR || source.reserved != 0) {
+    return raise(TIAOT_ERROR_VALUE, "tiaot_module_open_from: source: expected kind 0 to 2 and reserved 0, got %d and %u",
+                 source.kind, source.reserved);
+  }
+  if (source.kind == TIAOT_FROM_PATH ? source.path == nullptr
+                                     : source.kind == TIAOT_FROM_MEMORY && source.data == nullptr) {
+    return raise(TIAOT_ERROR_VALUE, "tiaot_module_open_from: source: its %s is NULL",
+                 source.kind == TIAOT_FROM_PATH ? "path" : "data");
+  }
+  if (source.sha256 != nullptr && std::strspn(source.sha256, "0123456789abcdefABCDEF") != 64) {
+    return raise(TIAOT_ERROR_VALUE, "tiaot_module_open_from: sha256: expected 64 hexadecimal digits, got '%.100s'",
+                 source.sha256);
+  }
+  return TIAOT_OK;
+}
+
+tiaot_status open_module(const tiaot_source &source, tiaot_module **module) {
+  const char *origin = source.path != nullptr ? source.path : "(memory)";
+  PrivateCopy copy;
+  std::string wrong = copy_source(source, &copy);
+  if (!wrong.empty()) return refuse(origin, wrong);
+  if (source.sha256 != nullptr) {
+    const std::string got = sha256(copy.bytes(), copy.size());
+    if (strcasecmp(got.c_str(), source.sha256) != 0) {
+      return refuse(origin, "expected SHA-256 " + std::string(source.sha256) + ", got " + got);
+    }
+  }
   CheckedFile file;
-  const std::string wrong = check_bytes(copy->bytes(), copy->size(), &file);
+  wrong = check_bytes(copy.bytes(), copy.size(), &file);
   if (!wrong.empty()) return refuse(origin, wrong);
   int level = 0;
   if (tiaot_status status = choose_level(&level)) return status;
   std::string reason;
-  Library library(copy->load(&reason));
+  Library library(copy.load(&reason));
   if (library == nullptr) return refuse(origin, reason);
   const tiaot_module_desc *desc = nullptr;
   if (tiaot_status status = check_library(origin, library.get(), &file, &desc)) return status;
-  if (tiaot_status status = make_module(*desc, level, library.release(), module)) return status;
-  (*module)->rewritten = file.rewritten;
+  tiaot_module *opened = nullptr;
+  if (tiaot_status status = make_module(*desc, level, library.release(), &opened)) return status;
+  opened->rewritten = file.rewritten;
+  *module = opened;
   return TIAOT_OK;
-}
-
-tiaot_status open_module(const char *path, tiaot_module **module) {
-  PrivateCopy copy;
-  const std::string wrong = copy_file(path, &copy);
-  if (!wrong.empty()) return refuse(path, wrong);
-  return open_copy(path, &copy, module);
 }
 
 tiaot_kernel make_kernel(const tiaot_kernel_desc &desc, int level) {
@@ -156,7 +193,19 @@ extern "C" tiaot_status tiaot_module_open(const char *path, tiaot_module **modul
   if (path == nullptr || module == nullptr) {
     return raise(TIAOT_ERROR_VALUE, "tiaot_module_open: %s is NULL", path == nullptr ? "path" : "module");
   }
-  return guarded([&] { return open_module(path, module); });
+  tiaot_source source{};
+  source.struct_size = sizeof source;
+  source.path = path;
+  return guarded([&] { return open_module(source, module); });
+}
+
+extern "C" tiaot_status tiaot_module_open_from(const tiaot_source *source, tiaot_module **module) {
+  using namespace tiaot;
+  if (source == nullptr || module == nullptr) {
+    return raise(TIAOT_ERROR_VALUE, "tiaot_module_open_from: %s is NULL", source == nullptr ? "source" : "module");
+  }
+  if (tiaot_status status = check_source(*source)) return status;
+  return guarded([&] { return open_module(*source, module); });
 }
 
 extern "C" void tiaot_module_close(tiaot_module *module) { delete module; }

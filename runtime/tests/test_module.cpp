@@ -14,6 +14,7 @@
 #include "check.hpp"
 #include "note.hpp"
 #include "private_copy.hpp"
+#include "sha256.hpp"
 #include "toy.hpp"
 
 namespace {
@@ -298,6 +299,43 @@ TEST(descriptors_that_come_again) {
   CHECK(tiaot_module_descriptor(first) != tiaot_module_descriptor(second));
   tiaot_module_close(first);
   tiaot_module_close(second);
+}
+
+TEST(from_memory_and_from_a_descriptor) {
+  write(folder / "m.so", image_a);
+  const int file = open((folder / "m.so").c_str(), O_RDONLY);
+  const std::string sum = tiaot::sha256(image_a.data(), image_a.size());
+  for (int kind : {TIAOT_FROM_PATH, TIAOT_FROM_MEMORY, TIAOT_FROM_DESCRIPTOR}) {
+    const std::string path = kind == TIAOT_FROM_PATH ? folder / "m.so" : "a name";
+    tiaot_source source{sizeof source, kind, path.c_str(), image_a.data(), image_a.size(), file, 0, sum.c_str()};
+    tiaot_module *module = nullptr;
+    CHECK_OK(tiaot_module_open_from(&source, &module));
+    if (module != nullptr) CHECK_EQ(std::string(tiaot_module_descriptor(module)->name), "toy");
+    tiaot_module_close(module);
+    const std::string other = "0" + sum.substr(1);
+    source.sha256 = other.c_str();
+    CHECK_ERROR(tiaot_module_open_from(&source, &module), TIAOT_ERROR_MODULE,
+                "cannot open module '" + path + "': expected SHA-256 " + other + ", got " + sum);
+  }
+  close(file);
+  tiaot_module *module = nullptr;
+  tiaot_source wrong{sizeof wrong, TIAOT_FROM_MEMORY, nullptr, nullptr, 0, 0, 0, nullptr};
+  CHECK_ERROR(tiaot_module_open_from(&wrong, &module), TIAOT_ERROR_VALUE,
+              "tiaot_module_open_from: source: its data is NULL");
+  wrong.data = "x";
+  CHECK_ERROR(tiaot_module_open_from(&wrong, &module), TIAOT_ERROR_MODULE,
+              "cannot open module '(memory)': the file is empty");
+  wrong.size = 1;
+  wrong.sha256 = "12ab";
+  CHECK_ERROR(tiaot_module_open_from(&wrong, &module), TIAOT_ERROR_VALUE,
+              "tiaot_module_open_from: sha256: expected 64 hexadecimal digits, got '12ab'");
+  wrong.kind = 3;
+  CHECK_EQ(tiaot_module_open_from(&wrong, &module), TIAOT_ERROR_VALUE);
+  wrong.struct_size = 8;
+  CHECK_ERROR(tiaot_module_open_from(&wrong, &module), TIAOT_ERROR_VALUE,
+              "tiaot_module_open_from: source: expected struct_size " + std::to_string(sizeof wrong) + ", got 8");
+  CHECK_ERROR(tiaot_module_open_from(nullptr, &module), TIAOT_ERROR_VALUE,
+              "tiaot_module_open_from: source is NULL");
 }
 
 TEST(any_name_will_do) {

@@ -81,6 +81,24 @@ TIAOT_API const char *tiaot_version(void);
  * x86-64-v3 or x86-64-v4); naming one that the machine lacks is TIAOT_ERROR_UNSUPPORTED. */
 TIAOT_API tiaot_status tiaot_module_open(const char *path, tiaot_module **module);
 
+/* Where tiaot_module_open_from takes a module from. Zero-initialise it, then set what you need. */
+enum { TIAOT_FROM_PATH = 0, TIAOT_FROM_MEMORY = 1, TIAOT_FROM_DESCRIPTOR = 2 };
+typedef struct tiaot_source {
+  uint32_t struct_size; /* sizeof(tiaot_source) */
+  int32_t kind;         /* TIAOT_FROM_PATH... */
+  const char *path;     /* of the file; from elsewhere a name for messages and for tools, or NULL */
+  const void *data;     /* from memory: the bytes of a module file, which are read during the call only */
+  size_t size;          /* from memory: their number */
+  int32_t descriptor;   /* an open file, which is read from its start, during the call only, and stays open */
+  uint32_t reserved;    /* 0 */
+  const char *sha256;   /* 64 hexadecimal digits that the SHA-256 of all bytes must be, as `sha256sum` prints it; NULL: it
+                         * is not looked at. Compared before any byte is mapped as code. */
+} tiaot_source;
+
+/* As tiaot_module_open, from a path, from memory or from a file descriptor. TIAOT_ERROR_MODULE when the SHA-256 is
+ * another. */
+TIAOT_API tiaot_status tiaot_module_open_from(const tiaot_source *source, tiaot_module **module);
+
 /* Gives the handle back; NULL is allowed. Kernels, bound calls and states of the module must not be used afterwards,
  * nor CUDA graphs that calls of its kernels were captured in. */
 TIAOT_API void tiaot_module_close(tiaot_module *module);
