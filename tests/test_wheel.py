@@ -67,6 +67,12 @@ def test_the_wheel_is_small_and_whole(wheel: Path) -> None:
         "tiaot/modules/dense_tanh.tiaot.so",
         "tiaot/modules/dense_tanh.h",
         "tiaot/include/tiaot/tiaot.h",
+        "tiaot/include/tiaot/tiaot.hpp",
+        "tiaot/lib/libtiaot.so.0",
+        "tiaot/lib/libtiaot.so",
+        "tiaot/lib/libtiaot.a",
+        "tiaot/lib/cmake/tiaot/tiaotConfig.cmake",
+        "tiaot/lib/pkgconfig/tiaot.pc",
         "tiaot/include/tiaot/module.h",
         "tiaot/include/tiaot/dlpack.h",
         "tiaot/export/trace.py",
@@ -93,6 +99,7 @@ def test_the_binaries_need_system_libraries_only() -> None:
     # libpthread and libdl are part of libc since glibc 2.34.
     system = {"libc", "libm", "libstdc++", "libgcc_s", "ld-linux-x86-64", "libpthread", "libdl"}
     assert needed_libraries(_core.__file__) <= system
+    assert needed_libraries(str(Path(_core.__file__).parent / "lib" / "libtiaot.so.0")) <= system
     assert needed_libraries(tiaot.load("dense_tanh").module.path) <= {"libc", "libm"}
 
 

@@ -57,8 +57,8 @@ std::string copy_source(const tiaot_source &source, PrivateCopy *copy) {
     return source.size == 0 ? "the file is empty" : copy->fill(source.data, source.size, name);
   }
   if (source.kind == TIAOT_FROM_DESCRIPTOR) return copy_descriptor(source.descriptor, name, copy);
-  // Non-blocking, or a FIFO would wait for its writer. What is copied is this very file, whatever its name stands for by
-  // then.
+  // Non-blocking, or a FIFO would wait for its writer. What is copied is this very file, whatever its name stands for
+  // by then.
   const File file{open(source.path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
   return file.descriptor < 0 ? std::strerror(errno) : copy_descriptor(file.descriptor, name, copy);
 }
@@ -91,8 +91,9 @@ tiaot_status check_source(const tiaot_source &source) {
                  source.struct_size);
   }
   if (source.kind < TIAOT_FROM_PATH || source.kind > TIAOT_FROM_DESCRIPTOR || source.reserved != 0) {
-    return raise(TIAOT_ERROR_VALUE, "tiaot_module_open_from: source: expected kind 0 to 2 and reserved 0, got %d and %u",
-                 source.kind, source.reserved);
+    return raise(TIAOT_ERROR_VALUE,
+                 "tiaot_module_open_from: source: expected kind 0 to 2 and reserved 0, got %d and %u", source.kind,
+                 source.reserved);
   }
   if (source.kind == TIAOT_FROM_PATH ? source.path == nullptr
                                      : source.kind == TIAOT_FROM_MEMORY && source.data == nullptr) {

@@ -334,8 +334,7 @@ TEST(from_memory_and_from_a_descriptor) {
   wrong.struct_size = 8;
   CHECK_ERROR(tiaot_module_open_from(&wrong, &module), TIAOT_ERROR_VALUE,
               "tiaot_module_open_from: source: expected struct_size " + std::to_string(sizeof wrong) + ", got 8");
-  CHECK_ERROR(tiaot_module_open_from(nullptr, &module), TIAOT_ERROR_VALUE,
-              "tiaot_module_open_from: source is NULL");
+  CHECK_ERROR(tiaot_module_open_from(nullptr, &module), TIAOT_ERROR_VALUE, "tiaot_module_open_from: source is NULL");
 }
 
 TEST(any_name_will_do) {

@@ -91,8 +91,8 @@ typedef struct tiaot_source {
   size_t size;          /* from memory: their number */
   int32_t descriptor;   /* an open file, which is read from its start, during the call only, and stays open */
   uint32_t reserved;    /* 0 */
-  const char *sha256;   /* 64 hexadecimal digits that the SHA-256 of all bytes must be, as `sha256sum` prints it; NULL: it
-                         * is not looked at. Compared before any byte is mapped as code. */
+  const char *sha256; /* 64 hexadecimal digits that the SHA-256 of all bytes must be, as `sha256sum` prints it; NULL: it
+                       * is not looked at. Compared before any byte is mapped as code. */
 } tiaot_source;
 
 /* As tiaot_module_open, from a path, from memory or from a file descriptor. TIAOT_ERROR_MODULE when the SHA-256 is
