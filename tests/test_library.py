@@ -1,4 +1,4 @@
-"""The library for C and C++, as it is installed: found by CMake, pkg-config and `tiaot config`; the examples run on it."""
+"""The library for C and C++, as it is installed: how programs find it, and that the examples run on it."""
 
 import re
 import shutil

@@ -2,9 +2,9 @@
 //
 //   service MODULE [REQUESTS] [THREADS]
 //
-// Each request is a batch of 4 rows through y = tanh(W x + b). Weights and module are one snapshot, which a request takes
-// once and keeps until it is answered: a swap is one store of a pointer, no request sees half of it, and the old weights
-// and the old module go with their last request.
+// Each request is a batch of 4 rows through y = tanh(W x + b). Weights and module are one snapshot, which a request
+// takes once and keeps until it is answered: a swap is one store of a pointer, no request sees half of it, and the old
+// weights and the old module go with their last request.
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -27,8 +27,7 @@ struct Snapshot {
 
 std::shared_ptr<const Snapshot> load(const char *path, float scale) {
   const tiaot::Module module{path};
-  return std::make_shared<Snapshot>(Snapshot{module.kernel("dense_tanh"),
-                                             std::vector<float>(kOutputs * kInputs, scale),
+  return std::make_shared<Snapshot>(Snapshot{module.kernel("dense_tanh"), std::vector<float>(kOutputs * kInputs, scale),
                                              std::vector<float>(kOutputs, scale)});
 }
 
@@ -88,7 +87,9 @@ int main(int count, char **arguments) try {
   std::vector<double> all;
   for (const auto &mine : times) all.insert(all.end(), mine.begin(), mine.end());
   std::sort(all.begin(), all.end());
-  const auto percentile = [&all](double part) { return all[static_cast<size_t>(part * static_cast<double>(all.size() - 1))]; };
+  const auto percentile = [&all](double part) {
+    return all[static_cast<size_t>(part * static_cast<double>(all.size() - 1))];
+  };
   std::printf("%zu requests on %d threads, %d swaps, %d wrong answers\n", all.size(), threads, swaps, wrong.load());
   std::printf("microseconds a request: p50 %.2f, p99 %.2f, p99.9 %.2f\n", percentile(0.5), percentile(0.99),
               percentile(0.999));

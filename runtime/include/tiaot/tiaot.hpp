@@ -58,7 +58,8 @@ class Array {
 
   // Points into this object.
   DLTensor tensor() const {
-    return {data_, device_, static_cast<int32_t>(shape_.size()), type_, const_cast<int64_t *>(shape_.data()), nullptr, 0};
+    return {data_,   device_, static_cast<int32_t>(shape_.size()), type_, const_cast<int64_t *>(shape_.data()),
+            nullptr, 0};
   }
 
  private:
@@ -236,7 +237,8 @@ class Module {
     tiaot_source source = source_of(TIAOT_FROM_PATH, path, sha256);
     open(source);
   }
-  static Module from_memory(const void *data, size_t size, const std::string &name = "", const std::string &sha256 = "") {
+  static Module from_memory(const void *data, size_t size, const std::string &name = "",
+                            const std::string &sha256 = "") {
     tiaot_source source = source_of(TIAOT_FROM_MEMORY, name, sha256);
     source.data = data;
     source.size = size;
