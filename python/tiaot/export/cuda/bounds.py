@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ..ir import Task, TracedModule
 from ..ir.instructions import AtomicUpdate, Call, CompareExchange, Fence, Load, Store
 from ..ir.model import Function
-from ..ir.origins import CONTEXT, LOCAL, Origins, Temporary
+from ..ir.origins import CONTEXT, LOCAL, UNKNOWN, Origins, Temporary
 
 _ALLOWED = {"RuntimeContext_get_runtime", "get_temporary_pointer", "min_i32", "max_i32"}
 
@@ -33,7 +33,9 @@ class Bounds:
 
 
 def find_bounds(module: TracedModule) -> Bounds:
-    """Look for them."""
+    """Look for them. There are none where a task uses a pointer of which it is not known whether it is to a temporary."""
+    if UNKNOWN in module.touched:
+        return Bounds(frozenset(), frozenset(), frozenset())
     uses = [_task_uses(task) for task in module.tasks]
     prelude = {index for index, task in enumerate(module.tasks) if _only_computes(task)}
     while True:
@@ -77,11 +79,7 @@ def _task_uses(task: Task) -> tuple[set[int], set[int]]:
 
 
 def _used(function: Function) -> tuple[set[int], set[int]]:
-    """Offsets of the temporaries that a function (reads, may write).
-
-    Raises:
-        LoweringError: when that is not known.
-    """
+    """Offsets of the temporaries that a function (reads, may write), as far as its pointers are known."""
     origins = Origins(function)
     reads: set[int] = set()
     writes: set[int] = set()
