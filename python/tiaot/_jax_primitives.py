@@ -178,7 +178,8 @@ def _differentiate_call(primals: Any, tangents: Any, *, kernel: Callee, wrt: Nam
     moving = {name: t for name, t in zip(kernel.signature.inputs, tangents, strict=True) if not _is_zero(t)}
     for name in moving:
         if name not in kernel.signature.differentiable:
-            raise NotImplementedError(f"{kernel}: the module has no gradient for argument '{name}'")
+            why = kernel.signature.why_no_gradient(name)
+            raise NotImplementedError(f"{kernel}: the module has no gradient for argument '{name}'{why}")
     if not moving:
         return outputs, [_zero_of(output) for output in outputs]
     return outputs, jvp(*primals, *moving.values(), kernel=kernel, wrt=tuple(moving), mapped=mapped)

@@ -208,6 +208,7 @@ class Operator:
             if want and name not in self.signature.differentiable:
                 raise NotImplementedError(
                     f"{self.signature.label}: argument '{name}': requires grad, but the module has no gradient for it"
+                    f"{self.signature.why_no_gradient(name)}"
                 )
 
     def _second_derivative(self, ctx: Any, *_: Any) -> None:
