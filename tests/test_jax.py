@@ -310,6 +310,6 @@ def test_attributes_that_no_kernel_has(entry: int, wrt: int) -> None:
     kernel = tiaot.jax.load("dense_tanh")
     arrays = [jnp.ones(shape) for shape in ((2, 8), (4, 8), (4,))]
     call = jax.ffi.ffi_call("tiaot_call", jax.ShapeDtypeStruct((2, 4), np.float64))
-    attributes = {"kernel": kernel._key, "entry": np.int64(entry), "wrt": np.int64(wrt)}
+    attributes = {"kernel": kernel._callee.key, "entry": np.int64(entry), "wrt": np.int64(wrt)}
     with pytest.raises(jax.errors.JaxRuntimeError, match="attributes are not those"):
         jax.block_until_ready(call(*arrays, **attributes))

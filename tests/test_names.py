@@ -140,7 +140,7 @@ def test_numbers_that_are_refused(numbers: tiaot.Module) -> None:
         ("count", 7.0, TypeError, "an integer, got float"),
         ("count", True, TypeError, "a number or an array of int32, got bool"),
         ("count", np.True_, TypeError, f"a number or an array of int32, got numpy.{np.bool_.__name__}"),
-        ("count", np.timedelta64(7), TypeError, "a number or an array of int32, got numpy.timedelta64"),
+        ("count", np.timedelta64(7, "s"), TypeError, "a number or an array of int32, got numpy.timedelta64"),
         ("factor", np.longdouble(2), TypeError, f"a number or an array of float64, got numpy.{np.longdouble.__name__}"),
         ("factor", np.complex64(2), TypeError, "a number or an array of float64, got numpy.complex64"),
         ("factor", 10**400, ValueError, f"a number that fits float64, got 1{36 * '0'}..."),
