@@ -10,7 +10,7 @@ a kernel changes in place, and their adjoint is Taichi's own.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from . import ir, sums, support
 from .code import IR_TYPES, Code
@@ -54,8 +54,10 @@ class Part:
 class WholeArrays:
     """The arrays of one entry, by keys: a role and a name."""
 
-    def __init__(self, signature: Signature, trace: Trace, primal: Trace) -> None:
+    def __init__(self, signature: Signature, trace: Trace, primal: Trace, along: tuple[str, ...] = ()) -> None:
+        """`along` names the inputs with tangents, of an entry that computes a derivative along them, too."""
         self.signature = signature
+        self.along = along
         self.trace = trace
         self.variant: Variant = trace.variant
         self.state = trace.state
@@ -137,6 +139,9 @@ class WholeArrays:
                         need(f"adjoint {name}", parameter.dtype, self.outputs[name])
                 elif parameter.role == "input" and parameter.gradient and name not in self.trace.wrt:
                     need(f"spare {name}", parameter.dtype, self.inputs[name])
+        if self.along:
+            for buffer in [each for each in buffers.values() if each.dtype.startswith("float")]:
+                buffers[tangent_key(buffer.key)] = replace(buffer, key=tangent_key(buffer.key))
         return list(buffers.values())
 
     def _layout(self, part: Part):
@@ -164,6 +169,12 @@ class WholeArrays:
             keys = [f"input {argument.name}" for argument in self.signature.inputs]
         else:
             keys = [f"{role} {argument.name}" for role, argument in self.signature.arrays(self.trace.wrt)]
+            with_roles = [(key, key.split()[0] in ("output", "gradient")) for key in keys]
+            keys = [
+                key
+                for key, _ in with_tangents(with_roles, self.along)
+                if not key.startswith("tangent-") or self.dtypes[key.split()[1]].startswith("float")
+            ]
         return [*keys, "state"] if self.state is not None else keys
 
     def _elements(self, code: Code, argument: Argument) -> str:
@@ -180,23 +191,39 @@ class WholeArrays:
             for name in self.outputs:
                 size = self._argument_bytes(code, name)
                 if name in updated:
-                    self._copy(code, f"output {name}", f"input {name}", size)
+                    self._copy_with_tangent(code, f"output {name}", f"input {name}", size)
                 elif not self.trace.overwrites:
-                    self._zero(code, f"output {name}", size)
+                    self._zero_with_tangent(code, f"output {name}", size)
         for key, size in sizes.items():
+            if key.startswith("tangent-"):
+                continue
             role, name = key.split()
             if role == "adjoint":
-                self._copy(code, key, f"cotangent {name}", size)
+                self._copy_with_tangent(code, key, f"cotangent {name}", size)
             elif role == "primal" and name in updated:
-                self._copy(code, key, f"input {name}", size)
+                self._copy_with_tangent(code, key, f"input {name}", size)
             elif role != "scratch" or not self.trace.overwrites:
-                self._zero(code, key, size)
+                self._zero_with_tangent(code, key, size)
         for name in () if self.trace.on_state else self.trace.wrt:
             size = self._argument_bytes(code, name)
             if name in updated and self.differentiate:
-                self._copy(code, f"gradient {name}", f"cotangent {name}", size)
+                self._copy_with_tangent(code, f"gradient {name}", f"cotangent {name}", size)
             elif not (self.trace.overwrites and self.signature.argument(name).batched):
-                self._zero(code, f"gradient {name}", size)
+                self._zero_with_tangent(code, f"gradient {name}", size)
+
+    def _zero_with_tangent(self, code: Code, key: str, size: str) -> None:
+        self._zero(code, key, size)
+        if tangent_key(key) in self._keys():
+            self._zero(code, tangent_key(key), size)
+
+    def _copy_with_tangent(self, code: Code, target: str, source: str, size: str) -> None:
+        self._copy(code, target, source, size)
+        if tangent_key(target) not in self._keys():
+            return
+        if tangent_key(source) in self._keys():
+            self._copy(code, tangent_key(target), tangent_key(source), size)
+        else:
+            self._zero(code, tangent_key(target), size)
 
     def _zero(self, code: Code, key: str, size: str) -> None:
         """Fills an array of so many bytes with zeros."""
@@ -273,6 +300,22 @@ class WholeArrays:
     def _keys(self) -> set[str]:
         """Keys of all arrays that there is memory for."""
         return {*self._arrays(), *(buffer.key for buffer in self.buffers)}
+
+
+def tangent_key(key: str) -> str:
+    """The key of the array with the tangents of another one."""
+    return f"tangent-{key}"
+
+
+def with_tangents(arrays: list[tuple[str, bool]], along: tuple[str, ...]) -> list[tuple[str, bool]]:
+    """The arrays (key, whether it is written) of an entry that computes a derivative along some inputs, too: behind its
+    operands the tangents of these inputs, behind its results their tangents."""
+    if not along:
+        return arrays
+    read = [(key, writes) for key, writes in arrays if not writes]
+    written = [(key, writes) for key, writes in arrays if writes]
+    inputs = [(tangent_key(key), False) for key, _ in read if key.split()[0] == "input" and key.split()[1] in along]
+    return [*read, *inputs, *written, *((tangent_key(key), True) for key, _ in written)]
 
 
 def register(key: str) -> str:

@@ -10,7 +10,7 @@ cotangents as it reads them, and it adds into the gradients.
 from __future__ import annotations
 
 from . import ir, lanes, stacks, support
-from .arguments import store_pointers, store_shape, struct_type
+from .arguments import store_pointers, store_shape, struct_type, tangent_key, with_tangents
 from .code import IR_TYPES, Code
 from .declare import Variant
 from .ir import LoweringError
@@ -27,9 +27,13 @@ _VECTOR_BYTES = {"x86-64-v2": 16, "x86-64-v3": 32, "x86-64-v4": 32}  # v4 is pla
 class Entry:
     """One entry's function, written by `text`."""
 
-    def __init__(self, signature: Signature, trace: Trace, primal: Trace, level: str) -> None:
-        """`primal` is the forward trace of the same variant: run first where the adjoint reads the primal outputs."""
+    def __init__(
+        self, signature: Signature, trace: Trace, primal: Trace, level: str, along: tuple[str, ...] = ()
+    ) -> None:
+        """`primal` is the forward trace of the same variant: run first where the adjoint reads the primal outputs.
+        `along` names the inputs with tangents, of an entry that computes a derivative along them, too."""
         self.signature = signature
+        self.along = along
         self.trace = trace
         self.variant: Variant = trace.variant
         for each in (trace, primal):
@@ -89,7 +93,8 @@ class Entry:
         sizes = [self._sample(code, self.signature.argument(key.split()[1])) for key in self._copied()]
         if any(size.startswith("%") for size in sizes):
             return _LANES_ROWS
-        rows = _LANES_BYTES // (self.item * max(1, sum(int(size) for size in sizes)))
+        copies = 2 if self.along else 1
+        rows = _LANES_BYTES // (copies * self.item * max(1, sum(int(size) for size in sizes)))
         return min(256, max(16, 1 << (max(1, rows).bit_length() - 1)))
 
     def _copied(self) -> list[str]:
@@ -131,11 +136,11 @@ class Entry:
     # ---- text ----
 
     def text(self, symbol: str) -> str:
-        """Everything but the mathematical functions: types, tasks, the entry, its workspace function where needed."""
+        """Everything: types, tasks, the entry, its workspace function where needed."""
         tasks = self._prepared(self.module, self.trace, "task")
         if self.primal:
             tasks += "\n" + self._prepared(self.primal, self.primal_trace, "primal")
-        own, declarations = support.own_definitions(self._modules())
+        own, declarations = support.own_definitions(self._modules(), mathematical=not self.along)
         return "\n".join(
             [
                 *self.module.types,
@@ -154,7 +159,8 @@ class Entry:
         """`i64 SYMBOL(rows, dims)`, a module.h `tiaot_workspace_size`."""
         code = Code({})
         self._load_sizes(code)
-        code.do(f"ret i64 {self._workspace(code)}")
+        copies = "2" if self.along else "1"
+        code.do(f"ret i64 {code.multiply(self._workspace(code), copies)}")
         return "\n".join([f"define hidden i64 @{symbol}(i64 %rows, i64* %dims) {{", *code.lines, "}"])
 
     def _prepared(self, module: ir.TracedModule, trace: Trace, prefix: str) -> str:
@@ -182,16 +188,18 @@ class Entry:
 
     def _function(self, symbol: str) -> str:
         """The entry, which reads `dims` and `arrays`, and the function under it, whose pointers are noalias."""
-        keys = self._array_keys()
         code = Code({})
         self._load_sizes(code)
         arguments = ["i64 %rows", "i8* %workspace"]
         formals = ["i64 %rows", "i8* noalias %workspace"]
+        if self.along:  # the second half of the workspace
+            arguments.append(f"i8* {code.add(f'getelementptr i8, i8* %workspace, i64 {self._workspace(code)}')}")
+            formals.append("i8* noalias %tangent_workspace")
         for dim in self.signature.dims:
             if dim != self.signature.batch and dim not in self.variant.sizes:
                 arguments.append(f"i64 {code.sizes[dim]}")
                 formals.append(f"i64 %{dim}")
-        for index, (key, writes) in enumerate(keys):
+        for index, (key, writes) in enumerate(with_tangents(self._array_keys(), self.along)):
             slot = code.add(f"getelementptr i8*, i8** %arrays, i64 {index}")
             loaded = code.add(f"load i8*, i8** {slot}")
             arguments.append(f"{self.type}* {code.add(f'bitcast i8* {loaded} to {self.type}*')}")
@@ -208,6 +216,14 @@ class Entry:
         """(key, whether it is written) of the arrays of this entry, in the order of module.h."""
         arrays = self.signature.arrays(self.trace.wrt)
         return [(f"{role} {argument.name}", role in ("output", "gradient")) for role, argument in arrays]
+
+    def shadows(self, symbol: str) -> dict[str, dict[str, str]]:
+        """Of each function to differentiate the parameters that point to memory with a shadow, and to that."""
+        if not self.along:
+            return {}
+        keys = [key for key, _ in with_tangents(self._array_keys(), self.along)]
+        pairs = {_register(key): _register(tangent_key(key)) for key in keys if tangent_key(key) in keys}
+        return {f"{symbol}.body": {"workspace": "tangent_workspace", **pairs}}
 
     def _body(self) -> list[str]:
         code = Code(self._fixed_sizes())
@@ -359,7 +375,7 @@ class Entry:
 
 
 def _register(key: str) -> str:
-    return key.replace(" ", "_")
+    return key.replace(" ", "_").replace("-", "_")
 
 
 def _obstacle(trace: Trace, parameter: Parameter) -> str:

@@ -132,9 +132,11 @@ def own_texts(names: Iterable[str]) -> str:
 
 
 def own_definitions(
-    modules: Iterable[TracedModule], stack_definitions: str = stacks.DEFINITIONS
+    modules: Iterable[TracedModule], stack_definitions: str = stacks.DEFINITIONS, *, mathematical: bool = True
 ) -> tuple[str, list[str]]:
     """(definitions of what the tasks call and we define, declarations of what is left to be linked).
+
+    Without `mathematical` the functions of math/ are left declared: what differentiates the text knows them by name.
 
     Raises:
         LoweringError: for what no module can have.
@@ -144,12 +146,12 @@ def own_definitions(
         declared.update(module.declarations)
     texts: list[str] = []
     rest: list[str] = []
-    mathematical = []
+    functions = []
     for name, line in sorted(declared.items()):
         if name in _REFUSED:
             raise LoweringError(f"the kernel cannot be exported: {_REFUSED[name]}")
-        if name in math.FUNCTIONS:
-            mathematical.append(name)
+        if name in math.FUNCTIONS and mathematical:
+            functions.append(name)
         elif name in _OWN:
             texts.append(_OWN[name])
         elif name in _RANDOM_NAMES or name in stacks.NAMES or name in _LOOPS:
@@ -160,7 +162,7 @@ def own_definitions(
         texts.append(_RANDOM)
     if stacks.NAMES & set(declared):
         texts.append(stack_definitions)
-    return "\n".join([*texts, math.definitions(mathematical)]), rest
+    return "\n".join([*texts, math.definitions(functions)]), rest
 
 
 _TEMPORARY = re.compile(r"call i8\* @get_temporary_pointer\(.*, i64 (\d+)\)$")

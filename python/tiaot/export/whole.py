@@ -12,10 +12,12 @@ thread.
 from __future__ import annotations
 
 import functools
+import re
+from dataclasses import replace
 
 from . import ir, stacks, sums, support
 from . import state as fields
-from .arguments import SEED, Buffer, Part, WholeArrays, register, struct_type
+from .arguments import SEED, Buffer, Part, WholeArrays, register, struct_type, tangent_key
 from .code import IR_TYPES, Code
 from .signature import ITEM_SIZES, Signature
 from .trace import PIECES, Trace
@@ -29,8 +31,8 @@ class WholeEntry(WholeArrays):
     block_rows = 1
     needs_workspace = True
 
-    def __init__(self, signature: Signature, trace: Trace, primal: Trace) -> None:
-        super().__init__(signature, trace, primal)
+    def __init__(self, signature: Signature, trace: Trace, primal: Trace, along: tuple[str, ...] = ()) -> None:
+        super().__init__(signature, trace, primal, along)
         self.sums = self._sums()
 
     def _sums(self) -> dict[tuple[str, int], list[Buffer]]:
@@ -42,7 +44,10 @@ class WholeEntry(WholeArrays):
                 targets = sums.summed(task.body, roots) if task.pieces > 1 and ir.depends_on_order(task.body) else None
                 arrays = [self._summed_array(part, target) for target in targets or ()]
                 if arrays and None not in arrays:
-                    found[part.name, index] = [array for array in arrays if array is not None]
+                    summed = [array for array in arrays if array is not None]
+                    for array in [each for each in summed if tangent_key(each.key) in self._keys()]:
+                        summed.append(replace(array, key=tangent_key(array.key)))
+                    found[part.name, index] = summed
         return found
 
     def _summed_array(self, part: Part, target: sums.Slot | int | str) -> Buffer | None:
@@ -62,6 +67,7 @@ class WholeEntry(WholeArrays):
         """Everything but what is linked: types, tasks, the entry, the definitions that are ours."""
         modules = [part.module for part in self.parts]
         self.symbol = symbol
+        self.functions: list[str] = []  # those with the tasks in them
         steps = ""
         if self.state is not None:
             steps = fields.definitions(modules, self.state)
@@ -81,7 +87,7 @@ class WholeEntry(WholeArrays):
                     function.body[:] = ir.widen_offsets(function.body, self._layout(part))
                 texts.append(self._run(part, index, task))
             texts.append(part.module.text(part.name))
-        own, declarations = support.own_definitions(modules)
+        own, declarations = support.own_definitions(modules, mathematical=not self.along)
         return "\n".join(
             [
                 *dict.fromkeys(line for module in modules for line in module.types),
@@ -98,7 +104,9 @@ class WholeEntry(WholeArrays):
         )
 
     def _is_parallel(self, task: ir.Task) -> bool:
-        return task.pieces > 1 and not ir.depends_on_order(task.body)
+        # A tangent follows the winner of an atomic minimum or maximum: that takes one thread at a time.
+        serial = bool(self.along) and any(re.search(r"@atomic_(min|max)_f\d+\(", line) for line in task.body.body)
+        return task.pieces > 1 and not serial and not ir.depends_on_order(task.body)
 
     def workspace_function(self, symbol: str) -> str:
         """`i64 SYMBOL(rows, dims)`, a module.h `tiaot_workspace_size`."""
@@ -180,9 +188,18 @@ class WholeEntry(WholeArrays):
 
     def _record_keys(self) -> list[str]:
         dims = [f"dim {dim}" for dim in self.signature.dims if dim not in self.variant.sizes]
-        fixed = ["temporaries", "failed", *(["seed"] if self.random else [])]
+        fixed = ["temporaries", *_if(self.along, "tangent-temporaries"), "failed", *_if(self.random, "seed")]
         strides = dict.fromkeys(f"stride {array.key}" for arrays in self.sums.values() for array in arrays)
-        return [*self.pointers, *dims, *fixed, *strides, "locals"]
+        return [*self.pointers, *dims, *fixed, *strides, "locals", *_if(self.along, "tangent-locals")]
+
+    def shadows(self, symbol: str) -> dict[str, dict[str, str]]:
+        """Of each function to differentiate the parameters that point to memory with a shadow, and to that."""
+        if not self.along:
+            return {}
+        keys = self._record_keys()
+        pairs = {register(key)[1:]: register(tangent_key(key))[1:] for key in keys if tangent_key(key) in keys}
+        pairs["failed"] = "failed"  # an integer, which a stack writes to
+        return {name: pairs for name in self.functions}
 
     def _record(self, code: Code) -> str:
         keys = self._record_keys()
@@ -190,18 +207,21 @@ class WholeEntry(WholeArrays):
         code.do(f"store i32 0, i32* {self.failed}")
         room = max(support.temporaries_bytes(part.module for part in self.parts), 1)
         temporaries = code.add(f"alloca [{room} x i8], align 64")
+        tangents = code.add(f"alloca [{room} x i8], align 64") if self.along else ""
         record = code.add(f"alloca [{len(keys)} x i64]")
         for place, key in enumerate(keys):
             if key.startswith("dim "):
                 value = code.sizes[key.split()[1]]
             elif key == "temporaries":
                 value = code.add(f"ptrtoint [{room} x i8]* {temporaries} to i64")
+            elif key == "tangent-temporaries":
+                value = code.add(f"ptrtoint [{room} x i8]* {tangents} to i64")
             elif key == "failed":
                 value = code.add(f"ptrtoint i32* {self.failed} to i64")
             elif key == "seed":
                 typed = code.add(f"bitcast i8* {self.pointers[f'input {SEED}']} to i64*")
                 value = code.add(f"load i64, i64* {typed}")
-            elif key == "locals":
+            elif key in ("locals", "tangent-locals"):
                 continue
             elif key.startswith("stride "):
                 value = "0"
@@ -214,12 +234,13 @@ class WholeEntry(WholeArrays):
         return code.add(f"getelementptr [{count} x i64], [{count} x i64]* {record}, i64 0, i64 {place}")
 
     def _local_buffers(self, code: Code) -> dict[tuple[str, int], str]:
-        """Of each parallel loop the buffers that its pieces have for themselves, one after another."""
+        """Of each parallel loop the buffers that its pieces have for themselves, one after another; behind them those
+        of their tangents."""
         buffers = {}
         for part in self.parts:
             for index, task in enumerate(part.module.tasks):
                 if task.pieces:
-                    size = task.pieces * self._stride(task)
+                    size = task.pieces * self._stride(task) * (2 if self.along else 1)
                     array = code.add(f"alloca [{size} x i8], align 64")
                     buffers[part.name, index] = code.add(f"bitcast [{size} x i8]* {array} to i8*")
         return buffers
@@ -235,8 +256,12 @@ class WholeEntry(WholeArrays):
         if not task.pieces:
             code.do(f"call void {name}.piece(i8* {raw}, i64 0)")
             return
-        slot = self._record_slot(code, record, count, count - 1)
-        code.do(f"store i64 {code.add(f'ptrtoint i8* {local} to i64')}, i64* {slot}")
+        buffer = code.add(f"ptrtoint i8* {local} to i64")
+        keys = self._record_keys()
+        code.do(f"store i64 {buffer}, i64* {self._record_slot(code, record, count, keys.index('locals'))}")
+        if self.along:
+            behind = code.add(f"add i64 {buffer}, {task.pieces * self._stride(task)}")
+            code.do(f"store i64 {behind}, i64* {self._record_slot(code, record, count, keys.index('tangent-locals'))}")
         tag = f"{part.name}{index}"
         if self._is_parallel(task):
             self._run_pieces(code, tag, name, task, raw)
@@ -344,9 +369,9 @@ class WholeEntry(WholeArrays):
                     loaded = outer.add(f"add i64 {loaded}, {ahead}")
                 values.append(f"i8* {outer.add(f'inttoptr i64 {loaded} to i8*')}")
                 formals.append(f"i8* noalias {register(key)}")
-            elif key in ("temporaries", "failed", "locals"):
+            elif key in ("temporaries", "failed", "locals", "tangent-temporaries", "tangent-locals"):
                 values.append(f"i8* {outer.add(f'inttoptr i64 {loaded} to i8*')}")
-                formals.append(f"i8* %{key}")
+                formals.append(f"i8* {register(key)}")
             else:
                 values.append(f"i64 {loaded}")
                 formals.append(f"i64 {register(key)}")
@@ -361,6 +386,7 @@ class WholeEntry(WholeArrays):
         )
         if self.signature.batch:
             inner.sizes["rows"] = inner.sizes[self.signature.batch]
+        self.functions.append(f"{name[1:]}.run")
         self._set_up(inner, part, index, task)
         for each in calls:
             inner.do(each)
@@ -403,3 +429,7 @@ class WholeEntry(WholeArrays):
             slot = code.add(f"getelementptr {kind}, {kind}* {array}, i64 0, i64 {place}")
             code.do(f"store i8* %root_{node}, i8** {slot}")
         return code.add(f"bitcast {kind}* {array} to i8*")
+
+
+def _if(condition: object, key: str) -> list[str]:
+    return [key] if condition else []
