@@ -171,6 +171,7 @@ tiaot_kernel make_kernel(const tiaot_kernel_desc &desc, int level) {
   kernel.level = level;
   for (uint32_t i = 0; i < desc.input_count; ++i) {
     if (desc.arguments[i].flags & TIAOT_ARGUMENT_DIFFERENTIABLE) kernel.differentiable |= 1u << i;
+    if (desc.arguments[i].flags & TIAOT_ARGUMENT_TANGENT) kernel.tangents |= 1u << i;
   }
   const uint32_t arguments = desc.input_count + desc.output_count;
   for (uint32_t v = 0; v < desc.variant_count; ++v) {

@@ -54,10 +54,9 @@ class Part:
 class WholeArrays:
     """The arrays of one entry, by keys: a role and a name."""
 
-    def __init__(self, signature: Signature, trace: Trace, primal: Trace, along: tuple[str, ...] = ()) -> None:
-        """`along` names the inputs with tangents, of an entry that computes a derivative along them, too."""
+    def __init__(self, signature: Signature, trace: Trace, primal: Trace) -> None:
         self.signature = signature
-        self.along = along
+        self.along = trace.along
         self.trace = trace
         self.variant: Variant = trace.variant
         self.state = trace.state
@@ -170,11 +169,7 @@ class WholeArrays:
         else:
             keys = [f"{role} {argument.name}" for role, argument in self.signature.arrays(self.trace.wrt)]
             with_roles = [(key, key.split()[0] in ("output", "gradient")) for key in keys]
-            keys = [
-                key
-                for key, _ in with_tangents(with_roles, self.along)
-                if not key.startswith("tangent-") or self.dtypes[key.split()[1]].startswith("float")
-            ]
+            keys = [key for key, _ in with_tangents(with_roles, self.along)]
         return [*keys, "state"] if self.state is not None else keys
 
     def _elements(self, code: Code, argument: Argument) -> str:

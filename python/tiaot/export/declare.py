@@ -29,9 +29,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from .computation import FORWARD, GRAD, STATE, Computation, check_derivatives, sets_along
 from .signature import REAL_DTYPES, Signature, parse_signature
 
-STATE = ("*",)  # stands for the fields, in place of the names of inputs that a vjp differentiates
 LEVELS = ("x86-64-v2", "x86-64-v3", "x86-64-v4")
 
 
@@ -122,11 +122,22 @@ class Family:
     doc: str
     state: bool = False  # it works on the module's state, Taichi's fields
     gradient: bool = False  # and has an adjoint there
+    derivatives: tuple[str, ...] = ()  # beside vjps: some of computation.DERIVATIVES
 
     @property
-    def entries(self) -> tuple[tuple[str, ...], ...]:
-        """Its entries by the inputs that they differentiate: () is forward, STATE the adjoint on the state."""
-        return ((), *self.wrt, *((STATE,) if self.gradient else ()))
+    def entries(self) -> tuple[Computation, ...]:
+        """What its entries compute, forward first."""
+        vjps = [Computation("vjp", names) for names in self.wrt]
+        jvps = [Computation("jvp", names) for names in self.along if "jvp" in self.derivatives]
+        hvps = [Computation("hvp", names) for names in self.wrt if "hvp" in self.derivatives]
+        return (FORWARD, *vjps, *([GRAD] if self.gradient else []), *jvps, *hvps)
+
+    @property
+    def along(self) -> tuple[tuple[str, ...], ...]:
+        """The sets of inputs that a jvp has tangents of."""
+        dtypes = (self.argument_dtypes.get(each.name, self.dtypes[0]) for each in self.signature.inputs)
+        able = [each.name for each, dtype in zip(self.signature.inputs, dtypes, strict=True) if dtype in REAL_DTYPES]
+        return sets_along(self.wrt, tuple(able))
 
     def variants(self) -> list[Variant]:
         """Every variant, for each element type the most specific first, as the descriptor wants them."""
@@ -179,6 +190,10 @@ class Declaration:
             raise ValueError(
                 f"{family.name}: works on fields: its gradient is that of the fields, which are no inputs: leave "
                 "wrt and vjp out"
+            )
+        if family.derivatives:
+            raise ValueError(
+                f"{family.name}: works on fields, along which there is no {family.derivatives[0]}: leave derivatives out"
             )
         return replace(self, family=replace(family, wrt=(), state=True, gradient=gradient))
 
@@ -252,6 +267,7 @@ def family(
     sizes: Sequence[Mapping[str, int]] | None = None,
     draw: Mapping[str, Draw] | None = None,
     finite_differences: bool = True,
+    derivatives: Sequence[str] = (),
 ) -> Callable[[Make], Make]:
     """Declare a family of kernels; its name is the function's.
 
@@ -265,6 +281,8 @@ def family(
         sizes: the dimensions that the kernel is verified at, `[{"B": 3, "n": 8}]`.
         draw: for an input, what draws it for verification: `draw(rng, shape, sizes)` with a `numpy.random.Generator`.
         finite_differences: whether the gradients must be the kernel's slopes; False for one that is meant to differ.
+        derivatives: what is compiled beside the vjps: "jvp", the derivative along tangents of inputs, and "hvp", that of
+            the vjp (Hessian-vector products).
 
     Raises:
         ValueError: when the signature or an option cannot be right; it names which.
@@ -276,9 +294,19 @@ def family(
             raise ValueError(f"dtypes: expected some of float32, float64, got {dtype!r}")
     _check_fixed(parsed, fixed)
     _check_names("draw", tuple(draw or ()), parsed)
+    asked = check_derivatives(derivatives)
 
     def declare(make: Make) -> Make:
-        declared = Family(make.__name__, parsed, tuple(dtypes), {}, tuple(fixed), sets, inspect.getdoc(make) or "")
+        declared = Family(
+            make.__name__,
+            parsed,
+            tuple(dtypes),
+            {},
+            tuple(fixed),
+            sets,
+            inspect.getdoc(make) or "",
+            derivatives=asked,
+        )
         chosen = None if sizes is None else tuple(sizes)
         _registered.append(Declaration(declared, make, chosen, dict(draw or {}), finite_differences))
         return make
@@ -299,6 +327,7 @@ def kernel(
     sizes: Sequence[Mapping[str, int]] | None = None,
     draw: Mapping[str, Draw] | None = None,
     finite_differences: bool = True,
+    derivatives: Sequence[str] = (),
 ) -> Callable[[Any], Any]:
     """Declare one Taichi kernel as it is; its name is the function's.
 
@@ -322,12 +351,15 @@ def kernel(
         draw: for an input or a field, what draws it for verification: `draw(rng, shape, sizes)` with a
             `numpy.random.Generator`.
         finite_differences: whether the gradients must be the kernel's slopes; False for one that is meant to differ.
+        derivatives: what is compiled beside the vjps: "jvp", the derivative along tangents of inputs, numbers by value
+            among them, and "hvp", that of the vjp (Hessian-vector products).
 
     Raises:
         ValueError: when the signature or an option cannot be right, or does not fit the kernel; it names which.
         TypeError: when what is decorated is no Taichi kernel.
     """
     shapes = {name: tuple(str(size) for size in axes) for name, axes in (scratch or {}).items()}
+    asked = check_derivatives(derivatives)
     if signature is not None:
         _check_fixed(parse_signature(signature, batch), fixed)
 
@@ -367,7 +399,14 @@ def kernel(
             tuple(fixed),
             sets,
             inspect.getdoc(decorated._primal.func) or "",
+            derivatives=asked,
         )
+        for each in parsed.outputs if asked else ():
+            if types[each.name] not in REAL_DTYPES:
+                raise ValueError(
+                    f"{decorated.__name__}: output {each.name!r} has whole numbers and so no tangent: leave derivatives "
+                    "out, or compute it in a kernel of its own"
+                )
         given = dict(constants or {})
         if hasattr(decorated, "_kernel_owner"):  # a method: Taichi takes its instance for a template
             given[decorated._primal.arguments[0].name] = decorated._kernel_owner

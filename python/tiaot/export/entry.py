@@ -27,13 +27,10 @@ _VECTOR_BYTES = {"x86-64-v2": 16, "x86-64-v3": 32, "x86-64-v4": 32}  # v4 is pla
 class Entry:
     """One entry's function, written by `text`."""
 
-    def __init__(
-        self, signature: Signature, trace: Trace, primal: Trace, level: str, along: tuple[str, ...] = ()
-    ) -> None:
-        """`primal` is the forward trace of the same variant: run first where the adjoint reads the primal outputs.
-        `along` names the inputs with tangents, of an entry that computes a derivative along them, too."""
+    def __init__(self, signature: Signature, trace: Trace, primal: Trace, level: str) -> None:
+        """`primal` is the forward trace of the same variant: run first where the adjoint reads the primal outputs."""
         self.signature = signature
-        self.along = along
+        self.along = trace.along
         self.trace = trace
         self.variant: Variant = trace.variant
         for each in (trace, primal):

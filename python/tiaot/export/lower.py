@@ -42,24 +42,19 @@ class LoweredEntry:
     object: bytes
 
 
-def lower(
-    signature: Signature, trace: Trace, primal: Trace, level: str, along: tuple[str, ...] = ()
-) -> LoweredEntry:
+def lower(signature: Signature, trace: Trace, primal: Trace, level: str) -> LoweredEntry:
     """Lower one traced entry for a CPU level; `primal` is the forward trace of the same variant.
-
-    With `along`, names of inputs, it computes the derivative along tangents of these inputs, too: the tangents stand
-    behind the entry's operands, those of its results behind the results.
 
     Raises:
         LoweringError: when the kernel uses something that cannot be lowered.
     """
     function = f"{trace.symbol}_{level.rpartition('-')[2]}"
     if signature.batch and Entry.suits(trace, primal):
-        entry: Entry | WholeEntry = Entry(signature, trace, primal, level, along)
+        entry: Entry | WholeEntry = Entry(signature, trace, primal, level)
     else:
-        entry = WholeEntry(signature, trace, primal, along)
+        entry = WholeEntry(signature, trace, primal)
     text = entry.text(function)
-    if along:
+    if trace.along:
         text = differentiate(text, entry.shadows(function), _TARGET)
     workspace = None
     if entry.needs_workspace:

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from .cache import Cache
-from .declare import STATE, Declaration, Family, Implementation, KernelFile, Variant, load_kernel_file
+from .computation import STATE, Computation, of_trace
+from .declare import Declaration, Family, Implementation, KernelFile, Variant, load_kernel_file
 from .fields import describe_trees, has_gradient, lay_out, refusals
 from .fingerprint import own_modules, source_without_other_kernels, values
 from .parameters import Parameter, example_arguments, parameters_of
@@ -38,7 +39,10 @@ class TraceError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Trace:
-    """One traced entry of one variant. `wrt` is empty for forward, and STATE for the adjoint of a kernel on state."""
+    """One traced entry of one variant. `wrt` is empty for forward, and STATE for the adjoint of a kernel on state.
+
+    Where `along` names inputs, the entry computes the derivative along tangents of these, too.
+    """
 
     kernel: str
     variant: Variant
@@ -49,6 +53,7 @@ class Trace:
     overwrites: bool  # it writes every element of outputs, of batched gradients and of what it reads of its scratch
     tasks: tuple[str, ...]  # IR of each top-level loop or stretch of statements, in the order that they run
     state: State | None = None  # what its fields are, of a kernel on state
+    along: tuple[str, ...] = ()
 
     @property
     def on_state(self) -> bool:
@@ -57,8 +62,11 @@ class Trace:
 
     @property
     def symbol(self) -> str:
-        entry = "grad" if self.on_state else f"vjp_{'_'.join(self.wrt)}" if self.wrt else "forward"
-        return f"{self.kernel}_{self.variant.name}_{entry}"
+        return f"{self.kernel}_{self.variant.name}_{self.computation.name}"
+
+    @property
+    def computation(self) -> Computation:
+        return of_trace(self.wrt, self.along)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,6 +127,7 @@ def _read_family(record: dict[str, Any]) -> Family:
         record["doc"],
         record["state"],
         record["gradient"],
+        tuple(record["derivatives"]),
     )
 
 
@@ -252,6 +261,7 @@ def _describe(family: Family) -> dict[str, Any]:
         "doc": family.doc,
         "state": family.state,
         "gradient": family.gradient,
+        "derivatives": family.derivatives,
     }
 
 

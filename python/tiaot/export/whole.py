@@ -31,8 +31,8 @@ class WholeEntry(WholeArrays):
     block_rows = 1
     needs_workspace = True
 
-    def __init__(self, signature: Signature, trace: Trace, primal: Trace, along: tuple[str, ...] = ()) -> None:
-        super().__init__(signature, trace, primal, along)
+    def __init__(self, signature: Signature, trace: Trace, primal: Trace) -> None:
+        super().__init__(signature, trace, primal)
         self.sums = self._sums()
 
     def _sums(self) -> dict[tuple[str, int], list[Buffer]]:

@@ -109,12 +109,17 @@ TIAOT_API void tiaot_state_destroy(tiaot_state *state);
 TIAOT_API tiaot_status tiaot_state_field(const tiaot_state *state, const char *name, DLTensor *tensor);
 
 /* Runs an entry of a kernel.
- *   entry    TIAOT_FORWARD, TIAOT_VJP, TIAOT_JACOBIAN or TIAOT_GRAD
- *   wrt      vjp and jacobian: bit i asks for the gradient of input i, at least one bit; forward and grad: 0
+ *   entry    TIAOT_FORWARD, TIAOT_VJP, TIAOT_JACOBIAN, TIAOT_GRAD, TIAOT_JVP or TIAOT_HVP
+ *   wrt      vjp and jacobian: bit i asks for the gradient of input i, at least one bit; jvp and hvp: bit i says that
+ *            input i has a tangent, which must be a set that the module has an entry for (tangents of the others are
+ *            zero: pass zeros for what the set has too much); forward and grad: 0
  *   arrays   forward:  inputs, outputs
  *            vjp:      inputs, cotangents of all outputs, gradients of the inputs in wrt
  *            jacobian: inputs, then for each output the Jacobian with respect to each input in wrt
  *            grad:     inputs
+ *            jvp:      inputs, tangents of the inputs in wrt, outputs, tangents of the outputs
+ *            hvp:      inputs, cotangents of all outputs, tangents of the inputs in wrt, gradients of these inputs,
+ *                      tangents of these gradients
  *            each group in the order of the signature
  *   count    number of arrays
  *   options  may be NULL

@@ -61,9 +61,9 @@ def build_for_cuda(
     entries: dict[Key, CudaEntry | str] = {(key[0], key[1], key[2:]): why for key, why in found.refused.items()}
     for family in traced.families:
         for variant in family.variants():
-            for wrt in family.entries:
+            for computation in family.entries:
                 if family.state:
-                    entries[family.name, variant.name, wrt] = _ON_FIELDS
+                    entries[family.name, variant.name, computation.wrt] = _ON_FIELDS
     signatures = {family.name: family.signature for family in traced.families}
     primals = {(trace.kernel, trace.variant.name): trace for trace in found.traces if not trace.wrt}
     requests = [
