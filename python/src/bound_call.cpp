@@ -95,7 +95,7 @@ PyMemberDef bound_call_members[] = {
 };
 
 PyMethodDef bound_call_methods[] = {
-    {"__reduce__", bound_call_reduce, METH_NOARGS, nullptr},
+    {"__reduce__", guarded<bound_call_reduce>, METH_NOARGS, nullptr},
     {nullptr, nullptr, 0, nullptr},
 };
 
@@ -115,7 +115,7 @@ constexpr char kBoundCallDoc[] =
 PyType_Slot bound_call_slots[] = {
     {Py_tp_doc, const_cast<char *>(kBoundCallDoc)},
     {Py_tp_call, reinterpret_cast<void *>(PyVectorcall_Call)},
-    {Py_tp_repr, reinterpret_cast<void *>(bound_call_repr)},
+    {Py_tp_repr, reinterpret_cast<void *>(guarded<bound_call_repr>)},
     {Py_tp_traverse, reinterpret_cast<void *>(bound_call_traverse)},
     {Py_tp_dealloc, reinterpret_cast<void *>(bound_call_dealloc)},
     {Py_tp_members, bound_call_members},
@@ -140,7 +140,7 @@ PyObject *new_bound_call(const EntryState &entry, Bound bound, Ref arrays, Ref r
   PyObject *object = bound_call_type->tp_alloc(bound_call_type, 0);
   if (object == nullptr) return nullptr;
   auto *self = reinterpret_cast<BoundCallObject *>(object);
-  self->vectorcall = entry.memory != nullptr ? bound_call_run_on_state : bound_call_run;
+  self->vectorcall = entry.memory != nullptr ? guarded<bound_call_run_on_state> : guarded<bound_call_run>;
   self->releases_gil = reading.cuda.found || tiaot_bound_work(bound.get()) > kReleaseWork;
   new (&self->module) std::shared_ptr<OpenModule>(entry.module);
   self->memory = entry.memory;

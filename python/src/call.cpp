@@ -2,6 +2,8 @@
 // see: objects that are no arrays, their number, keywords, the structure of `out`.
 #include "call.hpp"
 
+#include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <type_traits>
 
@@ -11,26 +13,42 @@
 namespace tiaot::binding {
 namespace {
 
-PyObject *name_out = nullptr;
-PyObject *name_wrt = nullptr;
-PyObject *name_num_threads = nullptr;
-PyObject *name_stream = nullptr;
+// The keywords that say how to run a call. No operand goes by one of these names.
+enum Option : int { kOut, kWrt, kNumThreads, kStream, kOptions };
+constexpr const char *kOptionNames[kOptions] = {"out", "wrt", "num_threads", "stream"};
+PyObject *option_names[kOptions];  // interned
 
 // The descriptor's name of an argument, quoted.
 std::string quoted(const EntryState &entry, int argument) {
   return std::string("'") + entry.desc->arguments[argument].name + "'";
 }
 
-// What messages call the operand at that position, as the runtime's do.
-std::string operand_text(const EntryState &entry, int position) {
-  const bool cotangent = position >= static_cast<int>(entry.desc->input_count);
-  return (cotangent ? "cotangent of " : "argument ") + quoted(entry, position);
+// The argument whose type and shape an operand has.
+int argument_of(const EntryState &entry, int position) { return entry.argument_of[static_cast<size_t>(position)]; }
+
+const tiaot_argument_desc &argument_desc(const EntryState &entry, int position) {
+  return entry.desc->arguments[argument_of(entry, position)];
 }
 
-bool has_results(const EntryState &entry) { return takes_wrt(entry) || entry.desc->output_count > 0; }
+// What messages call the operand at that position, as the runtime's do.
+std::string operand_text(const EntryState &entry, int position) {
+  const int argument = argument_of(entry, position), inputs = static_cast<int>(entry.desc->input_count);
+  const char *what = position < inputs ? "argument " : argument < inputs ? "tangent of " : "cotangent of ";
+  return what + quoted(entry, argument);
+}
+
+bool has_results(const EntryState &entry) {
+  return takes_wrt(entry) || (entry.kind == TIAOT_FORWARD && entry.desc->output_count > 0);
+}
+
+bool has_option(const EntryState &entry, Option option) {
+  if (option == kOut) return has_results(entry);
+  if (option == kWrt) return takes_wrt(entry);
+  return option == kNumThreads || entry.desc->state == 0;
+}
 
 std::string operand_names(const EntryState &entry) {
-  std::string names = input_names(*entry.desc, false);
+  std::string names = input_names(*entry.desc, 0);
   for (int i = static_cast<int>(entry.desc->input_count); i < entry.positional_count; ++i) {
     names += (names.empty() ? "" : ", ") + operand_text(entry, i);
   }
@@ -57,30 +75,57 @@ std::string dtypes_of(const EntryState &entry, int argument) {
 [[gnu::cold]] bool raise_unreadable(const EntryState &entry, const std::string &subject, int argument,
                                     const Mismatch &mismatch) {
   if (mismatch.exception == nullptr) return false;
+  const bool number = entry.desc->arguments[argument].rank == 0;
   const std::string expected =
-      mismatch.expected.empty() ? "an array of " + dtypes_of(entry, argument) : mismatch.expected;
+      !mismatch.expected.empty() ? mismatch.expected
+                                 : (number ? "a number or an array of " : "an array of ") + dtypes_of(entry, argument);
   raise_mismatch(mismatch.exception, entry.label, subject, expected, mismatch.got);
   return false;
 }
 
-[[gnu::cold]] bool raise_count(const EntryState &entry, Py_ssize_t got) {
-  PyErr_Format(PyExc_TypeError, "%s: expected %d arrays (%s), got %zd", entry.label.c_str(), entry.positional_count,
-               operand_names(entry).c_str(), got);
+// "dense_tanh.forward: expected 3 arrays (x, W, b), got 2": the beginning of what there is to say of their number.
+std::string count_text(const EntryState &entry, Py_ssize_t got) {
+  return entry.label + ": expected " + std::to_string(entry.positional_count) +
+         (entry.positional_count == 1 ? " array (" : " arrays (") + operand_names(entry) + "), got " +
+         std::to_string(got);
+}
+
+[[gnu::cold]] bool raise_too_many(const EntryState &entry, Py_ssize_t got) {
+  PyErr_SetString(PyExc_TypeError, count_text(entry, got).c_str());
+  return false;
+}
+
+[[gnu::cold]] bool raise_missing(const EntryState &entry, const Call &call) {
+  std::string missing;
+  int count = 0;
+  for (int i = 0; i < entry.positional_count; ++i) {
+    if (call.operands[i] != nullptr) continue;
+    missing += (count++ > 0 ? ", " : "") + operand_text(entry, i);
+  }
+  const std::string text = count_text(entry, entry.positional_count - count) + ": " + missing;
+  PyErr_Format(PyExc_TypeError, "%s %s missing", text.c_str(), count == 1 ? "is" : "are");
+  return false;
+}
+
+[[gnu::cold]] bool raise_twice(const EntryState &entry, int position) {
+  PyErr_Format(PyExc_TypeError, "%s: %s: expected it once, got it twice, by position and by name", entry.label.c_str(),
+               operand_text(entry, position).c_str());
   return false;
 }
 
 [[gnu::cold]] bool raise_keyword(const EntryState &entry, PyObject *keyword) {
-  const bool on_state = entry.desc->state != 0;
-  const char *known = takes_wrt(entry)                  ? "keywords wrt, out, num_threads or stream"
-                      : has_results(entry) && !on_state ? "keywords out, num_threads or stream"
-                      : has_results(entry)              ? "keywords out or num_threads"
-                      : on_state                        ? "no keyword but num_threads"
-                                                        : "keywords num_threads or stream";
-  PyErr_Format(PyExc_TypeError, "%s: expected %s (arrays go by position), got %R", entry.label.c_str(), known, keyword);
+  std::vector<std::string> known;
+  for (const Ref &name : entry.names) known.push_back(text_of(name.get()));
+  for (int option = 0; option < kOptions; ++option) {
+    if (has_option(entry, static_cast<Option>(option))) known.emplace_back(kOptionNames[option]);
+  }
+  std::string text = known.size() == 1 ? "no keyword but " : "keywords ";
+  for (size_t i = 0; i < known.size(); ++i) {
+    text += (i == 0 ? "" : i + 1 == known.size() ? " or " : ", ") + known[i];
+  }
+  PyErr_Format(PyExc_TypeError, "%s: expected %s, got %R", entry.label.c_str(), text.c_str(), keyword);
   return false;
 }
-
-bool same_name(PyObject *keyword, PyObject *name) { return keyword == name || PyUnicode_Compare(keyword, name) == 0; }
 
 bool take_wrt(EntryState *entry, PyObject *object, Call *call) {
   if (object == entry->last_wrt_object.get()) {
@@ -103,22 +148,82 @@ bool take_wrt(EntryState *entry, PyObject *object, Call *call) {
   return true;
 }
 
-bool take_keyword(EntryState *entry, PyObject *keyword, PyObject *value, Call *call) {
-  if (same_name(keyword, name_out) && has_results(*entry)) {
-    call->out = value == Py_None ? nullptr : value;
+bool take_option(EntryState *entry, Option option, PyObject *value, Call *call) {
+  if (option == kWrt) return take_wrt(entry, value, call);
+  if (value == Py_None) return true;
+  if (option == kOut) {
+    call->out = value;
     return true;
   }
-  if (takes_wrt(*entry) && same_name(keyword, name_wrt)) return take_wrt(entry, value, call);
-  if (same_name(keyword, name_num_threads)) {
-    if (value == Py_None) return true;
+  if (option == kNumThreads) {
+    call->num_threads = value;
     return read_num_threads(value, entry->label.c_str(), ": argument 'num_threads'", &call->options.num_threads);
   }
-  if (same_name(keyword, name_stream) && entry->desc->state == 0) {
-    CudaPlace *cuda = &call->reading.cuda;
-    cuda->stream_is_given = value != Py_None;
-    return value == Py_None || read_stream(value, entry->label.c_str(), ": argument 'stream'", &cuda->stream);
+  CudaPlace *cuda = &call->reading.cuda;
+  cuda->stream_is_given = true;
+  return read_stream(value, entry->label.c_str(), ": argument 'stream'", &cuda->stream);
+}
+
+// The option that the keyword is, or kOptions + the operand; -1 for neither.
+[[gnu::noinline]] int meaning_of(const EntryState &entry, PyObject *keyword) {
+  const int count = entry.positional_count;
+  for (int i = 0; i < count; ++i) {
+    if (entry.names[static_cast<size_t>(i)].get() == keyword) return kOptions + i;
   }
-  return raise_keyword(*entry, keyword);
+  for (int i = 0; i < kOptions; ++i) {
+    if (PyUnicode_Compare(option_names[i], keyword) == 0) return i;
+  }
+  for (int i = 0; i < count; ++i) {
+    if (PyUnicode_Compare(entry.names[static_cast<size_t>(i)].get(), keyword) == 0) return kOptions + i;
+  }
+  return -1;
+}
+
+// An operand by name. The first of a call moves those by position to where there is room for all.
+bool take_named(const EntryState &entry, int position, PyObject *const *arguments, Py_ssize_t count, PyObject *value,
+                Call *call) {
+  if (call->operands == arguments) {
+    for (int i = 0; i < entry.positional_count; ++i) call->named[i] = i < count ? arguments[i] : nullptr;
+    call->operands = call->named;
+  }
+  if (call->named[position] != nullptr) return raise_twice(entry, position);
+  call->named[position] = value;
+  return true;
+}
+
+bool take_keywords(EntryState *entry, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords, Call *call) {
+  const Py_ssize_t keyword_count = PyTuple_GET_SIZE(keywords);
+  for (Py_ssize_t i = 0; i < keyword_count; ++i) {
+    PyObject *keyword = PyTuple_GET_ITEM(keywords, i), *value = arguments[count + i];
+    // Names written in source code are interned, so the pointers mostly decide.
+    const int meaning = keyword == option_names[kOut]   ? kOut
+                        : keyword == option_names[kWrt] ? kWrt
+                                                        : meaning_of(*entry, keyword);
+    if (meaning >= kOptions) {
+      if (!take_named(*entry, meaning - kOptions, arguments, count, value, call)) return false;
+    } else if (meaning < 0 || !has_option(*entry, static_cast<Option>(meaning))) {
+      return raise_keyword(*entry, keyword);
+    } else if (!take_option(entry, static_cast<Option>(meaning), value, call)) {
+      return false;
+    }
+  }
+  return true;
+}
+
+// Puts the operands in order and reads the options.
+bool take_arguments(EntryState *entry, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords, Call *call) {
+  if (count > entry->positional_count) return raise_too_many(*entry, count);
+  call->operands = arguments;
+  if (keywords != nullptr && !take_keywords(entry, arguments, count, keywords, call)) return false;
+  if (count == entry->positional_count) return true;
+  if (call->operands == arguments) {  // none by name
+    for (int i = 0; i < entry->positional_count; ++i) call->named[i] = i < count ? arguments[i] : nullptr;
+    call->operands = call->named;
+  }
+  for (int i = 0; i < entry->positional_count; ++i) {
+    if (call->operands[i] == nullptr) return raise_missing(*entry, *call);
+  }
+  return true;
 }
 
 bool take_tuple(const EntryState &entry, PyObject *out, int count, const char *of) {
@@ -130,73 +235,110 @@ bool take_tuple(const EntryState &entry, PyObject *out, int count, const char *o
   return false;
 }
 
-bool read(const EntryState &entry, PyObject *object, bool writable, DLTensor *tensor, Call *call, Mismatch *mismatch) {
-  if (entry.arrays == nullptr) return read_array(object, writable, tensor, &call->reading, mismatch);
-  return entry.arrays->read(object, writable, tensor, &call->reading, mismatch);
+// Reads an array as number `place` of the call.
+inline bool read(const EntryState &entry, PyObject *object, bool writable, int place, Call *call, Mismatch *mismatch) {
+  DLTensor *tensor = &call->tensors[place];
+  if (entry.arrays == nullptr && read_plain_array(object, writable, tensor)) {
+    call->unkept |= uint64_t{1} << place;
+    return true;
+  }
+  keep_shapes(call);  // those before this one, whose library may run any code
+  if (entry.arrays == nullptr) {
+    if (!read_uncommon_array(object, writable, tensor, &call->reading, mismatch)) return false;
+  } else if (!entry.arrays->read(object, writable, tensor, &call->reading, mismatch)) {
+    return false;
+  }
+  call->unkept |= uint64_t{1} << place;
+  return true;
 }
 
 // The element type that a number is to have: that of the first variant that takes the arrays which were read.
-uint32_t number_dtype(const EntryState &entry, PyObject *const *arguments, const Call &call, int position) {
+uint32_t number_dtype(const EntryState &entry, const Call &call, int position) {
   for (uint32_t v = 0; v < entry.desc->variant_count; ++v) {
     const uint32_t *dtypes = entry.desc->variants[v].dtypes;
     bool fits = true;
     for (int i = 0; i < entry.positional_count && fits; ++i) {
       const DLDataType &type = call.tensors[i].dtype;
-      fits = is_number(arguments[i]) || dtypes[i] == (static_cast<uint32_t>(type.code) << 8 | type.bits);
+      const uint32_t dtype = dtypes[argument_of(entry, i)];
+      fits = is_number(call.operands[i]) || dtype == (static_cast<uint32_t>(type.code) << 8 | type.bits);
     }
-    if (fits) return dtypes[position];
+    if (fits) return dtypes[argument_of(entry, position)];
   }
-  return entry.desc->variants[0].dtypes[position];
+  return entry.desc->variants[0].dtypes[argument_of(entry, position)];
+}
+
+// The parts of a message about a number.
+struct Number {
+  PyObject *object;
+  const std::string &label;
+  std::string subject;
+};
+
+[[gnu::cold]] bool raise_number(const Number &number, PyObject *exception, const std::string &expected) {
+  PyErr_Clear();
+  const bool of_value = exception == PyExc_ValueError;
+  std::string got = of_value ? text_of(number.object) : type_name(number.object);
+  if (got.size() > 40) got = got.substr(0, 37) + "...";  // of digits
+  raise_mismatch(exception, number.label, number.subject, expected, got);
+  return false;
 }
 
 template <typename T>
-bool write_integer(PyObject *object, const std::string &label, const std::string &subject, int64_t *place) {
-  if (!PyLong_Check(object)) {
-    raise_mismatch(PyExc_TypeError, label, subject, "an integer", type_name(object));
-    return false;
-  }
+bool write_integer(const Number &number, int64_t *place) {
+  if (!PyIndex_Check(number.object)) return raise_number(number, PyExc_TypeError, "an integer");
+  Ref index(PyNumber_Index(number.object));
+  if (!index) return false;
   int overflow = 0;
-  const long long value = PyLong_AsLongLongAndOverflow(object, &overflow);
+  const long long value = PyLong_AsLongLongAndOverflow(index.get(), &overflow);
   const T narrow = static_cast<T>(value);
   if (overflow != 0 || static_cast<long long>(narrow) != value) {
     const std::string kind = std::string(std::is_signed_v<T> ? "int" : "uint") + std::to_string(8 * sizeof(T));
-    raise_mismatch(PyExc_ValueError, label, subject, "an integer that fits " + kind, text_of(object));
-    return false;
+    return raise_number(number, PyExc_ValueError, "an integer that fits " + kind);
   }
   std::memcpy(place, &narrow, sizeof narrow);
   return true;
 }
 
-// Makes an array without dimensions of a Python number. The memory is a lease of the call.
-bool take_number(const EntryState &entry, PyObject *const *arguments, int position, Call *call) {
+// Rounds, as Python's own floats are; a finite number does not become infinite.
+template <typename T>
+bool write_real(const Number &number, const char *kind, int64_t *place) {
+  const double value = PyFloat_AsDouble(number.object);
+  const bool failed = value == -1 && PyErr_Occurred();
+  if (failed && !PyErr_ExceptionMatches(PyExc_OverflowError)) return false;
+  const auto narrow = static_cast<T>(value);
+  if (failed || (std::isfinite(value) && !std::isfinite(static_cast<double>(narrow)))) {
+    return raise_number(number, PyExc_ValueError, std::string("a number that fits ") + kind);
+  }
+  std::memcpy(place, &narrow, sizeof narrow);
+  return true;
+}
+
+bool write_number(const EntryState &entry, int position, uint32_t dtype, const Number &number, int64_t *place) {
+  switch (dtype) {
+    case TIAOT_FLOAT16:
+      return write_real<Half>(number, "float16", place);
+    case TIAOT_FLOAT32:
+      return write_real<float>(number, "float32", place);
+    case TIAOT_FLOAT64:
+      return write_real<double>(number, "float64", place);
+    case TIAOT_INT32:
+      return write_integer<int32_t>(number, place);
+    case TIAOT_INT64:
+      return write_integer<int64_t>(number, place);
+    case TIAOT_UINT8:
+      return write_integer<uint8_t>(number, place);
+    default:
+      return raise_number(number, PyExc_TypeError, "an array of " + dtypes_of(entry, argument_of(entry, position)));
+  }
+}
+
+// Makes an array without dimensions of a number. The memory is a lease of the call.
+bool take_number(const EntryState &entry, int position, Call *call) {
   auto memory = std::make_unique<int64_t[]>(1);
   int64_t *place = memory.get();
-  const uint32_t dtype = number_dtype(entry, arguments, *call, position);
-  const std::string subject = operand_text(entry, position);
-  PyObject *object = arguments[position];
-  bool done = false;
-  if (dtype == TIAOT_FLOAT16 || dtype == TIAOT_FLOAT32 || dtype == TIAOT_FLOAT64) {
-    const double value = PyFloat_AsDouble(object);
-    if (value == -1 && PyErr_Occurred()) return false;
-    const auto narrow = static_cast<float>(value);
-    if (dtype == TIAOT_FLOAT16) {
-      const Half half(value);
-      std::memcpy(place, &half, sizeof half);
-    }
-    if (dtype == TIAOT_FLOAT32) std::memcpy(place, &narrow, sizeof narrow);
-    if (dtype == TIAOT_FLOAT64) std::memcpy(place, &value, sizeof value);
-    done = true;
-  } else if (dtype == TIAOT_INT32) {
-    done = write_integer<int32_t>(object, entry.label, subject, place);
-  } else if (dtype == TIAOT_INT64) {
-    done = write_integer<int64_t>(object, entry.label, subject, place);
-  } else if (dtype == TIAOT_UINT8) {
-    done = write_integer<uint8_t>(object, entry.label, subject, place);
-  } else {
-    raise_mismatch(PyExc_TypeError, entry.label, subject, "an array of " + dtypes_of(entry, position),
-                   type_name(object));
-  }
-  if (!done) return false;
+  const uint32_t dtype = number_dtype(entry, *call, position);
+  const Number number = {call->operands[position], entry.label, operand_text(entry, position)};
+  if (!write_number(entry, position, dtype, number, place)) return false;
   const DLDataType type = {static_cast<uint8_t>(dtype >> 8), static_cast<uint8_t>(dtype), 1};
   call->tensors[position] = {place, {kDLCPU, 0}, 0, type, nullptr, nullptr, 0};
   call->reading.leases.emplace_back(std::move(memory));
@@ -204,15 +346,32 @@ bool take_number(const EntryState &entry, PyObject *const *arguments, int positi
 }
 
 // Where the i-th result that the caller asked for stands in the runtime's order.
-int place_of(const Call &call, int inner) { return call.inner > 1 ? call.wrt->place[inner] : 0; }
+int place_of(const EntryState &entry, const Call &call, int inner) {
+  if (has_tangents(entry.kind)) return inner;
+  return call.inner > 1 ? call.wrt->place[inner] : 0;
+}
+
+// What messages call a result: of a jvp or hvp the `inner`-th of the results (part 0) or of their tangents (part 1).
+std::string result_text(const EntryState &entry, int part, int argument) {
+  if (entry.kind == TIAOT_JVP) return (part == 0 ? "output " : "tangent of ") + quoted(entry, argument);
+  return (part == 0 ? "gradient of " : "tangent of the gradient of ") + quoted(entry, argument);
+}
 
 // Complains about a result. `place` is that of the gradient among those of the call.
 [[gnu::cold]] bool raise_unwritable(const EntryState &entry, const Call &call, int output, int place,
                                     const Mismatch &mismatch) {
   const int of = static_cast<int>(entry.desc->input_count) + output;
   if (entry.kind == TIAOT_FORWARD) return raise_unreadable(entry, "output " + quoted(entry, of), of, mismatch);
+  if (entry.kind == TIAOT_JVP) {
+    const int argument = static_cast<int>(entry.desc->input_count) + place;
+    return raise_unreadable(entry, result_text(entry, output, argument), argument, mismatch);
+  }
   uint32_t mask = call.wrt->mask;
   for (int i = 0; i < place; ++i) mask &= mask - 1;
+  if (entry.kind == TIAOT_HVP) {
+    const int argument = __builtin_ctz(mask);
+    return raise_unreadable(entry, result_text(entry, output, argument), argument, mismatch);
+  }
   const int input = __builtin_ctz(mask);
   const std::string subject = entry.kind == TIAOT_VJP
                                   ? "gradient of " + quoted(entry, input)
@@ -224,16 +383,16 @@ int place_of(const Call &call, int inner) { return call.inner > 1 ? call.wrt->pl
 bool take_out(const EntryState &entry, Call *call, int first) {
   Mismatch mismatch;
   PyObject *out = call->out;
-  const bool inner_tuple = call->wrt != nullptr && call->wrt->is_tuple;
+  const bool inner_tuple = call->inner_tuple;
   if (call->outer > 1 && !take_tuple(entry, out, call->outer, inner_tuple ? "tuples" : "arrays")) return false;
   for (int o = 0; o < call->outer; ++o) {
     PyObject *part = call->outer > 1 ? PyTuple_GET_ITEM(out, o) : out;
     if (inner_tuple && !take_tuple(entry, part, call->inner, "arrays")) return false;
     for (int i = 0; i < call->inner; ++i) {
       PyObject *object = inner_tuple ? PyTuple_GET_ITEM(part, i) : part;
-      DLTensor *tensor = &call->tensors[first + o * call->inner + place_of(*call, i)];
-      if (!read(entry, object, true, tensor, call, &mismatch)) {
-        return raise_unwritable(entry, *call, o, place_of(*call, i), mismatch);
+      const int inner = place_of(entry, *call, i), place = first + o * call->inner + inner;
+      if (!read(entry, object, true, place, call, &mismatch)) {
+        return raise_unwritable(entry, *call, o, inner, mismatch);
       }
     }
   }
@@ -263,13 +422,16 @@ bool make_results(const EntryState &entry, Call *call, int first) {
     call->result = Ref(Py_NewRef(Py_None));
     return true;
   }
+  // To make a tuple, or an array of another library's, may run Python code.
+  const bool inner_tuple = call->inner_tuple;
+  if (call->outer > 1 || inner_tuple || entry.arrays != nullptr || call->reading.cuda.found) keep_shapes(call);
   int32_t count = 0;
   const uint32_t mask = call->wrt != nullptr ? call->wrt->mask : 0;
   const tiaot_status status =
       tiaot_results(entry.kernel, entry.kind, mask, call->tensors, first, &call->options, call->tensors + first,
-                    TIAOT_MAX_ARRAYS - first, call->shapes, kShapeRoom, &count);
+                    entry.most_arrays - first, call->sizes, call->size_room(), &count);
   if (status != TIAOT_OK) return raise_status(status) != nullptr;
-  const bool inner_tuple = call->wrt != nullptr && call->wrt->is_tuple;
+  for (int32_t i = 0; i < count; ++i) call->sizes += call->tensors[first + i].ndim;
   Ref whole;
   if (call->outer > 1) {
     whole = Ref(PyTuple_New(call->outer));
@@ -282,8 +444,8 @@ bool make_results(const EntryState &entry, Call *call, int first) {
       if (!part) return false;
     }
     for (int i = 0; i < call->inner; ++i) {
-      DLTensor *tensor = &call->tensors[first + o * call->inner + place_of(*call, i)];
-      PyObject *array = make_result(entry, call, o, place_of(*call, i), tensor);
+      const int inner = place_of(entry, *call, i);
+      PyObject *array = make_result(entry, call, o, inner, &call->tensors[first + o * call->inner + inner]);
       if (array == nullptr) return false;
       if (inner_tuple) {
         PyTuple_SET_ITEM(part.get(), i, array);
@@ -303,12 +465,12 @@ bool make_results(const EntryState &entry, Call *call, int first) {
 
 // Reads the inputs that were met on CUDA devices. Where they are not all on one, nothing is made to wait: the runtime
 // then says whose place is wrong.
-[[gnu::cold, gnu::noinline]] bool read_cuda_inputs(const EntryState &entry, PyObject *const *arguments, Call *call) {
+[[gnu::cold, gnu::noinline]] bool read_cuda_inputs(const EntryState &entry, Call *call) {
   CudaPlace *cuda = &call->reading.cuda;
   bool together = true;
   for (int i = 0; i < entry.positional_count; ++i) {
-    const tiaot_argument_desc &argument = entry.desc->arguments[i];
-    if (argument.rank == 0 && is_number(arguments[i])) continue;
+    const tiaot_argument_desc &argument = argument_desc(entry, i);
+    if (argument.rank == 0 && is_number(call->operands[i])) continue;
     const DLDevice &device = call->tensors[i].device;
     together = together && (is_cuda(device.device_type) ? device.device_id == cuda->device
                                                         : (argument.flags & TIAOT_ARGUMENT_VALUE) != 0);
@@ -316,12 +478,14 @@ bool make_results(const EntryState &entry, Call *call, int first) {
   if (!settle(cuda)) return false;
   Mismatch mismatch;
   for (int i = 0; i < entry.positional_count; ++i) {
-    if (entry.desc->arguments[i].rank == 0 && is_number(arguments[i])) continue;
+    if (argument_desc(entry, i).rank == 0 && is_number(call->operands[i])) continue;
     DLTensor *tensor = &call->tensors[i];
     if (!is_cuda(tensor->device.device_type)) continue;
-    if (!read_cuda_array(arguments[i], false, together, tensor, &call->reading, &mismatch)) {
-      return raise_unreadable(entry, operand_text(entry, i), i, mismatch);
+    if (!read_cuda_array(call->operands[i], false, together, tensor, &call->reading, &mismatch)) {
+      return raise_unreadable(entry, operand_text(entry, i), argument_of(entry, i), mismatch);
     }
+    call->unkept |= uint64_t{1} << i;
+    keep_shapes(call);
   }
   return true;
 }
@@ -334,31 +498,65 @@ bool make_results(const EntryState &entry, Call *call, int first) {
 
 }  // namespace
 
+Call::Call(const EntryState &entry, void *room)
+    : tensors(static_cast<DLTensor *>(room)),
+      named(reinterpret_cast<PyObject **>(tensors + entry.most_arrays)),
+      sizes(reinterpret_cast<int64_t *>(named + entry.positional_count)),
+      sizes_end(reinterpret_cast<int64_t *>(static_cast<char *>(room) + entry.call_room)) {
+  static_assert(sizeof(DLTensor) % sizeof(void *) == 0 && sizeof(PyObject *) == sizeof(int64_t), "all are aligned");
+}
+
+void keep_shapes(Call *call) {
+  for (; call->unkept != 0; call->unkept &= call->unkept - 1) {
+    DLTensor &tensor = call->tensors[__builtin_ctzll(call->unkept)];
+    const auto rank = tensor.shape != nullptr ? tensor.ndim : 0;
+    const auto need = 2 * rank;
+    int64_t *place = call->sizes;
+    if (need > call->sizes_end - place) {  // more dimensions than there should be, of which the runtime is to tell
+      auto more = std::make_unique<int64_t[]>(static_cast<size_t>(need));
+      place = more.get();
+      call->reading.leases.emplace_back(std::move(more));
+    } else {
+      call->sizes += need;
+    }
+    if (rank > 0) tensor.shape = std::copy_n(tensor.shape, rank, place) - rank;
+    if (rank > 0 && tensor.strides != nullptr) {
+      tensor.strides = std::copy_n(tensor.strides, rank, place + rank) - rank;
+    }
+  }
+}
+
+bool is_numpy_number(PyObject *object) {
+  if (PyArray_IsScalar(object, Integer)) return !PyArray_IsScalar(object, Timedelta);
+  return PyArray_IsScalar(object, Half) || PyArray_IsScalar(object, Float);  // a Double is a Python float
+}
+
 bool prepare_entries() {
-  name_out = PyUnicode_InternFromString("out");
-  name_wrt = PyUnicode_InternFromString("wrt");
-  name_num_threads = PyUnicode_InternFromString("num_threads");
-  name_stream = PyUnicode_InternFromString("stream");
-  return name_out != nullptr && name_wrt != nullptr && name_num_threads != nullptr && name_stream != nullptr;
+  for (int i = 0; i < kOptions; ++i) {
+    option_names[i] = PyUnicode_InternFromString(kOptionNames[i]);
+    if (option_names[i] == nullptr) return false;
+  }
+  return true;
+}
+
+bool prepare_results(const EntryState &entry, Call *call) {
+  const int first = entry.positional_count;
+  return call->out != nullptr ? take_out(entry, call, first) : make_results(entry, call, first);
 }
 
 bool prepare_call(EntryState *entry, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords, Call *call) {
   if (entry->module->closed.load(std::memory_order_relaxed)) {
     return raise_closed(entry->label, *entry->module) != nullptr;
   }
-  if (count != entry->positional_count) return raise_count(*entry, count);
   call->options.variant = entry->variant;
   if (entry->memory != nullptr) call->options.state = entry->memory->handle;
   if (takes_wrt(*entry)) call->wrt = &entry->default_wrt;
-  if (keywords != nullptr) {
-    const Py_ssize_t keyword_count = PyTuple_GET_SIZE(keywords);
-    for (Py_ssize_t i = 0; i < keyword_count; ++i) {
-      if (!take_keyword(entry, PyTuple_GET_ITEM(keywords, i), arguments[count + i], call)) return false;
-    }
-  }
+  if (!take_arguments(entry, arguments, count, keywords, call)) return false;
   const int first = entry->positional_count;
-  call->outer = entry->kind == TIAOT_VJP ? 1 : static_cast<int>(entry->desc->output_count);
-  call->inner = call->wrt == nullptr ? 1 : call->wrt->count;
+  const int outputs = static_cast<int>(entry->desc->output_count);
+  call->outer = entry->kind == TIAOT_VJP ? 1 : has_tangents(entry->kind) ? 2 : has_results(*entry) ? outputs : 0;
+  call->inner = entry->kind == TIAOT_JVP ? outputs : call->wrt == nullptr ? 1 : call->wrt->count;
+  call->inner_tuple = entry->kind == TIAOT_JVP ? outputs > 1 : call->wrt != nullptr && call->wrt->is_tuple;
   call->count = first + call->outer * call->inner;
   if (call->count > TIAOT_MAX_ARRAYS) {
     PyErr_Format(PyExc_NotImplementedError, "%s: a call can have at most %d arrays, this one has %d",
@@ -368,21 +566,22 @@ bool prepare_call(EntryState *entry, PyObject *const *arguments, Py_ssize_t coun
   Mismatch mismatch;
   bool numbers = false;
   for (int i = 0; i < first; ++i) {
-    if (entry->desc->arguments[i].rank == 0 && is_number(arguments[i])) {
+    if (argument_desc(*entry, i).rank == 0 && is_number(call->operands[i])) {
       numbers = true;
       continue;
     }
-    if (!read(*entry, arguments[i], false, &call->tensors[i], call, &mismatch)) {
-      return raise_unreadable(*entry, operand_text(*entry, i), i, mismatch);
+    if (!read(*entry, call->operands[i], false, i, call, &mismatch)) {
+      return raise_unreadable(*entry, operand_text(*entry, i), argument_of(*entry, i), mismatch);
     }
   }
   CudaPlace &cuda = call->reading.cuda;
-  if (cuda.found && !cuda.settled && !read_cuda_inputs(*entry, arguments, call)) return false;
+  if (cuda.found && !cuda.settled && !read_cuda_inputs(*entry, call)) return false;
   for (int i = 0; i < first && numbers; ++i) {
-    if (entry->desc->arguments[i].rank != 0 || !is_number(arguments[i])) continue;
-    if (!take_number(*entry, arguments, i, call)) return false;
+    if (argument_desc(*entry, i).rank != 0 || !is_number(call->operands[i])) continue;
+    keep_shapes(call);  // a number's class may have a method that makes a float of it
+    if (!take_number(*entry, i, call)) return false;
   }
-  if (!(call->out != nullptr ? take_out(*entry, call, first) : make_results(*entry, call, first))) return false;
+  if (!prepare_results(*entry, call)) return false;
   if (cuda.stream_is_given && !cuda.found) return raise_needless_stream(*entry);
   call->options.stream = cuda.stream;
   return true;

@@ -26,14 +26,15 @@ class Module {
 
   // Makes the kernels, which point back to `self`, this Module's Python object.
   void add_kernels(nb::handle self) {
-    const tiaot_module_desc *desc = tiaot_module_descriptor(open_->handle);
+    const Share module = open();
+    const tiaot_module_desc *desc = tiaot_module_descriptor(module->handle);
     for (uint32_t i = 0; i < desc->kernel_count; ++i) {
       const char *name = desc->kernels[i].name;
       const tiaot_kernel *kernel = nullptr;
-      const tiaot_status status = tiaot_module_kernel(open_->handle, name, &kernel);
+      const tiaot_status status = tiaot_module_kernel(module->handle, name, &kernel);
       if (status != TIAOT_OK) raise_status(status);
       PyObject *object =
-          status == TIAOT_OK ? new_kernel(open_, self.ptr(), kernel, nullptr, nullptr, nullptr) : nullptr;
+          status == TIAOT_OK ? new_kernel(module, self.ptr(), kernel, nullptr, nullptr, nullptr) : nullptr;
       if (object == nullptr) throw nb::python_error();
       kernels_[name] = nb::steal(object);
     }
@@ -49,12 +50,12 @@ class Module {
     kernels_.clear();
   }
 
-  const OpenModule &open() const {
-    if (!open_) {
-      PyErr_Format(module_error, "%s: the module '%U' is closed", name_.c_str(), path_.ptr());
-      throw nb::python_error();
-    }
-    return *open_;
+  // To be held while the tables are read: whatever allocates an object may run a finalizer, which may close the module.
+  using Share = std::shared_ptr<OpenModule>;
+  Share open() const {
+    if (open_) return open_;
+    PyErr_Format(module_error, "%s: the module '%U' is closed", name_.c_str(), path_.ptr());
+    throw nb::python_error();
   }
 
   nb::dict kernels() const {
@@ -65,7 +66,9 @@ class Module {
   nb::object kernel(nb::str name) const {
     // Python and its tools ask any object for attributes with underscores, a closed module too.
     if (open_ || name.c_str()[0] != '_') open();
-    if (kernels_.contains(name)) return kernels_[name];
+    PyObject *found = PyDict_GetItemWithError(kernels_.ptr(), name.ptr());
+    if (found != nullptr) return nb::borrow(found);
+    if (PyErr_Occurred()) throw nb::python_error();
     Ref names(PyDict_Keys(kernels_.ptr()));
     PyErr_Format(PyExc_AttributeError, "%s: expected an attribute or the name of a kernel, of %S, got %R",
                  name_.c_str(), names.get(), name.ptr());
@@ -73,8 +76,7 @@ class Module {
   }
 
   nb::object state(nb::handle self) const {
-    open();
-    PyObject *memory = new_state_memory(open_, self.ptr());
+    PyObject *memory = new_state_memory(open(), self.ptr());
     if (memory == nullptr) throw nb::python_error();
     return nb::module_::import_("tiaot._state").attr("State")(nb::steal(memory));
   }
@@ -151,7 +153,8 @@ nb::dict describe_entry(const tiaot_kernel_desc &kernel, const tiaot_entry_desc 
     code_bytes[tiaot_cpu_level_name(level)] = entry.code_bytes[level];
   }
   nb::dict item;
-  item["kind"] = entry.kind == TIAOT_FORWARD ? "forward" : entry.kind == TIAOT_VJP ? "vjp" : "grad";
+  constexpr const char *kKinds[] = {"forward", "vjp", "jacobian", "grad", "jvp", "hvp"};
+  item["kind"] = kKinds[entry.kind];
   item["wrt"] = wrt;
   item["symbol"] = entry.symbol;
   item["block_rows"] = entry.block_rows;
@@ -247,7 +250,8 @@ nb::object describe_state(const tiaot_module_desc &desc) {
 }
 
 nb::dict Module::info() const {
-  const tiaot_module_desc &desc = *tiaot_module_descriptor(open().handle);
+  const Share module = open();
+  const tiaot_module_desc &desc = *tiaot_module_descriptor(module->handle);
   nb::list kernels;
   for (uint32_t i = 0; i < desc.kernel_count; ++i) kernels.append(describe_kernel(desc.kernels[i]));
   nb::dict item;
@@ -268,9 +272,10 @@ nb::dict Module::info() const {
 
 // For the commands: the image of the module that a device runs.
 nb::object Module::cuda_image(int32_t device) const {
-  if (tiaot_module_descriptor(open().handle)->cuda == nullptr) return nb::none();
+  const Share module = open();
+  if (tiaot_module_descriptor(module->handle)->cuda == nullptr) return nb::none();
   const tiaot_cuda_image_desc *image = nullptr;
-  const tiaot_status status = tiaot_module_cuda_image(open_->handle, device, &image);
+  const tiaot_status status = tiaot_module_cuda_image(module->handle, device, &image);
   if (status == TIAOT_OK) return describe_image(*image);
   raise_status(status);
   throw nb::python_error();
@@ -328,7 +333,6 @@ nb::object cpu_level() {
 
 void use_torch(nb::handle package) {
   if (!prepare_torch(package.ptr())) throw nb::python_error();
-  nb::set_leak_warnings(false);  // torch's dispatcher keeps what is registered with it until the process has ended
 }
 
 nb::object for_tensors(nb::handle kernel) {
@@ -368,6 +372,8 @@ int import_numpy() {
 }  // namespace
 
 NB_MODULE(_core, m) {
+  // What a daemon thread or a library such as torch still holds when the process ends is no leak.
+  nb::set_leak_warnings(false);
   constexpr const char *kErrorDoc =
       "A module file that is no module, is truncated or damaged, belongs to another version of the format, has "
       "another\n"

@@ -4,11 +4,11 @@ from inspect import Parameter, Signature
 
 
 def signature(names: tuple[str, ...], wrt: str | None, has_out: bool, has_stream: bool) -> Signature:
-    """Arrays by position, then the keywords; `wrt` is its default, None for an entry that has no such keyword."""
+    """Operands by position or name, then the options; `wrt` is its default, None for an entry without this keyword."""
     keywords: dict[str, str | None] = {} if wrt is None else {"wrt": wrt}
     keywords |= {"out": None} if has_out else {}
     keywords |= {"num_threads": None, "stream": None} if has_stream else {"num_threads": None}
     return Signature(
-        [Parameter(name, Parameter.POSITIONAL_ONLY) for name in names]
+        [Parameter(name, Parameter.POSITIONAL_OR_KEYWORD) for name in names]
         + [Parameter(name, Parameter.KEYWORD_ONLY, default=default) for name, default in keywords.items()]
     )

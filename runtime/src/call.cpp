@@ -63,8 +63,10 @@ tiaot_status check_wrt(const tiaot_kernel &kernel, int entry, uint32_t wrt) {
                  entry_name(entry), input, desc.input_count);
   }
   if (entry >= TIAOT_JVP && kernel.tangents == 0) return explain_no_derivative(desc, entry);
-  return raise(TIAOT_ERROR_VALUE, "%s.%s: argument '%s': is not differentiable", desc.name, entry_name(entry),
-               desc.arguments[input].name);
+  const bool value = desc.arguments[input].flags & TIAOT_ARGUMENT_VALUE;
+  return raise(TIAOT_ERROR_VALUE, "%s.%s: argument '%s': is not differentiable%s", desc.name, entry_name(entry),
+               desc.arguments[input].name,
+               value ? ", being a number: annotated as ti.types.ndarray(dtype, ndim=0) it would have a gradient" : "");
 }
 
 tiaot_status check_options(const tiaot_kernel_desc &desc, int entry, const tiaot_options &options, Request *request) {

@@ -17,6 +17,7 @@
 #include "cpu.hpp"
 #include "crc32.hpp"
 #include "error.hpp"
+#include "loading.hpp"
 
 namespace tiaot {
 namespace {
@@ -225,10 +226,14 @@ extern "C" tiaot_status tiaot_module_open(const char *path, tiaot_module **modul
   if (path == nullptr || module == nullptr) {
     return raise(TIAOT_ERROR_VALUE, "tiaot_module_open: %s is NULL", path == nullptr ? "path" : "module");
   }
+  const Loading loading;
   return guarded([&] { return open_module(path, module); });
 }
 
-extern "C" void tiaot_module_close(tiaot_module *module) { delete module; }
+extern "C" void tiaot_module_close(tiaot_module *module) {
+  const tiaot::Loading loading;
+  delete module;
+}
 
 extern "C" const tiaot_module_desc *tiaot_module_descriptor(const tiaot_module *module) { return module->desc; }
 

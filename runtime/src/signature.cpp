@@ -70,10 +70,12 @@ inline Fault check_array(const Request &request, const Place &place, uint64_t he
   static_assert(sizeof tensor.device.device_type == sizeof device, "DLPack's device type has 32 bits");
   std::memcpy(&device, &tensor.device.device_type, sizeof device);
   if (device != kDLCPU && checked.device == kOnCpu) return Fault::kDevice;
+  bool narrowed = false;  // what is known of types or sizes, so that a variant has to be left
   if (checked.headers != nullptr) {
     if (checked.headers[place.argument] != header) return Fault::kForm;
-  } else if (!narrow_groups(request, place.argument, header, checked)) {
-    return Fault::kForm;
+  } else {
+    if (!narrow_groups(request, place.argument, header, checked)) return Fault::kForm;
+    narrowed = true;
   }
   const int64_t *shape = tensor.shape, *strides = tensor.strides;
   if (place.rank > 0 && shape == nullptr) return Fault::kForm;
@@ -81,7 +83,7 @@ inline Fault check_array(const Request &request, const Place &place, uint64_t he
   // From the last axis on, so that the elements so far are the stride that a dense array has. A dimension of one
   // element, or an array of none, may have any stride.
   int64_t slice = 1;
-  bool strided = false, bound = false;
+  bool strided = false;
   for (uint32_t axis = place.rank; axis-- > place.batched;) {
     const int64_t size = shape[axis];
     int64_t &known = checked.sizes[place.dims[axis]];
@@ -90,7 +92,7 @@ inline Fault check_array(const Request &request, const Place &place, uint64_t he
       if (known >= 0) return Fault::kForm;
       if (size == 0 && request.desc().batch_dim >= 0) return Fault::kZero;
       known = size;
-      bound = true;
+      narrowed = true;
     }
     if (strides != nullptr && strides[axis] != slice && size != 1) strided = true;
     if (__builtin_mul_overflow(slice, size, &slice)) return Fault::kBytes;
@@ -104,7 +106,7 @@ inline Fault check_array(const Request &request, const Place &place, uint64_t he
     known = rows;
     if (strides != nullptr && strides[0] != slice && rows != 1) strided = true;
   }
-  if (bound && !(checked.groups & checked.open_groups) && !some_variant_fits(request, checked)) return Fault::kForm;
+  if (narrowed && !(checked.groups & checked.open_groups) && !some_variant_fits(request, checked)) return Fault::kForm;
 
   if (slice < 0) return Fault::kNegative;  // kUnknown itself, which is the one negative size to come so far
   const int64_t item = header_item_size(header);
