@@ -138,7 +138,14 @@ def test_every_rule_has_a_test() -> None:
 
     tested = {each[0] for each in (*UNARY, *BINARY)} | {"llvm.fma.f64"}
     stems = {name.removeprefix("llvm.").removesuffix("_f64").removesuffix(".f64") for name in tested}
-    same = {"abs": "fabs", "min": "minnum", "max": "maxnum", "fmuladd": "fma", "roundeven": "round", "nearbyint": "rint"}
+    same = {
+        "abs": "fabs",
+        "min": "minnum",
+        "max": "maxnum",
+        "fmuladd": "fma",
+        "roundeven": "round",
+        "nearbyint": "rint",
+    }
     for stem in (*rules._FUNCTIONS, *rules._INTRINSICS):
         assert same.get(stem, stem) in stems or stem == "sgn", stem
     assert rule_of("erf_f64") is None and rule_of("llvm.ctlz.i64") is None and rule_of("tanh_i32") is None

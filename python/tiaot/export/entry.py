@@ -319,6 +319,11 @@ class Entry:
         if self.in_lanes and not self._sums_over_batch():
             # Whole vectors only: the rows behind the last repeat it. A sum over the batch must not count them.
             count = code.round_up(count, self.vector_length)
+        for key in scratch:
+            role, name = key.split()
+            if role == "output":  # which need not be written as a whole, and may be added to
+                size = self._sample(code, self.signature.argument(name))
+                code.do(f"call void @zero_lanes({self.type}* {scratch[key]}, i64 {size}, i64 {count})")
         if self.primal:
             self._run(code, structs["primal"], self.primal_trace.parameters, self.primal, "primal", pointers, count)
         self._run(code, structs["task"], self.trace.parameters, self.module, "task", pointers, count)

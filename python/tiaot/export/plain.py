@@ -143,9 +143,7 @@ def _by_value(written: bool, argument: Argument, dtype: str) -> bool:
     return not written and not argument.dims and dtype != "float16"
 
 
-def _function(
-    family: Family, dtype: str, computation: Computation, variants: list[VariantEntries], place: int
-) -> str:
+def _function(family: Family, dtype: str, computation: Computation, variants: list[VariantEntries], place: int) -> str:
     signature = family.signature
     name = plain_name(family, computation, dtype)
     arrays = _arrays(family, computation)

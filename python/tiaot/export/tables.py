@@ -151,7 +151,9 @@ def _kernel(tables: _Tables, family: Family, variants: list[VariantEntries], ver
         tables.array([[tables.string(dim)] for dim in dims]),
         f"i32 {len(signature.inputs)}",
         f"i32 {len(signature.outputs)}",
-        tables.array([_argument(tables, argument, dims, differentiable, tangents, values) for argument in signature.arguments]),
+        tables.array(
+            [_argument(tables, argument, dims, differentiable, tangents, values) for argument in signature.arguments]
+        ),
         f"i32 {len(variants)}",
         f"i32 {int(family.state)}",
         tables.array([_variant(tables, family, variant) for variant in variants]),

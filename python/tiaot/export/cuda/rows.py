@@ -299,8 +299,12 @@ store {self.type} {value}, {self.type}* @q"""
                 results.append((f"out_{key.split()[1]}", copies[key], pointer, size))
         for key in copies:
             role, name = key.split()
-            if role in ("gradient", "spare") and key not in self._summed():
+            if role in ("output", "gradient", "spare") and key not in self._summed():
                 self._copy(code, f"clear_{name}", None, copies[key], self._sample(code, key))
+        if not self.trace.wrt:  # an output need not be written as a whole, and may be added to
+            for argument in self.signature.outputs:
+                key = f"output {argument.name}"
+                self._copy(code, f"clear_{argument.name}", None, pointers[key], self._sample(code, key))
         if self.primal:
             self._run(code, structs["primal"], self.primal_trace.parameters, self.primal, "primal", pointers)
         self._run(code, structs["task"], self.trace.parameters, self.module, "task", pointers)

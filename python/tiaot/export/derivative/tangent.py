@@ -77,7 +77,10 @@ _ATOMIC_EXTREMA = {"atomic_min": "olt", "atomic_max": "ogt"}
 
 
 def tangent(
-    function: Function, shadows: Mapping[str, str], module_types: Mapping[str, t.Type | None], called: dict[str, Function]
+    function: Function,
+    shadows: Mapping[str, str],
+    module_types: Mapping[str, t.Type | None],
+    called: dict[str, Function],
 ) -> Function:
     """The function that computes tangents, too, under the same name and with the same parameters.
 
@@ -160,7 +163,10 @@ class _Pass:
 
     def _check_choice(self, instruction: Phi | Select, *values: Value) -> None:
         """That all pointers that are chosen between have a shadow, or none."""
-        if values[0].type.is_pointer and len({self.kind(each) for each in values if not isinstance(each, Constant)}) > 1:
+        if (
+            values[0].type.is_pointer
+            and len({self.kind(each) for each in values if not isinstance(each, Constant)}) > 1
+        ):
             self.refuse(instruction, "it chooses between memory with tangents and memory without")
 
     def _phi(self, phi: Phi) -> Instruction | None:
@@ -256,7 +262,9 @@ class _Pass:
         if self._is_shadowed(instruction):
             shadow = self.shadow_or_zero(instruction.value)
             name = self._name(instruction.result)
-            self._give(instruction.result, self.build.cast(instruction.opcode, shadow, instruction.result.type, name=name))
+            self._give(
+                instruction.result, self.build.cast(instruction.opcode, shadow, instruction.result.type, name=name)
+            )
 
     def _select(self, instruction: Select) -> None:
         self._check_choice(instruction, instruction.yes, instruction.no)
@@ -375,9 +383,7 @@ class _Pass:
 
     def _call_twice(self, instruction: Call) -> None:
         self.build.add(instruction)
-        arguments = tuple(
-            self.shadow_or_zero(each) if each.type.is_pointer else each for each in instruction.arguments
-        )
+        arguments = tuple(self.shadow_or_zero(each) if each.type.is_pointer else each for each in instruction.arguments)
         result = None
         if instruction.result is not None:
             result = Local(instruction.result.type, self.build.fresh(self._name(instruction.result)))
