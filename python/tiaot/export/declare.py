@@ -29,7 +29,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from .computation import FORWARD, GRAD, STATE, Computation, check_derivatives, sets_along
+from .computation import FORWARD, GRAD, Computation, check_derivatives, sets_along
 from .signature import REAL_DTYPES, Signature, parse_signature
 
 LEVELS = ("x86-64-v2", "x86-64-v3", "x86-64-v4")

@@ -199,7 +199,7 @@ class WholeEntry(WholeArrays):
         keys = self._record_keys()
         pairs = {register(key)[1:]: register(tangent_key(key))[1:] for key in keys if tangent_key(key) in keys}
         pairs["failed"] = "failed"  # an integer, which a stack writes to
-        return {name: pairs for name in self.functions}
+        return dict.fromkeys(self.functions, pairs)
 
     def _record(self, code: Code) -> str:
         keys = self._record_keys()
