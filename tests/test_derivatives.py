@@ -1,4 +1,4 @@
-"""jvp and hvp: against derivatives by hand, against differences in float64, and against the vjp by <v, J t> = <J^T v, t>."""
+"""jvp and hvp: against derivatives by hand and differences in float64; jvp and vjp by <v, J t> = <J^T v, t>."""
 
 from __future__ import annotations
 

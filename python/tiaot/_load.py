@@ -8,6 +8,7 @@ from ._core import Entry, Kernel, Module, ModuleError, StateMemory
 
 # Beside the extension, not beside this file: in an editable install the two are in different places.
 _SHIPPED = os.path.join(os.path.dirname(_core.__file__), "modules")
+_SUFFIX = ".tiaot.so"
 
 _loaded: dict[str, Module] = {}
 _lock = threading.RLock()  # re-entrant for a signal handler or a finalizer that runs while its thread is in here
@@ -50,7 +51,7 @@ def _open(path: str, *, shipped: bool) -> Module:
 
 
 def _shipped_names() -> list[str]:
-    return sorted(name[:-3] for name in os.listdir(_SHIPPED) if name.endswith(".so"))
+    return sorted(name.removesuffix(_SUFFIX) for name in os.listdir(_SHIPPED) if name.endswith(_SUFFIX))
 
 
 def _shipped_module(name: str) -> Module:
@@ -65,7 +66,7 @@ def _shipped_module(name: str) -> Module:
     with _lock:
         module = _loaded_module(name)
         if module is None:
-            opened = _open(os.path.join(_SHIPPED, name + ".so"), shipped=True)
+            opened = _open(os.path.join(_SHIPPED, name + _SUFFIX), shipped=True)
             module = _loaded_module(name)  # what came in between on this thread has loaded it, too
             if module is None:
                 module = _loaded[name] = opened

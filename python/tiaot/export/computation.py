@@ -13,9 +13,14 @@ DERIVATIVES = ("jvp", "hvp")  # that a kernel has where its author asks for them
 class Computation:
     """What an entry computes.
 
-    `kind` is "forward"; "vjp", the gradients of the inputs in `wrt`; "grad", the adjoint on the state, whose `wrt` is
-    STATE; "jvp", outputs and their derivative along tangents of the inputs in `wrt`; "hvp", the gradients of the inputs
-    in `wrt` and their derivative along tangents of the same inputs: the Hessian of <v, f> times these, for cotangents v.
+    `kind` is one of
+
+    - "forward";
+    - "vjp": the gradients of the inputs in `wrt`;
+    - "grad": the adjoint on the state, whose `wrt` is STATE;
+    - "jvp": the outputs, and their derivative along tangents of the inputs in `wrt`;
+    - "hvp": the gradients of the inputs in `wrt`, and their derivative along tangents of the same inputs, which is the
+      Hessian of <v, f> times these, for cotangents v.
     """
 
     kind: str

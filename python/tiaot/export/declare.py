@@ -193,7 +193,8 @@ class Declaration:
             )
         if family.derivatives:
             raise ValueError(
-                f"{family.name}: works on fields, along which there is no {family.derivatives[0]}: leave derivatives out"
+                f"{family.name}: works on fields, along which there is no {family.derivatives[0]}: leave "
+                "derivatives out"
             )
         return replace(self, family=replace(family, wrt=(), state=True, gradient=gradient))
 
@@ -281,8 +282,8 @@ def family(
         sizes: the dimensions that the kernel is verified at, `[{"B": 3, "n": 8}]`.
         draw: for an input, what draws it for verification: `draw(rng, shape, sizes)` with a `numpy.random.Generator`.
         finite_differences: whether the gradients must be the kernel's slopes; False for one that is meant to differ.
-        derivatives: what is compiled beside the vjps: "jvp", the derivative along tangents of inputs, and "hvp", that of
-            the vjp (Hessian-vector products).
+        derivatives: what is compiled beside the vjps: "jvp", the derivative along tangents of inputs, and "hvp", that
+            of the vjp (Hessian-vector products).
 
     Raises:
         ValueError: when the signature or an option cannot be right; it names which.
@@ -404,8 +405,8 @@ def kernel(
         for each in parsed.outputs if asked else ():
             if types[each.name] not in REAL_DTYPES:
                 raise ValueError(
-                    f"{decorated.__name__}: output {each.name!r} has whole numbers and so no tangent: leave derivatives "
-                    "out, or compute it in a kernel of its own"
+                    f"{decorated.__name__}: output {each.name!r} has whole numbers and so no tangent: leave "
+                    "derivatives out, or compute it in a kernel of its own"
                 )
         given = dict(constants or {})
         if hasattr(decorated, "_kernel_owner"):  # a method: Taichi takes its instance for a template

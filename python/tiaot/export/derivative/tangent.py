@@ -11,9 +11,9 @@ The function is one that LLVM has simplified (`simplify`), so that its pointers 
 places within these. What the pass does not understand it refuses with its line; nothing passes without its tangent.
 
 **Integers** carry the bits of numbers where LLVM copies memory by them. So an integer that is loaded from memory with a
-shadow has one, too, that of the bits, which only a copy uses: it is stored, chosen (phi, select), widened, cut, or seen as
-a number again. Integers that are computed have none; to see one as a number is refused, and so is everything done to the
-bits of a number that has a tangent but to look at them.
+shadow has one, too, that of the bits, which only a copy uses: it is stored, chosen (phi, select), widened, cut, or seen
+as a number again. Integers that are computed have none; to see one as a number is refused, and so is everything that is
+done to the bits of a number with a tangent, but to look at them.
 """
 
 from __future__ import annotations
@@ -255,9 +255,9 @@ class _Pass:
     def _cast(self, instruction: Cast) -> None:
         if instruction.opcode == "inttoptr":
             self.refuse(instruction, "it makes a pointer of an integer")
-        if instruction.result.type.is_float and self.kind(instruction.value) in (Kind.COMPUTED, Kind.BITS):
-            if instruction.opcode == "bitcast":
-                self.refuse(instruction, "it makes a number of bits that were computed")
+        is_number = instruction.opcode == "bitcast" and instruction.result.type.is_float
+        if is_number and self.kind(instruction.value) in (Kind.COMPUTED, Kind.BITS):
+            self.refuse(instruction, "it makes a number of bits that were computed")
         self.build.add(instruction)
         if self._is_shadowed(instruction):
             shadow = self.shadow_or_zero(instruction.value)
