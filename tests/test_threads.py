@@ -1,6 +1,7 @@
 """Threads: their number, the GIL, calls at the same time, and processes that fork."""
 
 import gc
+import json
 import multiprocessing
 import os
 import subprocess
@@ -60,6 +61,24 @@ def test_number_from_the_environment() -> None:
     for wrong in ("0", "-1", "two", "1000"):
         done = run(code, TIAOT_NUM_THREADS=wrong)
         assert f"ValueError: TIAOT_NUM_THREADS: expected a number from 1 to 256, got '{wrong}'" in done.stderr
+
+
+def test_text_of_the_environment() -> None:
+    code = """
+import json, tiaot
+def told(call):
+    try: call()
+    except Exception as error: return type(error).__name__, str(error).split("got ")[1]
+print(json.dumps([told(tiaot.get_num_threads), told(lambda: tiaot.load("dense_tanh"))]))
+"""
+    for text, cut in (
+        (os.fsdecode(b"\xff"), r"\xff"),  # no UTF-8
+        (os.fsdecode(b"\x80" * 120), 100 * r"\x80"),
+        ("x" + 60 * "é", "x" + 49 * "é"),  # 121 bytes, cut at 100 or a little before
+        ("x" + 60 * "\U0001f600", "x" + 24 * "\U0001f600"),
+    ):
+        done = run(code, TIAOT_NUM_THREADS=text, TIAOT_CPU_LEVEL=text)
+        assert json.loads(done.stdout) == 2 * [["ValueError", f"'{cut}'"]], done.stderr
 
 
 def test_number_from_the_affinity() -> None:

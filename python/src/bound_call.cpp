@@ -1,6 +1,7 @@
 // bound_call.cpp: the type BoundCall: a call whose arrays were checked once. Knows nothing of how they were read.
 #include <new>
 
+#include "documentation.hpp"
 #include "entry.hpp"
 
 // structmember.h gives T_PYSSIZET to Python 3.10 and 3.11; later ones have it under another name too.
@@ -98,19 +99,6 @@ PyMethodDef bound_call_methods[] = {
     {"__reduce__", guarded<bound_call_reduce>, METH_NOARGS, nullptr},
     {nullptr, nullptr, 0, nullptr},
 };
-
-constexpr char kBoundCallDoc[] =
-    "A call with its arrays fixed and checked: `kernel.bind(...)`, `kernel.vjp.bind(...)`, "
-    "`kernel.jacobian.bind(...)`.\n"
-    "\n"
-    "Calling it, without arguments, computes from what the arrays hold at that moment and returns the array, or tuple\n"
-    "of arrays, that was given as `out`, or that bind allocated: the same objects each time. It keeps its arrays "
-    "alive;\n"
-    "do not resize them in place. Of a kernel over state, it keeps the state alive too. On a CUDA device it puts its "
-    "work\n"
-    "on the stream that it was bound to, and does not wait for it.\n"
-    "\n"
-    "Raises tiaot.ModuleError when the module has been closed, RuntimeError when the CUDA driver reports a failure.";
 
 PyType_Slot bound_call_slots[] = {
     {Py_tp_doc, const_cast<char *>(kBoundCallDoc)},

@@ -1,75 +1,14 @@
 // call.cpp: reads the arguments of a call and allocates its results. The binding reports only what the runtime cannot
-// see: objects that are no arrays, their number, keywords, the structure of `out`.
+// see: objects that are no arrays, the structure of `out`.
 #include "call.hpp"
 
 #include <algorithm>
-#include <cmath>
-#include <cstring>
-#include <type_traits>
+#include <memory>
 
 #include "cuda_arrays.hpp"
-#include "half.hpp"
 
 namespace tiaot::binding {
 namespace {
-
-// The keywords that say how to run a call. No operand goes by one of these names.
-enum Option : int { kOut, kWrt, kNumThreads, kStream, kOptions };
-constexpr const char *kOptionNames[kOptions] = {"out", "wrt", "num_threads", "stream"};
-PyObject *option_names[kOptions];  // interned
-
-// The descriptor's name of an argument, quoted.
-std::string quoted(const EntryState &entry, int argument) {
-  return std::string("'") + entry.desc->arguments[argument].name + "'";
-}
-
-// The argument whose type and shape an operand has.
-int argument_of(const EntryState &entry, int position) { return entry.argument_of[static_cast<size_t>(position)]; }
-
-const tiaot_argument_desc &argument_desc(const EntryState &entry, int position) {
-  return entry.desc->arguments[argument_of(entry, position)];
-}
-
-// What messages call the operand at that position, as the runtime's do.
-std::string operand_text(const EntryState &entry, int position) {
-  const int argument = argument_of(entry, position), inputs = static_cast<int>(entry.desc->input_count);
-  const char *what = position < inputs ? "argument " : argument < inputs ? "tangent of " : "cotangent of ";
-  return what + quoted(entry, argument);
-}
-
-bool has_results(const EntryState &entry) {
-  return takes_wrt(entry) || (entry.kind == TIAOT_FORWARD && entry.desc->output_count > 0);
-}
-
-bool has_option(const EntryState &entry, Option option) {
-  if (option == kOut) return has_results(entry);
-  if (option == kWrt) return takes_wrt(entry);
-  return option == kNumThreads || entry.desc->state == 0;
-}
-
-std::string operand_names(const EntryState &entry) {
-  std::string names = input_names(*entry.desc, 0);
-  for (int i = static_cast<int>(entry.desc->input_count); i < entry.positional_count; ++i) {
-    names += (names.empty() ? "" : ", ") + operand_text(entry, i);
-  }
-  return names;
-}
-
-// "float32 or float64": the element types that any variant has for this argument.
-std::string dtypes_of(const EntryState &entry, int argument) {
-  std::string text;
-  std::vector<uint32_t> seen;
-  for (uint32_t v = 0; v < entry.desc->variant_count; ++v) {
-    const uint32_t dtype = entry.desc->variants[v].dtypes[argument];
-    bool known = false;
-    for (uint32_t other : seen) known = known || other == dtype;
-    if (known) continue;
-    seen.push_back(dtype);
-    const char *kinds[] = {"int", "uint", "float"};
-    text += (text.empty() ? "" : " or ") + std::string(kinds[(dtype >> 8) % 3]) + std::to_string(dtype & 0xff);
-  }
-  return text;
-}
 
 // `argument` is the descriptor's that tells the element types.
 [[gnu::cold]] bool raise_unreadable(const EntryState &entry, const std::string &subject, int argument,
@@ -81,149 +20,6 @@ std::string dtypes_of(const EntryState &entry, int argument) {
                                  : (number ? "a number or an array of " : "an array of ") + dtypes_of(entry, argument);
   raise_mismatch(mismatch.exception, entry.label, subject, expected, mismatch.got);
   return false;
-}
-
-// "dense_tanh.forward: expected 3 arrays (x, W, b), got 2": the beginning of what there is to say of their number.
-std::string count_text(const EntryState &entry, Py_ssize_t got) {
-  return entry.label + ": expected " + std::to_string(entry.positional_count) +
-         (entry.positional_count == 1 ? " array (" : " arrays (") + operand_names(entry) + "), got " +
-         std::to_string(got);
-}
-
-[[gnu::cold]] bool raise_too_many(const EntryState &entry, Py_ssize_t got) {
-  PyErr_SetString(PyExc_TypeError, count_text(entry, got).c_str());
-  return false;
-}
-
-[[gnu::cold]] bool raise_missing(const EntryState &entry, const Call &call) {
-  std::string missing;
-  int count = 0;
-  for (int i = 0; i < entry.positional_count; ++i) {
-    if (call.operands[i] != nullptr) continue;
-    missing += (count++ > 0 ? ", " : "") + operand_text(entry, i);
-  }
-  const std::string text = count_text(entry, entry.positional_count - count) + ": " + missing;
-  PyErr_Format(PyExc_TypeError, "%s %s missing", text.c_str(), count == 1 ? "is" : "are");
-  return false;
-}
-
-[[gnu::cold]] bool raise_twice(const EntryState &entry, int position) {
-  PyErr_Format(PyExc_TypeError, "%s: %s: expected it once, got it twice, by position and by name", entry.label.c_str(),
-               operand_text(entry, position).c_str());
-  return false;
-}
-
-[[gnu::cold]] bool raise_keyword(const EntryState &entry, PyObject *keyword) {
-  std::vector<std::string> known;
-  for (const Ref &name : entry.names) known.push_back(text_of(name.get()));
-  for (int option = 0; option < kOptions; ++option) {
-    if (has_option(entry, static_cast<Option>(option))) known.emplace_back(kOptionNames[option]);
-  }
-  std::string text = known.size() == 1 ? "no keyword but " : "keywords ";
-  for (size_t i = 0; i < known.size(); ++i) {
-    text += (i == 0 ? "" : i + 1 == known.size() ? " or " : ", ") + known[i];
-  }
-  PyErr_Format(PyExc_TypeError, "%s: expected %s, got %R", entry.label.c_str(), text.c_str(), keyword);
-  return false;
-}
-
-bool take_wrt(EntryState *entry, PyObject *object, Call *call) {
-  if (object == entry->last_wrt_object.get()) {
-    call->parsed_wrt = entry->last_wrt;
-  } else {
-    if (!read_wrt(*entry, object, &call->parsed_wrt)) return false;
-    bool immutable = PyUnicode_CheckExact(object) || PyTuple_CheckExact(object);
-    if (PyTuple_CheckExact(object)) {
-      for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(object); ++i) {
-        immutable = immutable && PyUnicode_CheckExact(PyTuple_GET_ITEM(object, i));
-      }
-    }
-    if (immutable) {
-      Py_INCREF(object);
-      entry->last_wrt_object = Ref(object);
-      entry->last_wrt = call->parsed_wrt;
-    }
-  }
-  call->wrt = &call->parsed_wrt;
-  return true;
-}
-
-bool take_option(EntryState *entry, Option option, PyObject *value, Call *call) {
-  if (option == kWrt) return take_wrt(entry, value, call);
-  if (value == Py_None) return true;
-  if (option == kOut) {
-    call->out = value;
-    return true;
-  }
-  if (option == kNumThreads) {
-    call->num_threads = value;
-    return read_num_threads(value, entry->label.c_str(), ": argument 'num_threads'", &call->options.num_threads);
-  }
-  CudaPlace *cuda = &call->reading.cuda;
-  cuda->stream_is_given = true;
-  return read_stream(value, entry->label.c_str(), ": argument 'stream'", &cuda->stream);
-}
-
-// The option that the keyword is, or kOptions + the operand; -1 for neither.
-[[gnu::noinline]] int meaning_of(const EntryState &entry, PyObject *keyword) {
-  const int count = entry.positional_count;
-  for (int i = 0; i < count; ++i) {
-    if (entry.names[static_cast<size_t>(i)].get() == keyword) return kOptions + i;
-  }
-  for (int i = 0; i < kOptions; ++i) {
-    if (PyUnicode_Compare(option_names[i], keyword) == 0) return i;
-  }
-  for (int i = 0; i < count; ++i) {
-    if (PyUnicode_Compare(entry.names[static_cast<size_t>(i)].get(), keyword) == 0) return kOptions + i;
-  }
-  return -1;
-}
-
-// An operand by name. The first of a call moves those by position to where there is room for all.
-bool take_named(const EntryState &entry, int position, PyObject *const *arguments, Py_ssize_t count, PyObject *value,
-                Call *call) {
-  if (call->operands == arguments) {
-    for (int i = 0; i < entry.positional_count; ++i) call->named[i] = i < count ? arguments[i] : nullptr;
-    call->operands = call->named;
-  }
-  if (call->named[position] != nullptr) return raise_twice(entry, position);
-  call->named[position] = value;
-  return true;
-}
-
-bool take_keywords(EntryState *entry, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords, Call *call) {
-  const Py_ssize_t keyword_count = PyTuple_GET_SIZE(keywords);
-  for (Py_ssize_t i = 0; i < keyword_count; ++i) {
-    PyObject *keyword = PyTuple_GET_ITEM(keywords, i), *value = arguments[count + i];
-    // Names written in source code are interned, so the pointers mostly decide.
-    const int meaning = keyword == option_names[kOut]   ? kOut
-                        : keyword == option_names[kWrt] ? kWrt
-                                                        : meaning_of(*entry, keyword);
-    if (meaning >= kOptions) {
-      if (!take_named(*entry, meaning - kOptions, arguments, count, value, call)) return false;
-    } else if (meaning < 0 || !has_option(*entry, static_cast<Option>(meaning))) {
-      return raise_keyword(*entry, keyword);
-    } else if (!take_option(entry, static_cast<Option>(meaning), value, call)) {
-      return false;
-    }
-  }
-  return true;
-}
-
-// Puts the operands in order and reads the options.
-bool take_arguments(EntryState *entry, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords, Call *call) {
-  if (count > entry->positional_count) return raise_too_many(*entry, count);
-  call->operands = arguments;
-  if (keywords != nullptr && !take_keywords(entry, arguments, count, keywords, call)) return false;
-  if (count == entry->positional_count) return true;
-  if (call->operands == arguments) {  // none by name
-    for (int i = 0; i < entry->positional_count; ++i) call->named[i] = i < count ? arguments[i] : nullptr;
-    call->operands = call->named;
-  }
-  for (int i = 0; i < entry->positional_count; ++i) {
-    if (call->operands[i] == nullptr) return raise_missing(*entry, *call);
-  }
-  return true;
 }
 
 bool take_tuple(const EntryState &entry, PyObject *out, int count, const char *of) {
@@ -249,99 +45,6 @@ inline bool read(const EntryState &entry, PyObject *object, bool writable, int p
     return false;
   }
   call->unkept |= uint64_t{1} << place;
-  return true;
-}
-
-// The element type that a number is to have: that of the first variant that takes the arrays which were read.
-uint32_t number_dtype(const EntryState &entry, const Call &call, int position) {
-  for (uint32_t v = 0; v < entry.desc->variant_count; ++v) {
-    const uint32_t *dtypes = entry.desc->variants[v].dtypes;
-    bool fits = true;
-    for (int i = 0; i < entry.positional_count && fits; ++i) {
-      const DLDataType &type = call.tensors[i].dtype;
-      const uint32_t dtype = dtypes[argument_of(entry, i)];
-      fits = is_number(call.operands[i]) || dtype == (static_cast<uint32_t>(type.code) << 8 | type.bits);
-    }
-    if (fits) return dtypes[argument_of(entry, position)];
-  }
-  return entry.desc->variants[0].dtypes[argument_of(entry, position)];
-}
-
-// The parts of a message about a number.
-struct Number {
-  PyObject *object;
-  const std::string &label;
-  std::string subject;
-};
-
-[[gnu::cold]] bool raise_number(const Number &number, PyObject *exception, const std::string &expected) {
-  PyErr_Clear();
-  const bool of_value = exception == PyExc_ValueError;
-  std::string got = of_value ? text_of(number.object) : type_name(number.object);
-  if (got.size() > 40) got = got.substr(0, 37) + "...";  // of digits
-  raise_mismatch(exception, number.label, number.subject, expected, got);
-  return false;
-}
-
-template <typename T>
-bool write_integer(const Number &number, int64_t *place) {
-  if (!PyIndex_Check(number.object)) return raise_number(number, PyExc_TypeError, "an integer");
-  Ref index(PyNumber_Index(number.object));
-  if (!index) return false;
-  int overflow = 0;
-  const long long value = PyLong_AsLongLongAndOverflow(index.get(), &overflow);
-  const T narrow = static_cast<T>(value);
-  if (overflow != 0 || static_cast<long long>(narrow) != value) {
-    const std::string kind = std::string(std::is_signed_v<T> ? "int" : "uint") + std::to_string(8 * sizeof(T));
-    return raise_number(number, PyExc_ValueError, "an integer that fits " + kind);
-  }
-  std::memcpy(place, &narrow, sizeof narrow);
-  return true;
-}
-
-// Rounds, as Python's own floats are; a finite number does not become infinite.
-template <typename T>
-bool write_real(const Number &number, const char *kind, int64_t *place) {
-  const double value = PyFloat_AsDouble(number.object);
-  const bool failed = value == -1 && PyErr_Occurred();
-  if (failed && !PyErr_ExceptionMatches(PyExc_OverflowError)) return false;
-  const auto narrow = static_cast<T>(value);
-  if (failed || (std::isfinite(value) && !std::isfinite(static_cast<double>(narrow)))) {
-    return raise_number(number, PyExc_ValueError, std::string("a number that fits ") + kind);
-  }
-  std::memcpy(place, &narrow, sizeof narrow);
-  return true;
-}
-
-bool write_number(const EntryState &entry, int position, uint32_t dtype, const Number &number, int64_t *place) {
-  switch (dtype) {
-    case TIAOT_FLOAT16:
-      return write_real<Half>(number, "float16", place);
-    case TIAOT_FLOAT32:
-      return write_real<float>(number, "float32", place);
-    case TIAOT_FLOAT64:
-      return write_real<double>(number, "float64", place);
-    case TIAOT_INT32:
-      return write_integer<int32_t>(number, place);
-    case TIAOT_INT64:
-      return write_integer<int64_t>(number, place);
-    case TIAOT_UINT8:
-      return write_integer<uint8_t>(number, place);
-    default:
-      return raise_number(number, PyExc_TypeError, "an array of " + dtypes_of(entry, argument_of(entry, position)));
-  }
-}
-
-// Makes an array without dimensions of a number. The memory is a lease of the call.
-bool take_number(const EntryState &entry, int position, Call *call) {
-  auto memory = std::make_unique<int64_t[]>(1);
-  int64_t *place = memory.get();
-  const uint32_t dtype = number_dtype(entry, *call, position);
-  const Number number = {call->operands[position], entry.label, operand_text(entry, position)};
-  if (!write_number(entry, position, dtype, number, place)) return false;
-  const DLDataType type = {static_cast<uint8_t>(dtype >> 8), static_cast<uint8_t>(dtype), 1};
-  call->tensors[position] = {place, {kDLCPU, 0}, 0, type, nullptr, nullptr, 0};
-  call->reading.leases.emplace_back(std::move(memory));
   return true;
 }
 
@@ -498,6 +201,30 @@ bool make_results(const EntryState &entry, Call *call, int first) {
 
 }  // namespace
 
+std::string quoted(const EntryState &entry, int argument) {
+  return std::string("'") + entry.desc->arguments[argument].name + "'";
+}
+
+std::string operand_text(const EntryState &entry, int position) {
+  const int argument = argument_of(entry, position), inputs = static_cast<int>(entry.desc->input_count);
+  const char *what = position < inputs ? "argument " : argument < inputs ? "tangent of " : "cotangent of ";
+  return what + quoted(entry, argument);
+}
+
+std::string dtypes_of(const EntryState &entry, int argument) {
+  std::string text;
+  std::vector<uint32_t> seen;
+  for (uint32_t v = 0; v < entry.desc->variant_count; ++v) {
+    const uint32_t dtype = entry.desc->variants[v].dtypes[argument];
+    bool known = false;
+    for (uint32_t other : seen) known = known || other == dtype;
+    if (known) continue;
+    seen.push_back(dtype);
+    text += (text.empty() ? "" : " or ") + dtype_name(dtype);
+  }
+  return text;
+}
+
 Call::Call(const EntryState &entry, void *room)
     : tensors(static_cast<DLTensor *>(room)),
       named(reinterpret_cast<PyObject **>(tensors + entry.most_arrays)),
@@ -524,19 +251,6 @@ void keep_shapes(Call *call) {
       tensor.strides = std::copy_n(tensor.strides, rank, place + rank) - rank;
     }
   }
-}
-
-bool is_numpy_number(PyObject *object) {
-  if (PyArray_IsScalar(object, Integer)) return !PyArray_IsScalar(object, Timedelta);
-  return PyArray_IsScalar(object, Half) || PyArray_IsScalar(object, Float);  // a Double is a Python float
-}
-
-bool prepare_entries() {
-  for (int i = 0; i < kOptions; ++i) {
-    option_names[i] = PyUnicode_InternFromString(kOptionNames[i]);
-    if (option_names[i] == nullptr) return false;
-  }
-  return true;
 }
 
 bool prepare_results(const EntryState &entry, Call *call) {

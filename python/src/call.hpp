@@ -40,6 +40,28 @@ struct Call {
 // Entries of which a call says for what inputs the gradient is wanted.
 inline bool takes_wrt(const EntryState &entry) { return entry.kind != TIAOT_FORWARD && entry.kind != TIAOT_GRAD; }
 
+// Whether calls of the entry have results.
+inline bool has_results(const EntryState &entry) {
+  return takes_wrt(entry) || (entry.kind == TIAOT_FORWARD && entry.desc->output_count > 0);
+}
+
+// The argument of the descriptor's whose type and shape an operand has.
+inline int argument_of(const EntryState &entry, int position) {
+  return entry.argument_of[static_cast<size_t>(position)];
+}
+
+inline const tiaot_argument_desc &argument_desc(const EntryState &entry, int position) {
+  return entry.desc->arguments[argument_of(entry, position)];
+}
+
+// What messages call an argument of the descriptor's, and the operand at a position, as the runtime's do: "'x'",
+// "argument 'x'", "cotangent of 'y'", "tangent of 'x'".
+std::string quoted(const EntryState &entry, int argument);
+std::string operand_text(const EntryState &entry, int position);
+
+// "float32 or float64": the element types that any variant has for this argument.
+std::string dtypes_of(const EntryState &entry, int argument);
+
 // A scalar of NumPy's that is no Python number itself, but stands for one without loss.
 bool is_numpy_number(PyObject *object);
 
@@ -47,6 +69,13 @@ bool is_numpy_number(PyObject *object);
 inline bool is_number(PyObject *object) {
   return PyFloat_Check(object) || (PyLong_Check(object) && !PyBool_Check(object)) || is_numpy_number(object);
 }
+
+// Puts the operands in order and reads the options. False with an exception set.
+bool take_arguments(EntryState *entry, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords, Call *call);
+
+// Makes an array without dimensions of a number; the memory is a lease of the call. The arrays have been read, among
+// whose variants it chooses the element type. False with an exception set.
+bool take_number(const EntryState &entry, int position, Call *call);
 
 // Copies the shapes of what was read, before code runs that may change them: Python code, or other threads.
 void keep_shapes(Call *call);

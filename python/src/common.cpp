@@ -101,6 +101,11 @@ std::string text_of(PyObject *object) {
   return utf8 ? PyBytes_AS_STRING(utf8.get()) : "?";
 }
 
+std::string dtype_name(uint32_t dtype) {
+  const char *const kinds[] = {"int", "uint", "float"};
+  return kinds[(dtype >> 8) % 3] + std::to_string(dtype & 0xff);
+}
+
 bool read_num_threads(PyObject *object, const char *label, const char *argument, int32_t *count) {
   if (object == Py_None) {
     *count = 0;

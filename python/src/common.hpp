@@ -94,6 +94,9 @@ std::string type_name(PyObject *object);
 // str(object), or "?" where that fails.
 std::string text_of(PyObject *object);
 
+// "float32", for an element type of the descriptor's.
+std::string dtype_name(uint32_t dtype);
+
 // A number of threads: None is 0, the process default. `label` and `argument` open the message.
 bool read_num_threads(PyObject *object, const char *label, const char *argument, int32_t *count);
 

@@ -101,8 +101,9 @@ bool read_address(PyObject *interface, void **address, bool *read_only, Mismatch
   if (!data || !PyTuple_Check(data.get()) || PyTuple_GET_SIZE(data.get()) != 2) {
     return malformed(mismatch, "a pair as 'data'", data);
   }
-  *address = PyLong_AsVoidPtr(PyTuple_GET_ITEM(data.get(), 0));
-  if (PyErr_Occurred()) return malformed(mismatch, "an address first in 'data'", data);
+  const Ref number(Py_NewRef(PyTuple_GET_ITEM(data.get(), 0)));
+  *address = PyLong_AsVoidPtr(number.get());
+  if (PyErr_Occurred()) return malformed(mismatch, "an address in 'data'", number);
   const int truth = PyObject_IsTrue(PyTuple_GET_ITEM(data.get(), 1));
   *read_only = truth != 0;
   return truth >= 0;

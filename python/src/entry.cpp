@@ -1,6 +1,8 @@
 // entry.cpp: calls. Has the arguments read, lets the runtime check and run, hands back the results. Plain CPython types
 // with vectorcall, because a call of a small kernel costs less than nanobind's typed arrays do.
-#include <new>
+#include <algorithm>
+#include <memory>
+#include <vector>
 
 #include "call.hpp"
 
@@ -76,6 +78,57 @@ PyObject *run(EntryState *entry, PyObject *const *arguments, size_t nargsf, PyOb
   return status == TIAOT_OK ? take_result(*entry, call).release() : raise_status(status);
 }
 
+// A checked call. Empty with an exception set.
+Bound bind_call(const EntryState &entry, const Call &call) {
+  const uint32_t mask = call.wrt != nullptr ? call.wrt->mask : 0;
+  tiaot_bound *bound = nullptr;
+  tiaot_status status;
+  if (call.reading.cuda.found) {  // which may load the module's code
+    Py_BEGIN_ALLOW_THREADS;
+    status = tiaot_bind(entry.kernel, entry.kind, mask, call.tensors, call.count, &call.options, &bound);
+    Py_END_ALLOW_THREADS;
+  } else {
+    status = tiaot_bind(entry.kernel, entry.kind, mask, call.tensors, call.count, &call.options, &bound);
+  }
+  if (status != TIAOT_OK) raise_status(status);
+  return Bound(bound);
+}
+
+// Takes the part of `out` that belongs to the vjp into `arguments`, a copy of them, and the other into *value.
+bool split_out(const EntryState &vjp, PyObject **arguments, Py_ssize_t count, PyObject *keywords, PyObject **value) {
+  for (Py_ssize_t i = 0; keywords != nullptr && i < PyTuple_GET_SIZE(keywords); ++i) {
+    PyObject **out = &arguments[count + i];
+    if (PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(keywords, i), "out") != 0 || *out == Py_None) continue;
+    if (!PyTuple_Check(*out) || PyTuple_GET_SIZE(*out) != 2) {
+      raise_mismatch(PyExc_TypeError, vjp.label, "argument 'out'", "a pair (outputs, gradients)", type_name(*out));
+      return false;
+    }
+    *value = PyTuple_GET_ITEM(*out, 0);
+    *out = PyTuple_GET_ITEM(*out, 1);
+  }
+  return true;
+}
+
+uintptr_t bytes_of(const DLTensor &tensor) {
+  uintptr_t bytes = tensor.dtype.bits / 8;
+  for (int axis = 0; axis < tensor.ndim; ++axis) bytes *= static_cast<uintptr_t>(tensor.shape[axis]);
+  return bytes;
+}
+
+// The runtime looks at each of the two calls alone, whose arrays are right by now.
+bool check_apart(const EntryState &vjp, const Call &values, int inputs, const Call &gradients) {
+  for (int v = inputs; v < values.count; ++v) {
+    for (int g = vjp.positional_count; g < gradients.count; ++g) {
+      const DLTensor &a = values.tensors[v], &b = gradients.tensors[g];
+      const auto begin_a = reinterpret_cast<uintptr_t>(a.data), begin_b = reinterpret_cast<uintptr_t>(b.data);
+      if (begin_a >= begin_b + bytes_of(b) || begin_b >= begin_a + bytes_of(a)) continue;
+      PyErr_Format(PyExc_ValueError, "%s: argument 'out': an output overlaps a gradient", vjp.label.c_str());
+      return false;
+    }
+  }
+  return true;
+}
+
 }  // namespace
 
 PyObject *recorded(const StateMemory &memory, PyObject *record, PyObject *result) {
@@ -108,28 +161,61 @@ PyObject *bind_entry(EntryObject *object, PyObject *const *arguments, Py_ssize_t
   if (entry->desc->state != 0 && !check_on_state(*entry)) return nullptr;
   Call call(*entry, TIAOT_CALL_ROOM(*entry));
   if (!prepare_call(entry, arguments, count, keywords, &call)) return nullptr;
+  keep_shapes(&call);
   Ref operands = operands_of(*entry, call);
-  if (!operands) return nullptr;
-  const uint32_t mask = call.wrt != nullptr ? call.wrt->mask : 0;
-  tiaot_bound *bound = nullptr;
-  tiaot_status status;
-  if (call.reading.cuda.found) {  // which may load the module's code
-    keep_shapes(&call);
-    Py_BEGIN_ALLOW_THREADS;
-    status = tiaot_bind(entry->kernel, entry->kind, mask, call.tensors, call.count, &call.options, &bound);
-    Py_END_ALLOW_THREADS;
-  } else {
-    status = tiaot_bind(entry->kernel, entry->kind, mask, call.tensors, call.count, &call.options, &bound);
-  }
-  if (status != TIAOT_OK) return raise_status(status);
-  Bound owned(bound);
+  Bound bound = operands ? bind_call(*entry, call) : Bound();
+  if (!bound) return nullptr;
   Ref record;
   if (entry->memory != nullptr) {
     record = make_record(*entry, call);
     if (!record) return nullptr;
   }
-  return new_bound_call(*entry, std::move(owned), std::move(operands), std::move(call.result), std::move(call.reading),
+  return new_bound_call(*entry, std::move(bound), std::move(operands), std::move(call.result), std::move(call.reading),
                         std::move(record));
+} catch (const std::exception &) {
+  return raise_caught();
+}
+
+PyObject *call_value_and_vjp(KernelObject *kernel, PyObject *const *arguments, Py_ssize_t count,
+                             PyObject *keywords) try {
+  EntryState *forward = &kernel->forward->state, *vjp = &reinterpret_cast<EntryObject *>(kernel->vjp)->state;
+  if (forward->desc->state != 0 && !check_on_state(*vjp)) return nullptr;
+  const Py_ssize_t total = count + (keywords != nullptr ? PyTuple_GET_SIZE(keywords) : 0);
+  std::vector<PyObject *> given(arguments, arguments + total);
+  Call values(*forward, TIAOT_CALL_ROOM(*forward)), gradients(*vjp, TIAOT_CALL_ROOM(*vjp));
+  if (!split_out(*vjp, given.data(), count, keywords, &values.out)) return nullptr;
+  if (!prepare_call(vjp, given.data(), count, keywords, &gradients)) return nullptr;
+  keep_shapes(&gradients);
+
+  const int inputs = forward->positional_count;
+  std::copy_n(gradients.tensors, inputs, values.tensors);
+  values.options = gradients.options;
+  values.operands = gradients.operands;
+  values.reading.cuda = gradients.reading.cuda;
+  values.outer = static_cast<int>(forward->desc->output_count);
+  values.count = inputs + values.outer;
+  if (!prepare_results(*forward, &values)) return nullptr;
+  keep_shapes(&values);
+
+  Bound of_gradients = bind_call(*vjp, gradients);
+  Bound of_values = of_gradients ? bind_call(*forward, values) : Bound();
+  if (!of_values || !check_apart(*vjp, values, inputs, gradients)) return nullptr;
+  const auto run_both = [&] {  // the vjp first: an output may take the place of a cotangent
+    const tiaot_status status = tiaot_bound_run(of_gradients.get());
+    return status == TIAOT_OK ? tiaot_bound_run(of_values.get()) : status;
+  };
+  tiaot_status status;
+  if (gradients.reading.cuda.found || tiaot_bound_work(of_gradients.get()) > kReleaseWork) {
+    Py_BEGIN_ALLOW_THREADS;
+    status = run_both();
+    Py_END_ALLOW_THREADS;
+  } else {
+    status = run_both();
+  }
+  if (status != TIAOT_OK) return raise_status(status);
+  Ref value = take_result(*forward, &values);
+  Ref gradient = value ? take_result(*vjp, &gradients) : Ref();
+  return gradient ? PyTuple_Pack(2, value.get(), gradient.get()) : nullptr;
 } catch (const std::exception &) {
   return raise_caught();
 }

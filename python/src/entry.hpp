@@ -93,6 +93,9 @@ PyObject *new_bound_call(const EntryState &entry, Bound bound, Ref arrays, Ref r
 PyObject *call_entry(EntryObject *entry, PyObject *const *arguments, size_t nargsf, PyObject *keywords);
 PyObject *bind_entry(EntryObject *entry, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords);
 
+// Both of a kernel's results: (outputs, gradients), from the arguments of a vjp.
+PyObject *call_value_and_vjp(KernelObject *kernel, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords);
+
 // As call_entry, of a kernel over state. Apart, so that tapes and what may not be called cost other kernels nothing.
 PyObject *call_entry_on_state(EntryObject *entry, PyObject *const *arguments, size_t nargsf, PyObject *keywords);
 
@@ -101,6 +104,11 @@ PyObject *recorded(const StateMemory &memory, PyObject *record, PyObject *result
 
 // From this much work on, a few microseconds, releasing the GIL costs little beside the run.
 inline constexpr int64_t kReleaseWork = 16 * 1024;
+
+// What Python's tools ask of an entry: an inspect.Signature, and the docstring of `object`, a Kernel or an Entry that
+// runs it. Made when asked for, since `inspect` is slow to import. nullptr with an exception set.
+PyObject *signature_of(const EntryState &entry);
+PyObject *documentation_of(PyObject *object, const EntryState &entry);
 
 // "x, W, b": names of inputs; those with some of these flags only, where there are any.
 std::string input_names(const tiaot_kernel_desc &desc, uint32_t flags);

@@ -4,7 +4,9 @@
 #include <cstring>
 #include <new>
 
+#include "documentation.hpp"
 #include "entry.hpp"
+#include "instance_doc.hpp"
 
 // structmember.h gives T_PYSSIZET to Python 3.10 and 3.11; later ones have it under another name too.
 #include <structmember.h>
@@ -184,21 +186,8 @@ PyObject *reduce(const EntryState &entry, const char *attribute) {
   return Py_BuildValue("O(Oszz)", restore.get(), origin, entry.desc->name, entry.variant, attribute);
 }
 
-// An inspect.Signature, made when asked for, since `inspect` is slow to import.
-PyObject *signature_of(const EntryState &entry) {
-  const tiaot_kernel_desc &desc = *entry.desc;
-  Ref python(PyImport_ImportModule("tiaot._signature"));
-  Ref names(python ? PyTuple_New(entry.positional_count) : nullptr);
-  if (!names) return nullptr;
-  for (int i = 0; i < entry.positional_count; ++i) {
-    PyTuple_SET_ITEM(names.get(), i, Py_NewRef(entry.names[static_cast<size_t>(i)].get()));
-  }
-  const char *wrt = nullptr;
-  if (entry.kind != TIAOT_FORWARD && desc.state == 0) wrt = desc.arguments[__builtin_ctz(entry.default_wrt.mask)].name;
-  PyObject *has_out = wrt != nullptr || (entry.kind == TIAOT_FORWARD && desc.output_count > 0) ? Py_True : Py_False;
-  PyObject *has_stream = desc.state == 0 ? Py_True : Py_False;
-  return PyObject_CallMethod(python.get(), "signature", "OzOO", names.get(), wrt, has_out, has_stream);
-}
+PyObject *entry_doc(PyObject *object) { return documentation_of(object, entry_of(object)); }
+PyObject *kernel_doc(PyObject *object) { return documentation_of(object, kernel_of(object)); }
 
 }  // namespace
 
@@ -273,13 +262,6 @@ PyObject *entry_reduce(PyObject *object, PyObject *) {
 
 PyObject *entry_signature(PyObject *object, void *) { return signature_of(entry_of(object)); }
 
-constexpr char kBindDoc[] =
-    "bind(*arrays, out=None, num_threads=None, stream=None, wrt=...)\n"
-    "--\n\n"
-    "Checks a call once and returns a BoundCall that repeats it on the same arrays. Takes what a call takes and "
-    "raises\n"
-    "what a call raises; computes nothing yet.";
-
 PyMemberDef entry_members[] = {
     {"__vectorcalloffset__", T_PYSSIZET, offsetof(EntryObject, vectorcall), READONLY, nullptr},
     {nullptr, 0, 0, 0, nullptr},
@@ -287,7 +269,7 @@ PyMemberDef entry_members[] = {
 
 PyMethodDef entry_methods[] = {
     {"bind", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(entry_bind)), METH_FASTCALL | METH_KEYWORDS,
-     kBindDoc},
+     kEntryBindDoc},
     {"__reduce__", guarded<entry_reduce>, METH_NOARGS, nullptr},
     {nullptr, nullptr, 0, nullptr},
 };
@@ -296,50 +278,6 @@ PyGetSetDef entry_getset[] = {
     {"__signature__", guarded<entry_signature>, nullptr, nullptr, nullptr},
     {nullptr, nullptr, nullptr, nullptr, nullptr},
 };
-
-constexpr char kEntryDoc[] =
-    "A derivative of a kernel: `kernel.vjp`, `jacobian`, `jvp` or `hvp`; of one over state, `state.kernel.grad`.\n"
-    "\n"
-    "kernel.vjp(*inputs, *cotangents, wrt=<first differentiable input>, out=None, num_threads=None, stream=None)\n"
-    "    The vector-Jacobian product J^T v: the cotangents have the outputs' shapes, one for each output, and the "
-    "result\n"
-    "    has the shape of the input that `wrt` names. The gradient of an input without the batch dimension is the sum\n"
-    "    over the batch.\n"
-    "kernel.jacobian(*inputs, wrt=<first differentiable input>, out=None, num_threads=None, stream=None)\n"
-    "    The Jacobian, sample by sample: for an output (B, o...) and an input (B, i...) or (i...), the shape is\n"
-    "    (B, o..., i...). A tuple over the outputs where the kernel has several.\n"
-    "kernel.jvp(*inputs, *tangents, wrt=<the first set of inputs that there is a jvp for>, ...)\n"
-    "    (outputs, J t): what the kernel computes, and its derivative along tangents t of the inputs in `wrt`, in "
-    "their\n"
-    "    order and of their shapes. Each is a tuple where the kernel has several outputs. `wrt` is one of the sets of\n"
-    "    inputs that the module was compiled for; pass zeros for an input of the set that has no tangent.\n"
-    "kernel.hvp(*inputs, *cotangents, *tangents, wrt=<the first set of inputs that there is an hvp for>, ...)\n"
-    "    (gradients, their tangents): the vjp with respect to the inputs in `wrt`, and its derivative along tangents "
-    "of\n"
-    "    these inputs, which is the Hessian of <cotangents, f> times the tangents.\n"
-    "state.kernel.grad(*inputs, num_threads=None)\n"
-    "    The adjoint of the kernel, in place: reads the gradients of the fields that the kernel wrote and adds into "
-    "those\n"
-    "    of the fields that it read. Returns None.\n"
-    "\n"
-    "wrt: the name of an input for one array, or a tuple of names for a tuple of arrays in that order.\n"
-    "out: the array, or tuple of arrays, to write to; returned as it is.\n"
-    "num_threads: at most this many threads; None for the process default.\n"
-    "stream: on a CUDA device, where the work goes: a handle, or an object with __cuda_stream__, cuda_stream or ptr;\n"
-    "None for the current stream of the arrays' library. The call does not wait for the work.\n"
-    "\n"
-    "Arrays are dense, row-major, in native byte order, on the CPU or all on one CUDA device: numpy.ndarray, or "
-    "anything\n"
-    "with __dlpack__ or __cuda_array_interface__. They are neither copied nor converted; inputs are never written to.\n"
-    "Results are NumPy's, or those of the first array's library that is not NumPy and has __array_namespace__, as the\n"
-    "array API standard says; on a CUDA device they are of the library of the first array there.\n"
-    "\n"
-    "Raises TypeError for an element type that no variant has, a non-array, a wrong number of arrays, an unknown\n"
-    "keyword; ValueError for a wrong shape, stride, alignment, overlap, name or number, and for a state that another "
-    "call\n"
-    "is working on; NotImplementedError for a gradient that the module does not have; tiaot.ModuleError when the "
-    "module has\n"
-    "been closed; RuntimeError when there is no CUDA driver, or it reports a failure.";
 
 PyType_Slot entry_slots[] = {
     {Py_tp_doc, const_cast<char *>(kEntryDoc)},
@@ -370,6 +308,10 @@ PyObject *kernel_call_on_state(PyObject *object, PyObject *const *arguments, siz
 
 PyObject *kernel_bind(PyObject *object, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords) {
   return bind_entry(reinterpret_cast<KernelObject *>(object)->forward, arguments, count, keywords);
+}
+
+PyObject *kernel_value_and_vjp(PyObject *object, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords) {
+  return call_value_and_vjp(reinterpret_cast<KernelObject *>(object), arguments, count, keywords);
 }
 
 int kernel_traverse(PyObject *object, visitproc visit, void *arg) {
@@ -467,89 +409,33 @@ PyObject *kernel_reduce(PyObject *object, PyObject *) { return reduce(kernel_of(
 
 PyMemberDef kernel_members[] = {
     {"__vectorcalloffset__", T_PYSSIZET, offsetof(KernelObject, vectorcall), READONLY, nullptr},
-    {"vjp", T_OBJECT_EX, offsetof(KernelObject, vjp), READONLY,
-     "Entry for the vector-Jacobian product: vjp(*inputs, *cotangents, wrt=..., out=None, num_threads=None, "
-     "stream=None)."},
-    {"jacobian", T_OBJECT_EX, offsetof(KernelObject, jacobian), READONLY,
-     "Entry for the Jacobian: jacobian(*inputs, wrt=..., out=None, num_threads=None, stream=None)."},
-    {"jvp", T_OBJECT_EX, offsetof(KernelObject, jvp), READONLY,
-     "Entry for the Jacobian-vector product: jvp(*inputs, *tangents, wrt=..., out=None, num_threads=None, "
-     "stream=None)."},
-    {"hvp", T_OBJECT_EX, offsetof(KernelObject, hvp), READONLY,
-     "Entry for the derivative of the vjp: hvp(*inputs, *cotangents, *tangents, wrt=..., out=None, num_threads=None, "
-     "stream=None)."},
+    {"vjp", T_OBJECT_EX, offsetof(KernelObject, vjp), READONLY, kVjpDoc},
+    {"jacobian", T_OBJECT_EX, offsetof(KernelObject, jacobian), READONLY, kJacobianDoc},
+    {"jvp", T_OBJECT_EX, offsetof(KernelObject, jvp), READONLY, kJvpDoc},
+    {"hvp", T_OBJECT_EX, offsetof(KernelObject, hvp), READONLY, kHvpDoc},
     {nullptr, 0, 0, 0, nullptr},
 };
 
 PyMethodDef kernel_methods[] = {
     {"bind", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(kernel_bind)), METH_FASTCALL | METH_KEYWORDS,
-     kBindDoc},
+     kKernelBindDoc},
+    {"value_and_vjp", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(kernel_value_and_vjp)),
+     METH_FASTCALL | METH_KEYWORDS, kValueAndVjpDoc},
     {"restrict", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(guarded<kernel_restrict>)),
-     METH_VARARGS | METH_KEYWORDS,
-     "restrict($self, /, variant)\n--\n\n"
-     "A Kernel that runs only the variant of that name, one of `variants`. Calls whose arrays it does not fit raise.\n"
-     "ValueError for a name that is none of them."},
+     METH_VARARGS | METH_KEYWORDS, kRestrictDoc},
     {"__reduce__", guarded<kernel_reduce>, METH_NOARGS, nullptr},
     {nullptr, nullptr, 0, nullptr},
 };
 
 PyGetSetDef kernel_getset[] = {
-    {"name", guarded<kernel_name>, nullptr, "Name of the kernel.", nullptr},
-    {"signature", guarded<kernel_signature_text>, nullptr,
-     "Names and symbolic shapes of the arguments: 'x[B, n], W[m, n], b[m] -> y[B, m]'.", nullptr},
-    {"module", guarded<kernel_module>, nullptr, "The Module that the kernel comes from.", nullptr},
-    {"variants", guarded<kernel_variants>, nullptr,
-     "Names of the compiled forms, in the order in which they are tried: the first that fits the arrays is run.",
-     nullptr},
-    {"grad", guarded<kernel_grad>, nullptr,
-     "Entry for the adjoint of a kernel over state, in place: grad(*inputs, num_threads=None). AttributeError where "
-     "there\nis none.",
-     nullptr},
+    {"name", guarded<kernel_name>, nullptr, kKernelNameDoc, nullptr},
+    {"signature", guarded<kernel_signature_text>, nullptr, kSignatureDoc, nullptr},
+    {"module", guarded<kernel_module>, nullptr, kKernelModuleDoc, nullptr},
+    {"variants", guarded<kernel_variants>, nullptr, kVariantsDoc, nullptr},
+    {"grad", guarded<kernel_grad>, nullptr, kGradDoc, nullptr},
     {"__signature__", guarded<kernel_python_signature>, nullptr, nullptr, nullptr},
     {nullptr, nullptr, nullptr, nullptr, nullptr},
 };
-
-constexpr char kKernelDoc[] =
-    "A kernel of a module, compiled ahead of time; from tiaot.load or a Module.\n"
-    "\n"
-    "kernel(*inputs, out=None, num_threads=None, stream=None)\n"
-    "    Computes the outputs: an array, or a tuple of arrays where the kernel has several outputs. `signature` tells "
-    "the\n"
-    "    arguments and their shapes.\n"
-    "kernel.vjp(*inputs, *cotangents, wrt=..., out=None, num_threads=None, stream=None)\n"
-    "    The vector-Jacobian product J^T v.\n"
-    "kernel.jacobian(*inputs, wrt=..., out=None, num_threads=None, stream=None)\n"
-    "    The Jacobian.\n"
-    "kernel.bind(...), kernel.vjp.bind(...), kernel.jacobian.bind(...)\n"
-    "    Fix the arrays and check them once.\n"
-    "\n"
-    "A kernel over state works on the fields of its module, in place. It is called on a state, "
-    "`module.state().kernel`;\n"
-    "the result is None where it has no outputs. It has `grad` in place of the derivatives above, where the module "
-    "has\n"
-    "it: the adjoint, in place. Pickled, such a kernel brings its state along.\n"
-    "\n"
-    "out: the array, or tuple of arrays, to write to; returned as it is.\n"
-    "num_threads: at most this many threads; None for the process default. Results do not depend on it.\n"
-    "stream: on a CUDA device, where the work goes: a handle, or an object with __cuda_stream__, cuda_stream or ptr;\n"
-    "None for the current stream of the arrays' library. The call does not wait for the work.\n"
-    "\n"
-    "Arrays are dense, row-major, in native byte order, on the CPU or all on one CUDA device: numpy.ndarray, or "
-    "anything\n"
-    "with __dlpack__ or __cuda_array_interface__. They are neither copied nor converted; inputs are never written to.\n"
-    "Results are NumPy's, or those of the first array's library that is not NumPy and has __array_namespace__, as the\n"
-    "array API standard says; on a CUDA device they are of the library of the first array there.\n"
-    "\n"
-    "Raises TypeError for an element type that no variant has, a non-array, a wrong number of arrays, an unknown\n"
-    "keyword; ValueError for a wrong shape, stride, alignment, overlap or number, for a kernel over state that is "
-    "not\n"
-    "called on one, and for a state that another call is working on; NotImplementedError where the module has no "
-    "code for\n"
-    "the CUDA device; tiaot.ModuleError when the module has been closed; RuntimeError when there is no CUDA driver, or "
-    "it\n"
-    "reports a failure.\n"
-    "\n"
-    "Kernels pickle as their module's name or path, with its hash.";
 
 PyType_Slot kernel_slots[] = {
     {Py_tp_doc, const_cast<char *>(kKernelDoc)},
@@ -573,7 +459,10 @@ bool add_type(PyObject *module, PyType_Spec *spec, const char *name, PyTypeObjec
 }  // namespace
 
 bool add_kernel_types(PyObject *module) {
-  return add_type(module, &kernel_spec, "Kernel", &kernel_type) && add_type(module, &entry_spec, "Entry", &entry_type);
+  return add_type(module, &kernel_spec, "Kernel", &kernel_type) &&
+         add_type(module, &entry_spec, "Entry", &entry_type) &&
+         document_instances(kernel_type, kKernelDoc, guarded<kernel_doc>) &&
+         document_instances(entry_type, kEntryDoc, guarded<entry_doc>);
 }
 
 PyObject *new_kernel(const std::shared_ptr<OpenModule> &module, PyObject *owner, const tiaot_kernel *kernel,

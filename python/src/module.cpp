@@ -4,6 +4,7 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/string.h>
 
+#include "documentation.hpp"
 #include "entry.hpp"
 #include "state.hpp"
 #include "tensors.hpp"
@@ -120,11 +121,6 @@ class Module {
   bool shipped_;
   nb::dict kernels_;
 };
-
-std::string dtype_name(uint32_t dtype) {
-  const char *kinds[] = {"int", "uint", "float"};
-  return kinds[(dtype >> 8) % 3] + std::to_string(dtype & 0xff);
-}
 
 nb::list describe_arguments(const tiaot_kernel_desc &kernel, uint32_t first, uint32_t count) {
   nb::list list;
@@ -375,10 +371,6 @@ int import_numpy() {
 NB_MODULE(_core, m) {
   // What a daemon thread or a library such as torch still holds when the process ends is no leak.
   nb::set_leak_warnings(false);
-  constexpr const char *kErrorDoc =
-      "A module file that is no module, is truncated or damaged, belongs to another version of the format, has "
-      "another\n"
-      "hash than the pickled handle, or has been closed.";
   module_error = PyErr_NewExceptionWithDoc("tiaot.ModuleError", kErrorDoc, PyExc_OSError, nullptr);
   if (module_error == nullptr || import_numpy() != 0 || !prepare_arrays() || !prepare_entries() ||
       !add_kernel_types(m.ptr()) || !add_bound_call_type(m.ptr()) || !add_tensor_call_type(m.ptr())) {
@@ -387,16 +379,9 @@ NB_MODULE(_core, m) {
   m.attr("ModuleError") = nb::borrow(module_error);
   m.attr("__version__") = tiaot_version();
   m.def("open_module", &open_module);
-  m.def("get_num_threads", &num_threads,
-        "The most threads that a call uses when it is not told otherwise. Starts as the environment variable\n"
-        "TIAOT_NUM_THREADS, or the number of CPUs that this process may use.");
-  m.def("set_num_threads", &set_num_threads, nb::arg("count").none(),
-        "Sets what get_num_threads returns: an integer >= 1, or None to go back to the start value.\n\n"
-        "Raises TypeError or ValueError for anything else.");
-  m.def("cpu_level", &cpu_level,
-        "The highest x86-64 level of this machine's CPU that modules have code for: 'x86-64-v2', 'x86-64-v3' or\n"
-        "'x86-64-v4'; None when it has not even the first.");
-
+  m.def("get_num_threads", &num_threads, kGetNumThreadsDoc);
+  m.def("set_num_threads", &set_num_threads, nb::arg("count").none(), kSetNumThreadsDoc);
+  m.def("cpu_level", &cpu_level, kCpuLevelDoc);
   m.def("cuda_device_count", &cuda_device_count,
         "The number of CUDA devices. RuntimeError, with the reason, where there is no driver or it does not work.");
 
@@ -415,33 +400,19 @@ NB_MODULE(_core, m) {
   m.def("register_for_xla", &add_xla_kernel, nb::arg("key"), nb::arg("kernel"),
         "Lets the handler find the kernel, for calls whose attribute `kernel` is the key.");
 
-  nb::class_<Module> type(
-      m, "Module", nb::type_slots(module_slots),
-      "A module file of kernels compiled ahead of time; from tiaot.open.\n\n"
-      "Its kernels are its attributes. One whose name is taken by an attribute of Module is in `kernels`.\n"
-      "A context manager: leaving it closes the module. Pickles as its name or path, with its hash.");
+  nb::class_<Module> type(m, "Module", nb::type_slots(module_slots), kModuleDoc);
   type.attr("__module__") = "tiaot";
-  type.def_ro("name", &Module::name_, "Name of the module.")
-      .def_prop_ro("path", &Module::path, "Absolute path of the file.")
-      .def_ro("hash", &Module::hash_, "SHA-256 of the module's objects, in hexadecimal.")
-      .def_ro("cpu_level", &Module::cpu_level_, "The level that this module's code runs at: 'x86-64-v3'.")
-      .def_prop_ro("closed", &Module::closed, "Whether the module has been closed.")
-      .def_prop_ro("kernels", &Module::kernels, "dict from name to Kernel, a new one each time.")
-      .def(
-          "info", &Module::info,
-          "All that the module says of itself, as a dict of plain types: versions, kernels, their arguments, variants\n"
-          "and entries, and the bytes of code of each; 'state' is None, or the bytes and fields of its state; 'cuda' "
-          "is\n"
-          "None, or the images of its CUDA code.")
+  type.def_ro("name", &Module::name_, kModuleNameDoc)
+      .def_prop_ro("path", &Module::path, kPathDoc)
+      .def_ro("hash", &Module::hash_, kHashDoc)
+      .def_ro("cpu_level", &Module::cpu_level_, kModuleLevelDoc)
+      .def_prop_ro("closed", &Module::closed, kClosedDoc)
+      .def_prop_ro("kernels", &Module::kernels, kKernelsDoc)
+      .def("info", &Module::info, kInfoDoc)
       .def("_cuda_image", &Module::cuda_image, nb::arg("device"))
       .def(
-          "state", [](nb::handle self) { return nb::cast<Module &>(self).state(self); },
-          "A new tiaot.State: the fields that the module's kernels work on, all zeros, apart from every other "
-          "state.\n\n"
-          "Raises ValueError for a module without state, MemoryError, or ModuleError when the module has been closed.")
-      .def("close", &Module::close,
-           "Closes the module: calls of its kernels raise ModuleError from now on. Calls in flight end as usual.\n"
-           "Closing twice is allowed.")
+          "state", [](nb::handle self) { return nb::cast<Module &>(self).state(self); }, kStateDoc)
+      .def("close", &Module::close, kCloseDoc)
       .def("__enter__", [](nb::handle self) { return nb::borrow(self); })
       .def("__exit__", [](Module &self, nb::args) { self.close(); })
       .def("__getattr__", &Module::kernel)
