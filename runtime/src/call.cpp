@@ -283,6 +283,16 @@ tiaot_status bind(const Checked &checked, tiaot_bound *bound) {
 }  // namespace
 }  // namespace tiaot
 
+tiaot_status tiaot::run_call(const Request &request, const DLTensor *arrays, int32_t count) {
+  Checked checked;
+  if (tiaot_status status = check_arrays(request, arrays, count, true, &checked)) return status;
+  if (checked.device != kOnCpu) return call_cuda(request, checked);
+  if (request.entry == TIAOT_JACOBIAN) return run_jacobian(request, checked);
+  Plan plan;
+  if (tiaot_status status = make_plan(request, checked, &plan)) return status;
+  return run_plan(plan);
+}
+
 using namespace tiaot;
 
 extern "C" tiaot_status tiaot_call(const tiaot_kernel *kernel, int entry, uint32_t wrt, const DLTensor *arrays,
@@ -290,13 +300,7 @@ extern "C" tiaot_status tiaot_call(const tiaot_kernel *kernel, int entry, uint32
   return guarded([&] {
     Request request;
     if (tiaot_status status = make_request(kernel, entry, wrt, options, &request)) return status;
-    Checked checked;
-    if (tiaot_status status = check_arrays(request, arrays, count, true, &checked)) return status;
-    if (checked.device != kOnCpu) return call_cuda(request, checked);
-    if (entry == TIAOT_JACOBIAN) return run_jacobian(request, checked);
-    Plan plan;
-    if (tiaot_status status = make_plan(request, checked, &plan)) return status;
-    return run_plan(plan);
+    return run_call(request, arrays, count);
   });
 }
 

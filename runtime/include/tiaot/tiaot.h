@@ -47,6 +47,7 @@ typedef enum tiaot_status {
 typedef struct tiaot_module tiaot_module;
 typedef struct tiaot_kernel tiaot_kernel;
 typedef struct tiaot_bound tiaot_bound;
+typedef struct tiaot_partial tiaot_partial;
 typedef struct tiaot_state tiaot_state;
 
 /* Runs task(context, index) once for each index in 0..count-1, on any threads and in any order, and returns when all
@@ -185,6 +186,29 @@ TIAOT_API tiaot_status tiaot_bound_run(const tiaot_bound *bound);
 TIAOT_API int64_t tiaot_bound_work(const tiaot_bound *bound);
 /* NULL is allowed. */
 TIAOT_API void tiaot_bound_destroy(tiaot_bound *bound);
+
+/* A call some of whose inputs stay from one run to the next, as the weights of a layer. Each run gives the other
+ * arrays, and any number of threads may run it at the same time. All inputs that stay are replaced at once: a run sees
+ * the old ones or the new ones, never some of each, and neither a run nor a replacement waits for another. fixed    bit
+ * i: input i stays; only the first 32 inputs can arrays   the inputs that stay, in the order of the signature; their
+ * memory is the caller's, until `release` release  called with `user` when these arrays are used no more: they were
+ * replaced or the partial was destroyed, and the last run that used them has ended. On the thread that this happens on;
+ * it must not call tiaot. NULL: it is not needed. On failure it is not called. The other parameters are those of
+ * tiaot_call. To be destroyed with tiaot_partial_destroy, when no run is under way, before its module is closed. */
+TIAOT_API tiaot_status tiaot_partial_create(const tiaot_kernel *kernel, int entry, uint32_t wrt, uint32_t fixed,
+                                            const DLTensor *arrays, int32_t count, const tiaot_options *options,
+                                            void (*release)(void *user), void *user, tiaot_partial **partial);
+
+/* Runs it; `arrays` are those of tiaot_call without the inputs that stay. */
+TIAOT_API tiaot_status tiaot_partial_run(const tiaot_partial *partial, const DLTensor *arrays, int32_t count);
+
+/* Replaces all inputs that stay, by arrays of the same types, shapes, strides and devices; TIAOT_ERROR_VALUE for
+ * others. Runs that have begun end with the old ones. */
+TIAOT_API tiaot_status tiaot_partial_replace(tiaot_partial *partial, const DLTensor *arrays, int32_t count,
+                                             void (*release)(void *user), void *user);
+
+/* NULL is allowed. */
+TIAOT_API void tiaot_partial_destroy(tiaot_partial *partial);
 
 /* The process-wide default for num_threads. Starts as TIAOT_NUM_THREADS where that is set, otherwise as the number of
  * CPUs in the process's affinity mask, or its control group's CPU quota (rounded up) where that is less. The process's
