@@ -39,7 +39,7 @@ def load(name: str) -> Kernel:
 
 
 def wrap(kernel: _core.Kernel) -> Kernel:
-    """Any kernel on JAX arrays: `wrap(tiaot.open("my_kernels.so").my_kernel)`. TypeError for anything but a Kernel,
+    """Any kernel on JAX arrays: `wrap(tiaot.open("mine.tiaot.so").kernel)`. TypeError for anything but a Kernel,
     and for a kernel over state.
     """
     return Kernel(checked(kernel))

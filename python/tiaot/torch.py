@@ -35,8 +35,8 @@ def load(name: str, *, upcast: bool = False) -> Kernel:
 
 
 def wrap(kernel: _core.Kernel, *, upcast: bool = False) -> Kernel:
-    """Any kernel on tensors: `wrap(tiaot.open("my_kernels.so").my_kernel)`. `upcast` is Kernel's. TypeError for
-    anything but a Kernel, and for a kernel over state.
+    """Any kernel on tensors: `wrap(tiaot.open("my_kernels.tiaot.so").my_kernel)`. `upcast` is
+    Kernel's. TypeError for anything but a Kernel, and for a kernel over state.
     """
     return Kernel(checked(kernel), upcast=upcast)
 
