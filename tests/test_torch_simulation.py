@@ -343,7 +343,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 def flight(tmp_path_factory: pytest.TempPathFactory) -> tiaot.Module:
     pytest.importorskip("llvmlite")
     pytest.importorskip("taichi")
-    target = tmp_path_factory.mktemp("flight") / "flight.so"
+    target = tmp_path_factory.mktemp("flight") / "flight.tiaot.so"
     command = [sys.executable, "-m", "tiaot", "export", EXAMPLES / "programs" / "flight.py", "-o", target]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
