@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import struct
 import subprocess
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 import tiaot
 from cuda_arrays import Driver, OfLibrary, in_child
+from cuda_interpreted import use_interpreter
 from kernel_cases import DRAWN, draw
 from whole_cases import outputs
 
@@ -213,9 +215,11 @@ def test_small_layers_stay_in_registers(tmp_path: Path) -> None:
 
 
 def opened(driver: Driver, file: str, multiprocessors: int = 2) -> tiaot.Module:
-    driver.reset()
-    driver.set_device(cuda_export.ARCHITECTURE, multiprocessors, 1)
-    return tiaot.open(cuda_export.emulated_path(file))
+    """A module whose kernels are not run, only written down."""
+    os.environ["TIAOT_CUDA_PTX"] = "1"
+    use_interpreter(driver, multiprocessors)
+    driver.skip_kernels(1)
+    return tiaot.open(cuda_export.exported_path(file))
 
 
 def launches(driver: Driver, call: Callable[[], Any]) -> list[tuple[str, int]]:

@@ -1,6 +1,6 @@
 // standin_cuda.cpp: a CUDA driver of host memory that writes down what it is asked for; see standin_cuda.h. Knows
-// nothing of tiaot: c++ -shared -fPIC -std=c++17 -Wl,-soname,libcuda.so.1 standin_cuda.cpp -o libcuda.so.1 -ldl
-// With STANDIN_OLD it is a driver from before CUDA 12: it has no cuStreamGetId.
+// nothing of tiaot: c++ -shared -fPIC -std=c++17 -Wl,-soname,libcuda.so.1 standin_cuda.cpp ptx/*.cpp -o libcuda.so.1
+// -ldl With STANDIN_OLD it is a driver from before CUDA 12: it has no cuStreamGetId.
 #include "standin_cuda.h"
 
 #include <dlfcn.h>
@@ -20,13 +20,15 @@
 #include <thread>
 #include <vector>
 
+#include "ptx/launch.hpp"
+
 #define API extern "C" __attribute__((visibility("default")))
 
 namespace {
 
 using Result = int32_t;
 constexpr Result kInvalidValue = 1, kNotInitialized = 3, kNoDevice = 100, kInvalidDevice = 101, kInvalidImage = 200,
-                 kInvalidContext = 201, kInvalidHandle = 400, kNotFound = 500;
+                 kInvalidContext = 201, kInvalidPtx = 218, kInvalidHandle = 400, kNotFound = 500, kOutOfResources = 701;
 constexpr int32_t kMaxDevices = 16;
 
 struct Context {
@@ -38,11 +40,13 @@ struct Function {
   const Module *module;
   std::string name;
   standin_kernel kernel;
+  const ptx::Function *interpreted;
 };
 struct Module {
   int32_t number, device;
   void *library = nullptr;  // of an ELF image
   const standin_named_kernel *kernels = nullptr;
+  std::unique_ptr<ptx::Program> program;  // of PTX
   std::vector<std::unique_ptr<Function>> functions;
 };
 
@@ -64,6 +68,19 @@ struct Driver {
   std::map<void *, uint64_t> stream_ids;
   std::map<void *, size_t> allocations;
   Context contexts[kMaxDevices];
+  ptx::Memory memory;  // what kernels in PTX may touch
+  ptx::Settings settings;
+  int64_t steps = 0;
+  bool described = false;  // a test has said what arrays there are: then fills and copies are checked, too
+  bool skip_kernels = false;
+  std::string findings_copy, ptx, replacement;
+
+  void add_workspace(void *address, size_t bytes) {
+    memory.add(reinterpret_cast<uint64_t>(address), bytes, "workspace", true, false, 2);  // of float16 at the least
+  }
+  void check_range(const char *function, uint64_t address, uint64_t bytes, bool write) {
+    if (described) memory.check_range(function, address, bytes, write);
+  }
 };
 
 // Never destroyed: the code under test may close its modules at the very end.
@@ -162,6 +179,7 @@ Result set_2d(const char *function, uint64_t target, size_t pitch, T value, size
            height);
   if (call.result == 0 && target % sizeof(T) != 0) call.result = kInvalidValue;
   for (size_t row = 0; call.runs() && row < height; ++row) {
+    driver().check_range(function, target + row * pitch, width * sizeof(T), true);
     T *line = reinterpret_cast<T *>(target + row * pitch);
     for (size_t i = 0; i < width; ++i) line[i] = value;
   }
@@ -174,6 +192,7 @@ Result allocate(Call &call, uint64_t *address, size_t bytes) {
     void *memory = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
     driver().allocations[memory] = bytes;
     *address = reinterpret_cast<uintptr_t>(memory);
+    driver().add_workspace(memory, bytes);
   }
   return call.end();
 }
@@ -194,6 +213,7 @@ API void standin_reset(void) {
   it.failures.clear();
   it.capturing.clear();
   it.stream_ids.clear();
+  it.skip_kernels = false;
 }
 
 API const char *standin_log(void) {
@@ -251,6 +271,64 @@ API int64_t standin_allocated(void) {
   return bytes;
 }
 
+API void standin_describe_memory(const void *start, int64_t bytes, const char *name, int32_t writable,
+                                 int32_t holds_values, int32_t item) {
+  const std::lock_guard<std::mutex> lock(driver().mutex);
+  driver().described = true;
+  if (bytes > 0) {
+    driver().memory.add(reinterpret_cast<uint64_t>(start), static_cast<uint64_t>(bytes), name, writable != 0,
+                        holds_values != 0, item);
+  }
+}
+API void standin_forget_memory(const void *start) {
+  const std::lock_guard<std::mutex> lock(driver().mutex);
+  if (start != nullptr) return driver().memory.remove(reinterpret_cast<uint64_t>(start));
+  driver().memory = ptx::Memory();
+  for (const auto &each : driver().allocations) driver().add_workspace(each.first, each.second);
+}
+API int64_t standin_unwritten(const void *start) {
+  const std::lock_guard<std::mutex> lock(driver().mutex);
+  const ptx::Region *region = driver().memory.at(reinterpret_cast<uint64_t>(start));
+  return region == nullptr ? 0 : static_cast<int64_t>(region->unwritten());
+}
+API void standin_spoil_workspace(void) {
+  const std::lock_guard<std::mutex> lock(driver().mutex);
+  for (const auto &allocation : driver().allocations) {
+    std::memset(allocation.first, 0xFF, allocation.second);
+    ptx::Region *region = driver().memory.at(reinterpret_cast<uint64_t>(allocation.first));
+    if (region != nullptr) region->mark(region->start, region->bytes, false);
+  }
+}
+API void standin_set_interpreter(int32_t order, int32_t off, int64_t most_steps) {
+  const std::lock_guard<std::mutex> lock(driver().mutex);
+  driver().settings = ptx::Settings();
+  driver().settings.order = static_cast<ptx::Order>(order);
+  driver().settings.off = off != 0;
+  if (most_steps > 0) driver().settings.most_steps = static_cast<uint64_t>(most_steps);
+}
+API const char *standin_ptx(void) {
+  const std::lock_guard<std::mutex> lock(driver().mutex);
+  return driver().ptx.c_str();
+}
+API void standin_replace_ptx(const char *text) {
+  const std::lock_guard<std::mutex> lock(driver().mutex);
+  driver().replacement = text != nullptr ? text : "";
+}
+API const char *standin_findings(void) {
+  const std::lock_guard<std::mutex> lock(driver().mutex);
+  driver().findings_copy = driver().memory.findings();
+  driver().memory.clear_findings();
+  return driver().findings_copy.c_str();
+}
+API void standin_skip_kernels(int32_t skip) {
+  const std::lock_guard<std::mutex> lock(driver().mutex);
+  driver().skip_kernels = skip != 0;
+}
+API int64_t standin_steps(void) {
+  const std::lock_guard<std::mutex> lock(driver().mutex);
+  return driver().steps;
+}
+
 // ---- the driver's interface
 
 API Result cuInit(uint32_t) {
@@ -261,21 +339,15 @@ API Result cuInit(uint32_t) {
 }
 
 API Result cuGetErrorName(Result error, const char **text) {
-  static const std::map<Result, const char *> names = {{1, "CUDA_ERROR_INVALID_VALUE"},
-                                                       {2, "CUDA_ERROR_OUT_OF_MEMORY"},
-                                                       {3, "CUDA_ERROR_NOT_INITIALIZED"},
-                                                       {4, "CUDA_ERROR_DEINITIALIZED"},
-                                                       {100, "CUDA_ERROR_NO_DEVICE"},
-                                                       {101, "CUDA_ERROR_INVALID_DEVICE"},
-                                                       {200, "CUDA_ERROR_INVALID_IMAGE"},
-                                                       {201, "CUDA_ERROR_INVALID_CONTEXT"},
-                                                       {209, "CUDA_ERROR_NO_BINARY_FOR_GPU"},
-                                                       {400, "CUDA_ERROR_INVALID_HANDLE"},
-                                                       {500, "CUDA_ERROR_NOT_FOUND"},
-                                                       {700, "CUDA_ERROR_ILLEGAL_ADDRESS"},
-                                                       {719, "CUDA_ERROR_LAUNCH_FAILED"},
-                                                       {802, "CUDA_ERROR_SYSTEM_NOT_READY"},
-                                                       {906, "CUDA_ERROR_STREAM_CAPTURE_IMPLICIT"}};
+  static const std::map<Result, const char *> names = {
+      {1, "CUDA_ERROR_INVALID_VALUE"},       {2, "CUDA_ERROR_OUT_OF_MEMORY"},
+      {3, "CUDA_ERROR_NOT_INITIALIZED"},     {4, "CUDA_ERROR_DEINITIALIZED"},
+      {100, "CUDA_ERROR_NO_DEVICE"},         {101, "CUDA_ERROR_INVALID_DEVICE"},
+      {200, "CUDA_ERROR_INVALID_IMAGE"},     {201, "CUDA_ERROR_INVALID_CONTEXT"},
+      {209, "CUDA_ERROR_NO_BINARY_FOR_GPU"}, {218, "CUDA_ERROR_INVALID_PTX"},
+      {400, "CUDA_ERROR_INVALID_HANDLE"},    {500, "CUDA_ERROR_NOT_FOUND"},
+      {700, "CUDA_ERROR_ILLEGAL_ADDRESS"},   {719, "CUDA_ERROR_LAUNCH_FAILED"},
+      {802, "CUDA_ERROR_SYSTEM_NOT_READY"},  {906, "CUDA_ERROR_STREAM_CAPTURE_IMPLICIT"}};
   const auto found = names.find(error);
   *text = found == names.end() ? nullptr : found->second;
   return found == names.end() ? kInvalidValue : 0;
@@ -358,6 +430,16 @@ API Result cuModuleLoadData(Module **module, const void *image) {
     if (made->library == nullptr) result = kInvalidImage;
   } else if (std::memcmp(image, "STANDIN", 8) == 0) {
     made->kernels = static_cast<const standin_image *>(image)->kernels;
+  } else if (std::string text = ptx::text_of(image); !text.empty()) {
+    const std::lock_guard<std::mutex> lock(driver().mutex);
+    if (!driver().replacement.empty()) text = driver().replacement;
+    driver().ptx = text;
+    try {
+      made->program = ptx::parse(text);
+    } catch (const std::exception &error) {
+      std::fprintf(stderr, "standin: %s\n", error.what());
+      result = kInvalidPtx;
+    }
   } else {
     result = kInvalidImage;
   }
@@ -389,10 +471,11 @@ API Result cuModuleGetFunction(Function **function, Module *module, const char *
   for (const standin_named_kernel *it = module->kernels; it != nullptr && it->name != nullptr; ++it) {
     if (std::strcmp(it->name, name) == 0) kernel = it->function;
   }
+  const ptx::Function *interpreted = module->program != nullptr ? module->program->kernel(name) : nullptr;
   call.say(" kernel=%s", name);
-  if (call.result == 0 && kernel == nullptr) call.result = kNotFound;
+  if (call.result == 0 && kernel == nullptr && interpreted == nullptr) call.result = kNotFound;
   if (call.result == 0) {
-    module->functions.emplace_back(new Function{module, name, kernel});
+    module->functions.emplace_back(new Function{module, name, kernel, interpreted});
     *function = module->functions.back().get();
   }
   return call.end(true);
@@ -408,7 +491,18 @@ API Result cuLaunchKernel(Function *function, uint32_t grid, uint32_t grid_y, ui
                            block_y != 1 || block_z != 1)) {
     call.result = kInvalidValue;
   }
-  const bool runs = call.runs();
+  const bool runs = call.runs() && !driver().skip_kernels;
+  if (runs && function->interpreted != nullptr) {
+    Driver &it = driver();
+    try {
+      it.steps +=
+          static_cast<int64_t>(ptx::run(*function->interpreted, grid, block, parameters, it.memory, it.settings));
+    } catch (const ptx::Error &error) {
+      it.memory.report("given up", error.what(), "in a launch of " + std::to_string(grid) + " blocks");
+      call.result = kOutOfResources;
+    }
+    return call.end();
+  }
   const Result result = call.end();
   call.unlock();
   const int64_t threads = int64_t{grid} * block;
@@ -420,7 +514,10 @@ API Result cuMemsetD8Async(uint64_t target, uint8_t value, size_t count, void *s
   Call call("cuMemsetD8Async");
   call.on_stream(stream);
   call.say(" bytes=%zu value=%d", count, value);
-  if (call.runs()) std::memset(reinterpret_cast<void *>(target), value, count);
+  if (call.runs()) {
+    driver().check_range("cuMemsetD8Async", target, count, true);
+    std::memset(reinterpret_cast<void *>(target), value, count);
+  }
   return call.end();
 }
 API Result cuMemsetD2D8Async(uint64_t target, size_t pitch, uint8_t value, size_t width, size_t height, void *stream) {
@@ -438,7 +535,11 @@ API Result cuMemcpyDtoDAsync_v2(uint64_t target, uint64_t source, size_t bytes, 
   Call call("cuMemcpyDtoDAsync");
   call.on_stream(stream);
   call.say(" bytes=%zu", bytes);
-  if (call.runs()) std::memcpy(reinterpret_cast<void *>(target), reinterpret_cast<const void *>(source), bytes);
+  if (call.runs()) {
+    driver().check_range("cuMemcpyDtoDAsync", source, bytes, false);
+    driver().check_range("cuMemcpyDtoDAsync", target, bytes, true);
+    std::memcpy(reinterpret_cast<void *>(target), reinterpret_cast<const void *>(source), bytes);
+  }
   return call.end();
 }
 
@@ -466,10 +567,11 @@ API Result cuMemcpy2DAsync_v2(const Copy2D *copy, void *stream) {
     call.result = kInvalidValue;
   }
   for (size_t row = 0; call.runs() && row < copy->height; ++row) {
-    std::memcpy(
-        reinterpret_cast<char *>(copy->target) + (copy->target_y + row) * copy->target_pitch + copy->target_x,
-        reinterpret_cast<const char *>(copy->source) + (copy->source_y + row) * copy->source_pitch + copy->source_x,
-        copy->width);
+    const uint64_t target = copy->target + (copy->target_y + row) * copy->target_pitch + copy->target_x;
+    const uint64_t source = copy->source + (copy->source_y + row) * copy->source_pitch + copy->source_x;
+    driver().check_range("cuMemcpy2DAsync", source, copy->width, false);
+    driver().check_range("cuMemcpy2DAsync", target, copy->width, true);
+    std::memcpy(reinterpret_cast<void *>(target), reinterpret_cast<const void *>(source), copy->width);
   }
   return call.end();
 }
@@ -489,7 +591,10 @@ API Result cuMemFreeAsync(uint64_t address, void *stream) {
   call.on_stream(stream);
   void *memory = reinterpret_cast<void *>(address);
   if (call.result == 0 && driver().allocations.erase(memory) == 0) call.result = kInvalidValue;
-  if (call.result == 0) std::free(memory);
+  if (call.result == 0) {
+    driver().memory.remove(address);
+    std::free(memory);
+  }
   return call.end();
 }
 
