@@ -1,5 +1,5 @@
-"""Mutants of the PTX that a module ships: each has one instruction changed, and the checks of results or the interpreter
-have to find it.
+"""Mutants of the PTX that a module ships: each has one instruction changed, and the checks of results or the
+interpreter have to find it.
 
     python cuda_mutants.py FOLDER LIBRARY SEED COUNT
 

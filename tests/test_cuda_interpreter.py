@@ -1,4 +1,5 @@
-"""What the checks of test_cuda_numerics.py are worth: mutants of the PTX are found, and so is what once went wrong in it."""
+"""What the checks of test_cuda_numerics.py are worth: mutants of the PTX are found, and so is what was wrong in it
+once."""
 
 from __future__ import annotations
 
@@ -37,8 +38,8 @@ def run(script: str, *arguments: str | Path) -> str:
 
 
 def test_mutants_are_found(library: Path) -> None:
-    """Of 15 changes of one instruction; a few are none, as where a grid has a thread for each turn of a loop, and how far
-    it is to the next turn does not matter."""
+    """Of 15 changes of one instruction; a few are none, as where a grid has a thread for each turn of a loop, and how
+    far it is to the next turn does not matter."""
     folder = {cuda_export.exported_path(file).parent for file in DRAWN}.pop()
     said = run("cuda_mutants.py", folder, library, "1", "15")
     found = re.search(r"(\d+) of 15 found", said)
