@@ -28,7 +28,8 @@ namespace {
 
 using Result = int32_t;
 constexpr Result kInvalidValue = 1, kNotInitialized = 3, kNoDevice = 100, kInvalidDevice = 101, kInvalidImage = 200,
-                 kInvalidContext = 201, kInvalidPtx = 218, kInvalidHandle = 400, kNotFound = 500, kOutOfResources = 701;
+                 kInvalidContext = 201, kInvalidPtx = 218, kInvalidHandle = 400, kNotFound = 500, kOutOfResources = 701,
+                 kCaptureUnsupported = 900;
 constexpr int32_t kMaxDevices = 16;
 
 struct Context {
@@ -71,8 +72,10 @@ struct Driver {
   ptx::Memory memory;  // what kernels in PTX may touch
   ptx::Settings settings;
   int64_t steps = 0;
+  int32_t functions = 0;
   bool described = false;  // a test has said what arrays there are: then fills and copies are checked, too
   bool skip_kernels = false;
+  std::set<uint64_t> pinned;
   std::string findings_copy, ptx, replacement;
 
   void add_workspace(void *address, size_t bytes) {
@@ -197,6 +200,16 @@ Result allocate(Call &call, uint64_t *address, size_t bytes) {
   return call.end();
 }
 
+Result free_memory(Call &call, uint64_t address) {
+  void *memory = reinterpret_cast<void *>(address);
+  if (call.result == 0 && driver().allocations.erase(memory) == 0) call.result = kInvalidValue;
+  if (call.result == 0) {
+    driver().memory.remove(address);
+    std::free(memory);
+  }
+  return call.end();
+}
+
 }  // namespace
 
 // ---- what tests use
@@ -260,9 +273,17 @@ API void standin_set_current(int32_t device) {
   current.back() = device < 0 ? nullptr : &driver().contexts[device];
 }
 API int32_t standin_current(void) { return top() == nullptr ? -1 : top()->device; }
+API void standin_set_pinned(const void *start) {
+  const std::lock_guard<std::mutex> lock(driver().mutex);
+  driver().pinned.insert(reinterpret_cast<uint64_t>(start));
+}
 API void standin_set_load_time(int32_t milliseconds) {
   const std::lock_guard<std::mutex> lock(driver().mutex);
   driver().load_time = milliseconds;
+}
+API int32_t standin_functions(void) {
+  const std::lock_guard<std::mutex> lock(driver().mutex);
+  return driver().functions;
 }
 API int64_t standin_allocated(void) {
   const std::lock_guard<std::mutex> lock(driver().mutex);
@@ -339,15 +360,23 @@ API Result cuInit(uint32_t) {
 }
 
 API Result cuGetErrorName(Result error, const char **text) {
-  static const std::map<Result, const char *> names = {
-      {1, "CUDA_ERROR_INVALID_VALUE"},       {2, "CUDA_ERROR_OUT_OF_MEMORY"},
-      {3, "CUDA_ERROR_NOT_INITIALIZED"},     {4, "CUDA_ERROR_DEINITIALIZED"},
-      {100, "CUDA_ERROR_NO_DEVICE"},         {101, "CUDA_ERROR_INVALID_DEVICE"},
-      {200, "CUDA_ERROR_INVALID_IMAGE"},     {201, "CUDA_ERROR_INVALID_CONTEXT"},
-      {209, "CUDA_ERROR_NO_BINARY_FOR_GPU"}, {218, "CUDA_ERROR_INVALID_PTX"},
-      {400, "CUDA_ERROR_INVALID_HANDLE"},    {500, "CUDA_ERROR_NOT_FOUND"},
-      {700, "CUDA_ERROR_ILLEGAL_ADDRESS"},   {719, "CUDA_ERROR_LAUNCH_FAILED"},
-      {802, "CUDA_ERROR_SYSTEM_NOT_READY"},  {906, "CUDA_ERROR_STREAM_CAPTURE_IMPLICIT"}};
+  static const std::map<Result, const char *> names = {{1, "CUDA_ERROR_INVALID_VALUE"},
+                                                       {2, "CUDA_ERROR_OUT_OF_MEMORY"},
+                                                       {3, "CUDA_ERROR_NOT_INITIALIZED"},
+                                                       {4, "CUDA_ERROR_DEINITIALIZED"},
+                                                       {100, "CUDA_ERROR_NO_DEVICE"},
+                                                       {101, "CUDA_ERROR_INVALID_DEVICE"},
+                                                       {200, "CUDA_ERROR_INVALID_IMAGE"},
+                                                       {201, "CUDA_ERROR_INVALID_CONTEXT"},
+                                                       {209, "CUDA_ERROR_NO_BINARY_FOR_GPU"},
+                                                       {218, "CUDA_ERROR_INVALID_PTX"},
+                                                       {400, "CUDA_ERROR_INVALID_HANDLE"},
+                                                       {500, "CUDA_ERROR_NOT_FOUND"},
+                                                       {700, "CUDA_ERROR_ILLEGAL_ADDRESS"},
+                                                       {719, "CUDA_ERROR_LAUNCH_FAILED"},
+                                                       {802, "CUDA_ERROR_SYSTEM_NOT_READY"},
+                                                       {900, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED"},
+                                                       {906, "CUDA_ERROR_STREAM_CAPTURE_IMPLICIT"}};
   const auto found = names.find(error);
   *text = found == names.end() ? nullptr : found->second;
   return found == names.end() ? kInvalidValue : 0;
@@ -413,6 +442,16 @@ API Result cuCtxPopCurrent_v2(Context **context) {
   return call.end();
 }
 
+API Result cuCtxSynchronize() {
+  Call call("cuCtxSynchronize");
+  call.need_context();
+  if (call.result == 0 && !driver().capturing.empty()) {  // and the captures are lost
+    driver().capturing.clear();
+    call.result = kCaptureUnsupported;
+  }
+  return call.end();
+}
+
 API Result cuModuleLoadData(Module **module, const void *image) {
   {
     Call call("cuModuleLoadData");
@@ -475,6 +514,7 @@ API Result cuModuleGetFunction(Function **function, Module *module, const char *
   call.say(" kernel=%s", name);
   if (call.result == 0 && kernel == nullptr && interpreted == nullptr) call.result = kNotFound;
   if (call.result == 0) {
+    ++driver().functions;
     module->functions.emplace_back(new Function{module, name, kernel, interpreted});
     *function = module->functions.back().get();
   }
@@ -586,16 +626,15 @@ API Result cuMemAllocAsync(uint64_t *address, size_t bytes, void *stream) {
   call.on_stream(stream);
   return allocate(call, address, bytes);
 }
+API Result cuMemFree_v2(uint64_t address) {
+  Call call("cuMemFree");
+  call.need_context();
+  return free_memory(call, address);
+}
 API Result cuMemFreeAsync(uint64_t address, void *stream) {
   Call call("cuMemFreeAsync");
   call.on_stream(stream);
-  void *memory = reinterpret_cast<void *>(address);
-  if (call.result == 0 && driver().allocations.erase(memory) == 0) call.result = kInvalidValue;
-  if (call.result == 0) {
-    driver().memory.remove(address);
-    std::free(memory);
-  }
-  return call.end();
+  return free_memory(call, address);
 }
 
 API Result cuStreamIsCapturing(void *stream, int32_t *status) {
@@ -643,9 +682,17 @@ API Result cuStreamWaitEvent(void *stream, Event *event, uint32_t) {
 }
 
 API Result cuPointerGetAttribute(void *value, int32_t attribute, uint64_t address) {
-  constexpr int32_t kDeviceOrdinal = 9;
-  if (attribute != kDeviceOrdinal || address == 0) return kInvalidValue;
-  const int32_t device = 0;  // all of the host's memory is the first device's
-  std::memcpy(value, &device, sizeof device);
+  constexpr int32_t kMemoryType = 2, kIsManaged = 8, kDeviceOrdinal = 9;
+  if (address == 0) return kInvalidValue;
+  const std::lock_guard<std::mutex> lock(driver().mutex);
+  const bool pinned = driver().pinned.count(address) != 0;
+  // All of the host's memory is the first device's; pinned memory says so, too, but for its type.
+  int32_t answer = 0;
+  if (attribute == kMemoryType) {
+    answer = pinned ? 1 : 2;
+  } else if (attribute != kDeviceOrdinal && attribute != kIsManaged) {
+    return kInvalidValue;
+  }
+  std::memcpy(value, &answer, sizeof answer);
   return 0;
 }

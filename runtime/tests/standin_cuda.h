@@ -67,8 +67,12 @@ void standin_set_current(int32_t device);
 int32_t standin_current(void);
 /* Milliseconds that each cuModuleLoadData takes. */
 void standin_set_load_time(int32_t milliseconds);
+/* Memory that starts there is the host's, pinned for devices. */
+void standin_set_pinned(const void *start);
 /* Bytes allocated and not yet freed. */
 int64_t standin_allocated(void);
+/* How many kernels were asked for by their names. */
+int32_t standin_functions(void);
 
 /* ---- kernels in PTX, which are interpreted with checks of what they touch. ----
  * They may touch workspace, and the arrays that a test describes. `writable`: it is no input; `holds_values`: all of it
