@@ -594,7 +594,7 @@ def test_what_is_kept_is_released_when_asked(driver: Driver) -> None:
     tiaot.cuda.release()  # nothing yet
     os.environ["TIAOT_CUDA_PTX"] = "1"
     use_interpreter(driver)
-    driver.skip_kernels(1)
+    driver.skip_work(1)
     kernel = tiaot.load("dense_tanh")
     rng = np.random.default_rng(0)
     given = [OfLibrary(rng.standard_normal(s).astype(np.float32)) for s in ((300, 5), (6, 5), (6,), (300, 6))]

@@ -74,7 +74,7 @@ struct Driver {
   int64_t steps = 0;
   int32_t functions = 0;
   bool described = false;  // a test has said what arrays there are: then fills and copies are checked, too
-  bool skip_kernels = false;
+  bool skip_work = false;
   std::set<uint64_t> pinned;
   std::string findings_copy, ptx, replacement;
 
@@ -140,7 +140,7 @@ class Call {
     driver().log += line_ + "\n";
     return result;
   }
-  bool runs() const { return result == 0 && !captured; }
+  bool runs() const { return result == 0 && !captured && !driver().skip_work; }
   void unlock() { lock_.unlock(); }
 
   Result result = 0;
@@ -195,7 +195,7 @@ Result allocate(Call &call, uint64_t *address, size_t bytes) {
     void *memory = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
     driver().allocations[memory] = bytes;
     *address = reinterpret_cast<uintptr_t>(memory);
-    driver().add_workspace(memory, bytes);
+    if (!driver().skip_work) driver().add_workspace(memory, bytes);
   }
   return call.end();
 }
@@ -226,7 +226,7 @@ API void standin_reset(void) {
   it.failures.clear();
   it.capturing.clear();
   it.stream_ids.clear();
-  it.skip_kernels = false;
+  it.skip_work = false;
 }
 
 API const char *standin_log(void) {
@@ -341,9 +341,9 @@ API const char *standin_findings(void) {
   driver().memory.clear_findings();
   return driver().findings_copy.c_str();
 }
-API void standin_skip_kernels(int32_t skip) {
+API void standin_skip_work(int32_t skip) {
   const std::lock_guard<std::mutex> lock(driver().mutex);
-  driver().skip_kernels = skip != 0;
+  driver().skip_work = skip != 0;
 }
 API int64_t standin_steps(void) {
   const std::lock_guard<std::mutex> lock(driver().mutex);
@@ -531,7 +531,7 @@ API Result cuLaunchKernel(Function *function, uint32_t grid, uint32_t grid_y, ui
                            block_y != 1 || block_z != 1)) {
     call.result = kInvalidValue;
   }
-  const bool runs = call.runs() && !driver().skip_kernels;
+  const bool runs = call.runs();
   if (runs && function->interpreted != nullptr) {
     Driver &it = driver();
     try {

@@ -95,8 +95,8 @@ const char *standin_ptx(void);
 void standin_replace_ptx(const char *text);
 /* What was found wrong since the last call, one thing a line: "" where nothing was. */
 const char *standin_findings(void);
-/* Kernels are not run, only written down. */
-void standin_skip_kernels(int32_t skip);
+/* What is put on streams is not run, only written down, and memory is not described: for arrays that there are not. */
+void standin_skip_work(int32_t skip);
 /* Instructions that were interpreted, those of a warp counted once. */
 int64_t standin_steps(void);
 

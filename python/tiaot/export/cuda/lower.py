@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 from ..entry import Entry
@@ -11,6 +12,7 @@ from ..signature import Signature
 from ..trace import Trace
 from . import patched
 from .compile import optimize, overflows
+from .mathematics import approximate_divisions, use_own_tanh
 from .rows import CudaRowsEntry
 from .whole import CudaWholeEntry
 
@@ -44,10 +46,15 @@ def make_entry(signature: Signature, trace: Trace, primal: Trace) -> CudaRowsEnt
             f"{trace.kernel}: is written for blocks of rows: give the family a form for variant.target == 'cuda' with "
             "block_rows=None, whose loops are parallel"
         )
-    trace, primal = patched.complete(trace), patched.complete(primal)
+    trace, primal = _adapted(trace), _adapted(primal)
     if signature.batch and trace.autodiff and Entry.suits(trace, primal):
         return CudaRowsEntry(signature, trace, primal, trace.symbol)
     return CudaWholeEntry(signature, trace, primal, trace.symbol)
+
+
+def _adapted(trace: Trace) -> Trace:
+    completed = patched.complete(trace)
+    return dataclasses.replace(completed, tasks=tuple(map(use_own_tanh, completed.tasks)))
 
 
 def device_text(entry: CudaRowsEntry | CudaWholeEntry, stack_values: int) -> str:
@@ -64,7 +71,7 @@ def lower(signature: Signature, trace: Trace, primal: Trace) -> tuple[CudaEntry,
     """
     entry = make_entry(signature, trace, primal)
     for values in STACKS:
-        device = optimize(device_text(entry, values))
+        device = optimize(approximate_divisions(device_text(entry, values)))
         if not overflows(device):
             break
     else:
