@@ -105,7 +105,7 @@ def ptx_of(source: Path) -> str:
     for trace in traced.traces:
         try:
             primal = primals[trace.kernel, trace.variant.name]
-            device.append(lower(signatures[trace.kernel], trace, primal)[0].device)
+            device.append(lower(signatures[trace.kernel], trace, primal).device)
         except LoweringError as error:
             print(f"{trace.symbol}: {error}", file=sys.stderr)
     return emit_ptx(device)

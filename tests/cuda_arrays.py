@@ -259,7 +259,7 @@ _lent_for_ever: list[Any] = []
 
 # The driver's stand-in, and children that have it.
 
-_STANDIN = Path(__file__).parents[1] / "runtime" / "tests"
+_ROOT = Path(__file__).parents[1]
 _TESTS = Path(__file__).parent
 _SKIPPED = 77  # what a child ends with
 
@@ -272,9 +272,11 @@ def build_standin(folder: Path) -> Path:
         pytest.skip("needs a C++ compiler")
     if not library.exists():
         objects = []
-        for source in (_STANDIN / "standin_cuda.cpp", *sorted((_STANDIN / "ptx").glob("*.cpp"))):
+        interpreter = sorted((_ROOT / "python" / "ptx").glob("*.cpp"))
+        for source in (_ROOT / "runtime" / "tests" / "standin_cuda.cpp", *interpreter):
             objects.append(str(library.with_name(f"{source.stem}.{os.getpid()}.o")))
             options = ["-fPIC", "-std=c++17", "-O2", "-ffp-contract=off", "-fvisibility=hidden"]
+            options.append(f"-I{_ROOT / 'python'}")
             subprocess.run([compiler, *options, "-c", str(source), "-o", objects[-1]], check=True)
         made = library.with_suffix(f".{os.getpid()}")
         options = ["-shared", "-Wl,-soname,libcuda.so.1"]

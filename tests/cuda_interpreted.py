@@ -1,5 +1,5 @@
 """Arrays for kernels in PTX that the stand-in for the driver interprets: every byte that a kernel touches is accounted
-for. See runtime/tests/ptx."""
+for. See python/ptx."""
 
 from __future__ import annotations
 

@@ -197,7 +197,7 @@ def test_small_layers_stay_in_registers(tmp_path: Path) -> None:
     signature = traced.families[0].signature
     traces = [trace for trace in traced.traces if trace.variant.name == "float32_n8_m4"]
     primal = next(trace for trace in traces if not trace.wrt)
-    lowered = [lower(signature, trace, primal)[0] for trace in traces]
+    lowered = [lower(signature, trace, primal) for trace in traces]
     kernels = [kernel for entry in lowered for kernel in entry.kernels]
     assert len(lowered) == 4 and len(kernels) == 8  # and for arrays that lie right, to move four numbers at a time
     (tmp_path / "kernels.ptx").write_text(emit_ptx([entry.device for entry in lowered]))

@@ -1,6 +1,7 @@
 // standin_cuda.cpp: a CUDA driver of host memory that writes down what it is asked for; see standin_cuda.h. Knows
-// nothing of tiaot: c++ -shared -fPIC -std=c++17 -Wl,-soname,libcuda.so.1 standin_cuda.cpp ptx/*.cpp -o libcuda.so.1
-// -ldl With STANDIN_OLD it is a driver from before CUDA 12: it has no cuStreamGetId.
+// nothing of tiaot. With python/ on the path of includes, and python/ptx/*.cpp beside it, it is made by
+// c++ -shared -fPIC -std=c++17 -ffp-contract=off -Wl,-soname,libcuda.so.1 ... -o libcuda.so.1 -ldl
+// With STANDIN_OLD it is a driver from before CUDA 12: it has no cuStreamGetId.
 #include "standin_cuda.h"
 
 #include <dlfcn.h>

@@ -207,6 +207,13 @@ TEST(what_a_device_would_not_forgive) {
   check_said("trap;", "k: trap: a trap by thread 0 of 64");
 }
 
+TEST(threads_may_write_the_same) {
+  const char *const kEach = "sub.s64 %rd4, %rd2, %rd3;\nst.global.u32 [%rd2], %r1;\nmov.u32 %r2, 7;\n";
+  CHECK_EQ(run(kernel("sub.s64 %rd4, %rd2, %rd3;\nst.global.u32 [%rd4], 7;")).said, "");
+  const std::string said = run(kernel(std::string(kEach) + "st.global.u32 [%rd4], %r2;")).said;
+  CHECK_EQ(said.substr(0, 40), std::string("a write beside another thread's write: k"));
+}
+
 TEST(atomic_operations_are_no_race) {
   const Ran ran = run(kernel(R"(
   sub.s64 %rd4, %rd2, %rd3;

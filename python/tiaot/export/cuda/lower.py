@@ -57,21 +57,16 @@ def _adapted(trace: Trace) -> Trace:
     return dataclasses.replace(completed, tasks=tuple(map(use_own_tanh, completed.tasks)))
 
 
-def device_text(entry: CudaRowsEntry | CudaWholeEntry, stack_values: int) -> str:
-    """The kernels of an entry, with room for so many values in each stack, and what they call that is not Taichi's."""
-    text = entry.text(stack_values)
-    return text + patched.definitions(text)
-
-
-def lower(signature: Signature, trace: Trace, primal: Trace) -> tuple[CudaEntry, CudaRowsEntry | CudaWholeEntry]:
-    """Lower one traced entry; beside it, what wrote it.
+def lower(signature: Signature, trace: Trace, primal: Trace) -> CudaEntry:
+    """Lower one traced entry.
 
     Raises:
         LoweringError: when the kernel uses something that cannot be lowered.
     """
     entry = make_entry(signature, trace, primal)
     for values in STACKS:
-        device = optimize(approximate_divisions(device_text(entry, values)))
+        text = entry.text(values)
+        device = optimize(approximate_divisions(text + patched.definitions(text)))
         if not overflows(device):
             break
     else:
@@ -83,4 +78,4 @@ def lower(signature: Signature, trace: Trace, primal: Trace) -> tuple[CudaEntry,
     function = f"{trace.symbol}_cuda"
     host = compile_text(entry.host_text(function))
     names = entry.kernel_names()
-    return CudaEntry(function, names, entry.any_rows, entry.order, device, host), entry
+    return CudaEntry(function, names, entry.any_rows, entry.order, device, host)

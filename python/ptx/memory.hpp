@@ -16,7 +16,8 @@ struct Actor {
   uint16_t barriers;
 };
 
-enum class Access : uint8_t { kRead, kReadOnly, kReadVolatile, kWrite, kAtomic };
+// kWriteSame: of what is there already, which several threads may do.
+enum class Access : uint8_t { kRead, kReadOnly, kReadVolatile, kWrite, kWriteSame, kAtomic };
 
 class Region {
  public:

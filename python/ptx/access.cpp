@@ -55,7 +55,7 @@ uint8_t *Warp::find_memory(Frame &frame, const Instruction &it, int lane) {
     if (it.space == Space::kLocal) throw Error(where(it) + ": out of bounds of local memory, " + who(lane));
   }
   if (it.space != Space::kGlobal && block_->shared != nullptr && block_->shared->holds(address, size)) {
-    check_region(it, block_->shared.get(), lane, address, size);
+    check_region(frame, it, block_->shared.get(), lane, address, size);
     return at;
   }
   if (last_ == nullptr || !last_->holds(address, size)) last_ = grid_.memory.find(address);
@@ -63,7 +63,7 @@ uint8_t *Warp::find_memory(Frame &frame, const Instruction &it, int lane) {
     throw Error(where(it) + ": out of bounds: " + std::to_string(size) + " bytes at " + grid_.memory.nearest(address) +
                 ", " + who(lane));
   }
-  check_region(it, last_, lane, address, size);
+  check_region(frame, it, last_, lane, address, size);
   return at;
 }
 
@@ -83,16 +83,26 @@ uint8_t *Warp::check_local(const Instruction &it, int lane, uint64_t address, ui
   return nullptr;
 }
 
-void Warp::check_region(const Instruction &it, Region *region, int lane, uint64_t address, uint64_t size) {
+void Warp::check_region(Frame &frame, const Instruction &it, Region *region, int lane, uint64_t address,
+                        uint64_t size) {
   const auto report = [&](const char *what) {
     grid_.memory.report(what, where(it),
                         who(lane) + ", " + region->name + " + " + std::to_string(address - region->start));
   };
   const bool writes = it.op != Op::kLoad;
+  const auto stores_what_is_there = [&] {
+    const size_t item = size / it.width;
+    for (size_t i = 0; i < it.width; ++i) {
+      const void *there = reinterpret_cast<const void *>(address + i * item);
+      if (std::memcmp(there, &value(frame, it.of[i], lane), item) != 0) return false;
+    }
+    return region->is_written(address, size);
+  };
+  const bool same = it.op == Op::kStore && stores_what_is_there();
   if (writes && !region->writable) report("a write to an input");
   if (it.op != Op::kStore && !region->is_written(address, size)) report("a read of memory never written");
   if (writes) region->mark(address, size, true);
-  const Access access = it.op == Op::kStore    ? Access::kWrite
+  const Access access = it.op == Op::kStore    ? (same ? Access::kWriteSame : Access::kWrite)
                         : it.op == Op::kAtomic ? Access::kAtomic
                         : it.is_volatile       ? Access::kReadVolatile
                         : it.read_only         ? Access::kReadOnly

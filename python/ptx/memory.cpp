@@ -52,9 +52,10 @@ const char *Region::touch_one(Touch &touch, Access access, const Actor &actor) {
   const bool read = touch.reader != kNobody &&
                     (several || (touch.reader != actor.thread && !before(touch.reader, touch.reader_barriers)));
   const char *wrong = nullptr;
-  if (access == Access::kWrite || access == Access::kAtomic) {
+  if (access == Access::kWrite || access == Access::kWriteSame || access == Access::kAtomic) {
     if (touch.read_only) wrong = "a write of what the launch reads as read-only";
-    if (written && !(access == Access::kAtomic && touch.atomic)) wrong = "a write beside another thread's write";
+    const bool agreed = access == Access::kWriteSame || (access == Access::kAtomic && touch.atomic);
+    if (written && !agreed) wrong = "a write beside another thread's write";
     if (read) wrong = "a write beside another thread's read";
     touch.writer = actor.thread;
     touch.writer_barriers = actor.barriers;

@@ -74,7 +74,7 @@ class Warp {
   void access_lane(Frame &frame, const Instruction &it, int lane, uint8_t *at);
   uint8_t *find_memory(Frame &frame, const Instruction &it, int lane);
   uint8_t *check_local(const Instruction &it, int lane, uint64_t address, uint64_t size);
-  void check_region(const Instruction &it, Region *region, int lane, uint64_t address, uint64_t size);
+  void check_region(Frame &frame, const Instruction &it, Region *region, int lane, uint64_t address, uint64_t size);
 
   Lanes &row(Frame &frame, int number) { return frame.registers[static_cast<size_t>(number)]; }
   uint64_t &value(Frame &frame, int number, int lane) { return row(frame, number)[static_cast<size_t>(lane)]; }
