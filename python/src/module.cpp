@@ -286,6 +286,17 @@ int32_t cuda_device_count() {
   throw nb::python_error();
 }
 
+void cuda_release(int32_t device) {
+  tiaot_status status;
+  {
+    nb::gil_scoped_release release;  // it waits for the device
+    status = tiaot_cuda_release(device);
+  }
+  if (status == TIAOT_OK) return;
+  raise_status(status);
+  throw nb::python_error();
+}
+
 nb::object open_module(nb::bytes path, nb::str path_text, bool shipped) {
   tiaot_module *handle = nullptr;
   tiaot_status status;
@@ -384,6 +395,8 @@ NB_MODULE(_core, m) {
   m.def("cpu_level", &cpu_level, kCpuLevelDoc);
   m.def("cuda_device_count", &cuda_device_count,
         "The number of CUDA devices. RuntimeError, with the reason, where there is no driver or it does not work.");
+
+  m.def("cuda_release", &cuda_release, nb::arg("device"), "See tiaot.cuda.release; -1: every device.");
 
   m.def("prepare_torch", &use_torch, nb::arg("torch"),
         "Readies for_tensors and TensorCall for the package `torch`. ImportError where it is too old.");

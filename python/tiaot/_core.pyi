@@ -278,6 +278,7 @@ def set_num_threads(count: SupportsIndex | None) -> None:
     """
 
 def cuda_device_count() -> int: ...
+def cuda_release(device: int) -> None: ...
 def cpu_level() -> str | None:
     """The highest x86-64 level of this machine's CPU that modules have code for.
 

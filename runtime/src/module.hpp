@@ -17,7 +17,7 @@ struct CudaImage;
 struct CudaImages {
   std::mutex loading;
   std::atomic<CudaImage *> images{nullptr};  // a list; grows at its front
-  ~CudaImages();                             // unloads them
+  ~CudaImages();                             // leaves them to their devices
 };
 
 }  // namespace tiaot

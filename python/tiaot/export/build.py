@@ -44,7 +44,7 @@ class Built:
     state: State | None
     notes: list[str]  # what was left out, for the author
     cuda: CudaCode | None
-    emulated: bytes  # the code for CUDA on the CPU, where there is some and it was asked for
+    cuda_trial: bytes  # what the code for CUDA is tried with, where there is some and it was asked for
 
 
 def export(
@@ -88,7 +88,7 @@ def export(
             candidate = Path(directory, Path(target).name)
             write(built, candidate, version=version, verification={})
             try:
-                verification = verify(candidate, source, built.emulated, say=say)
+                verification = verify(candidate, source, built.cuda_trial, say=say)
             except VerificationError as error:
                 raise VerificationError(f"no module was written: {error}") from None
     write(built, target, version=version, verification=verification)
@@ -132,7 +132,7 @@ def build(
         for family in families
     ]
     objects = [*(entry.object for entry in lowered), *devices.objects]
-    return Built(families, kernels, objects, traced.state, traced.notes, devices.code, devices.emulated)
+    return Built(families, kernels, objects, traced.state, traced.notes, devices.code, devices.trial)
 
 
 def write(built: Built, target: str | os.PathLike[str], *, version: str, verification: Mapping[str, str]) -> None:

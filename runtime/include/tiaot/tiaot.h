@@ -233,8 +233,14 @@ TIAOT_API tiaot_status tiaot_module_cuda_image(const tiaot_module *module, int32
                                                const tiaot_cuda_image_desc **image);
 
 /* Makes what is put on stream `then` from now on wait for what is on stream `first` by now, without waiting itself.
- * Both are CUstreams of this device, NULL the legacy default stream. */
+ * Both are CUstreams of this device, NULL the legacy default stream. TIAOT_ERROR_VALUE when `then` is being captured
+ * and `first` is not, which CUDA does not have. */
 TIAOT_API tiaot_status tiaot_cuda_order(int32_t device, void *first, void *then);
+
+/* Gives back what is kept on a device between calls: the workspace of its streams, and the code of modules that were
+ * closed. Waits for all work on the device; so no stream of it may be captured at the time, and no graph with calls of
+ * a closed module be run any more. `device` -1: every device that was used. */
+TIAOT_API tiaot_status tiaot_cuda_release(int32_t device);
 
 #ifdef __cplusplus
 }
