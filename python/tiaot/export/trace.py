@@ -9,6 +9,7 @@ write is already optimised for this CPU; `print_kernel_llvm_ir` writes the IR be
 from __future__ import annotations
 
 import dataclasses
+import gc
 import glob
 import json
 import os
@@ -267,6 +268,7 @@ class _Tracer:
         self.notes = list(file.notes)
         self.builder = ti.aot.Module()._aot_builder
         self.count = 0
+        self.arguments: list[Any] = []  # Taichi's arrays, kept from being released
         self.traced: dict[Any, list[str]] = {}
         self.by_code: dict[Any, list[list[str]]] = {}
 
@@ -392,8 +394,10 @@ class _Tracer:
             config.cpu_max_num_threads = 1 if family.signature.batch else PIECES
             before = set(glob.glob("taichi_kernel_generic_*.ll"))
             taichi_kernel = kernel._adjoint if differentiate else kernel._primal
+            arguments = example_arguments(kernel, parameters, implementation.constants)
+            self.arguments += arguments
             try:
-                taichi_kernel.ensure_compiled(*example_arguments(kernel, parameters, implementation.constants))
+                taichi_kernel.ensure_compiled(*arguments)
                 self.builder.add(f"entry{self.count}", taichi_kernel.kernel_cpp)
             except Exception as error:
                 what = f"the gradient of kernel {kernel.__name__}" if differentiate else f"kernel {kernel.__name__}"
@@ -413,6 +417,8 @@ class _Tracer:
 
 
 if __name__ == "__main__":
+    # Nothing of Taichi's is released before the results are written, nor on the way out: it aborts in its teardown.
+    gc.disable()
     # What goes wrong here is the author's to read: Taichi's message with its file and line, not our stack.
     try:
         _main(*sys.argv[1:])
