@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from .cache import Cache
-from .declare import STATE, Declaration, Family, Implementation, KernelFile, Variant, load_kernel_file
+from .declare import STATE, Declaration, Family, Implementation, Variant
 from .fields import describe_trees, has_gradient, lay_out, refusals
 from .fingerprint import own_modules, source_without_other_kernels, values
+from .kernel_file import KernelFile, load_kernel_file
 from .parameters import Parameter, example_arguments, parameters_of
 from .signature import parse_signature
 from .state import State, used_nodes, uses_state
