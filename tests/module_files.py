@@ -31,7 +31,7 @@ def trailer(
     payload: bytes,
     *,
     magic: bytes = b"TIAOTMOD",
-    abi: int = 4,
+    abi: int = 5,
     crc: int | None = None,
     size: int | None = None,
     hash: str = HASH,

@@ -72,9 +72,9 @@ class Module {
     throw nb::python_error();
   }
 
-  nb::object state(nb::handle self) const {
+  nb::object state(nb::handle self, bool zeros) const {
     open();
-    PyObject *memory = new_state_memory(open_, self.ptr());
+    PyObject *memory = new_state_memory(open_, self.ptr(), zeros);
     if (memory == nullptr) throw nb::python_error();
     return nb::module_::import_("tiaot._state").attr("State")(nb::steal(memory));
   }
@@ -428,9 +428,11 @@ NB_MODULE(_core, m) {
           "None, or the images of its CUDA code.")
       .def("_cuda_image", &Module::cuda_image, nb::arg("device"))
       .def(
-          "state", [](nb::handle self) { return nb::cast<Module &>(self).state(self); },
-          "A new tiaot.State: the fields that the module's kernels work on, all zeros, apart from every other "
-          "state.\n\n"
+          "state", [](nb::handle self, bool zeros) { return nb::cast<Module &>(self).state(self, zeros); }, nb::kw_only(),
+          nb::arg("zeros") = false,
+          "A new tiaot.State: the fields that the module's kernels work on, apart from every other state.\n\n"
+          "They hold what the kernel file wrote into them as it was exported, and zeros elsewhere; all zeros where "
+          "zeros is True.\n"
           "Raises ValueError for a module without state, MemoryError, or ModuleError when the module has been closed.")
       .def("close", &Module::close,
            "Closes the module: calls of its kernels raise ModuleError from now on. Calls in flight end as usual.\n"

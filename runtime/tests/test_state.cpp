@@ -103,6 +103,8 @@ const tiaot_module_desc kModule = {
     kFields,
     kBytes,
     nullptr,
+    nullptr,
+    0,
 };
 
 struct DestroyState {

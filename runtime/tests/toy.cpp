@@ -260,4 +260,6 @@ extern "C" __attribute__((visibility("default"))) const tiaot_module_desc TOY_DE
     nullptr,
     0,
     nullptr,
+    nullptr,
+    0,
 };

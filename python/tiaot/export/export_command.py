@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .. import __version__
 from . import terminal
 from .cuda import read_architectures
+
+if TYPE_CHECKING:
+    from .build import Exported
 
 
 def _architectures(text: str) -> tuple[int, ...]:
@@ -50,7 +57,8 @@ def run(arguments: argparse.Namespace) -> int:
         gate = not arguments.no_verify
         output, jobs = arguments.output, arguments.jobs
         cache = None if arguments.no_cache else default_folder()
-        notes = export(
+        start = time.monotonic()
+        made = export(
             arguments.source,
             output,
             version=__version__,
@@ -61,7 +69,22 @@ def run(arguments: argparse.Namespace) -> int:
             say=terminal.say,
         )
         terminal.say("")
-        for note in notes:
+        for note in made.notes:
             print(f"tiaot export: {note}", file=sys.stderr)
+        _tell(made, output, time.monotonic() - start)
 
     return terminal.run("export", work)
+
+
+def _tell(made: Exported, output: str, seconds: float) -> None:
+    """What was made and how it was checked, on standard output."""
+    from .declare import STATE
+
+    size = os.path.getsize(output) / 1024
+    print(f"wrote {output} ({size:,.0f} KiB) and {Path(output).with_suffix('.h').name} in {seconds:.0f} s")
+    for family in made.families:
+        vjps = [f"vjp {' '.join(wrt)}" for wrt in family.wrt]
+        entries = ["forward", *vjps, *(["grad"] if STATE in family.entries else [])]
+        print(f"  {family.name}: {family.signature.text}")
+        print(f"    {', '.join(entries)}")
+        print(f"    {made.verification.get(family.name, 'not verified')}")

@@ -1,7 +1,7 @@
 """Taichi's own library as kernels are to find it. Where it differs from Taichi's, it is exacter or has a gradient.
 
-- `ti.math.isnan` and `isinf` look at a number's bits, after a cast to the default type: a double beyond float32 would be
-  infinite, and bits have no gradient. Comparisons tell the same, of any type.
+- `ti.math.isnan` and `isinf` look at a number's bits, after a cast to the default type: a double beyond float32 would
+  be infinite, and bits have no gradient. Comparisons tell the same, of any type.
 - `ti.math.sign` and `step` cast to the default type: a double's sign would be a float32, and so would be what follows.
 - Asserts of the library's own, as in `ti.solve`, are left out, as the JIT does without `debug=True`.
 """

@@ -14,7 +14,7 @@
 extern "C" {
 #endif
 
-#define TIAOT_ABI_VERSION 4u
+#define TIAOT_ABI_VERSION 5u
 #define TIAOT_DESCRIPTOR_SYMBOL "tiaot_module_descriptor"
 #define TIAOT_TRAILER_MAGIC "TIAOTMOD" /* 8 bytes, no NUL */
 #define TIAOT_MAX_ARRAYS 64            /* inputs + cotangents + results of one entry, and the state */
@@ -179,6 +179,13 @@ typedef struct tiaot_field_desc {
   uint32_t reserved;
 } tiaot_field_desc;
 
+/* A piece of what a state holds when it is made; where there is none, it is zeros. */
+typedef struct tiaot_content_desc {
+  int64_t offset; /* bytes from the start of the state's memory */
+  int64_t bytes;
+  const void *data;
+} tiaot_content_desc;
+
 typedef struct tiaot_module_desc {
   uint32_t abi_version;      /* TIAOT_ABI_VERSION */
   uint32_t struct_size;      /* sizeof(tiaot_module_desc) */
@@ -192,8 +199,10 @@ typedef struct tiaot_module_desc {
   uint32_t field_count; /* 0: the module has no state */
   const tiaot_kernel_desc *kernels;
   const tiaot_field_desc *fields;
-  int64_t state_bytes;         /* of one instance of the state, which starts as zeros */
+  int64_t state_bytes;         /* of one instance of the state */
   const tiaot_cuda_desc *cuda; /* NULL: the module has no CUDA code */
+  const tiaot_content_desc *contents;
+  int64_t content_count; /* 0: a state starts as zeros */
 } tiaot_module_desc;
 
 /* The last 96 bytes of a module file. Read and checked before the file is given to the OS loader, which would map a
