@@ -58,7 +58,7 @@ def _functions(kernel: Any) -> Iterator[tuple[Any, ast.FunctionDef]]:
         yield function, node
         for each in ast.walk(node):
             if isinstance(each, ast.Call):
-                called = getattr(_value(function, each.func), "func", None)
+                called = getattr(getattr(_value(function, each.func), "func", None), "func", None)  # of a ti.func
                 if inspect.isfunction(called) and not called.__module__.startswith(("taichi.", "tiaot.")):
                     pending.append(called)
 
