@@ -1,4 +1,4 @@
-"""What an author meets: decorated programs stay what they were, and each message says where, what came, what to write."""
+"""What an author meets: decorated programs stay what they were; a message says where, what came, what to write."""
 
 from __future__ import annotations
 
@@ -72,9 +72,7 @@ if __name__ == "__main__":
 def test_a_decorated_program_runs_as_it_did(tmp_path: Path) -> None:
     """Without a ti.init, and with one after the kernels; as a script; a declaration is read at the export alone."""
     (tmp_path / "program.py").write_text(PROGRAM)
-    done = subprocess.run(
-        [sys.executable, "program.py"], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "program.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0 and done.stdout.splitlines()[-1] == "main", done.stderr
     done = run_python(
         tmp_path,
@@ -94,7 +92,7 @@ def test_a_decorated_program_runs_as_it_did(tmp_path: Path) -> None:
 REFUSED = {
     "kernel without parentheses": (
         "@kernel\n@ti.kernel\ndef bare(x: reals):\n    pass\n",
-        r"source.py:6 \(@kernel\): TypeError: @kernel above 'bare' has no parentheses: write @kernel\(\"x\[n\] -> y\[n\]\"\)",
+        r"source.py:6 \(@kernel\): TypeError: @kernel above 'bare' has no parentheses: write @kernel\(",
     ),
     "family without parentheses": (
         "@family\ndef bare(variant):\n    pass\n",
@@ -130,7 +128,8 @@ REFUSED = {
     ),
     "while in a function": (
         "@ti.func\ndef grown(a):\n    while a < 10.0:\n        a = a * 2.0\n    return a\n\n\n"
-        '@kernel("x[n] -> y[n]")\n@ti.kernel\ndef f(x: reals, y: reals):\n    for i in x:\n        y[i] = grown(x[i])\n',
+        '@kernel("x[n] -> y[n]")\n@ti.kernel\ndef f(x: reals, y: reals):\n    for i in x:\n        y[i] = grown(x[i])'
+        "\n",
         r"source.py:13: Taichi does not compile the gradient of kernel f:\nsource.py:8: a `while` has no gradient",
     ),
     "Taichi's abort": (
@@ -150,7 +149,7 @@ REFUSED = {
         '@kernel("x[n] -> y[n]", scratch={"s": ["n"]})\n@ti.kernel\n'
         "def f(x: reals, s: ti.types.ndarray(ti.f64, ndim=1, needs_grad=False), y: reals):\n"
         "    for i in x:\n        s[i] = x[i]\n    for i in x:\n        y[i] = s[i] * x[i]\n",
-        r"source.py:6: f: scratch 's' is annotated needs_grad=False, and so loses the gradient .*: leave needs_grad out",
+        r"source.py:6: f: scratch 's' is annotated needs_grad=False, and so loses .*: leave needs_grad out",
     ),
     "an author's own assert": (
         '@kernel("x[n] -> y[n]", wrt=[])\n@ti.kernel\ndef f(x: reals, y: reals):\n    for i in x:\n'
@@ -176,7 +175,7 @@ REFUSED = {
     "a syntax error": ("def f(:\n    pass\n", r"source.py:6: SyntaxError: invalid syntax"),
     "two kernels of a name": (
         DOUBLE + DOUBLE,
-        r"declares two kernels of the name 'double', at source.py:7 and source.py:14: give one another name",
+        r"declares two kernels of the name 'double', at source.py:7 and source.py:13: give one another name",
     ),
 }
 
@@ -192,11 +191,11 @@ def test_a_refusal_says_where_and_what_to_write(tmp_path: Path, case: str) -> No
 
 
 def test_draw_that_raises_says_at_which_size(tmp_path: Path) -> None:
-    draw = "draw={'x': lambda rng, shape, sizes: rng.integers(0, sizes['n'], shape).astype(float)}"
+    draw = "draw={'x': lambda rng, shape, sizes: rng.integers(1, sizes['n'], shape).astype(float)}"
     done = run_export(tmp_path, HEAD + DOUBLE.replace('y[n]"', f'y[n]", {draw}'))
     assert done.returncode == 1
     assert re.search(
-        r"source.py:7: double: draw for 'x' raised ValueError: .*; it was asked for an array of shape \(0,\) at n=0: "
+        r"source.py:7: double: draw for 'x' raised ValueError: .*; it was asked for an array of shape \(1,\) at n=1: "
         r"sizes are tried from 0 on, unless sizes= names others",
         done.stderr,
     ), done.stderr
@@ -318,10 +317,8 @@ def test_functions_of_taichis_library_keep_float64(tmp_path: Path) -> None:
 def test_numbers_that_float32_rounds_in_a_kernel_of_float64_are_named(tmp_path: Path) -> None:
     text = HEAD + "rate = 0.1\n" + DOUBLE.replace("2.0 * x[i]", "rate * x[i] * 0.5 + ti.math.pi + 0.7")
     done = run_export(tmp_path, text, "--no-verify")
-    assert (
-        "source.py:8: double works in float64, but these numbers are float32, as is Taichi's default: rate at "
-        "source.py:12" in done.stderr
-    )
+    said = "source.py:8: double works in float64, but these numbers are float32, as is Taichi's default: "
+    assert said in done.stderr and "rate at source.py:12" in done.stderr, done.stderr
     assert "ti.math.pi at source.py:12" in done.stderr and "0.7 at source.py:12" in done.stderr
     assert "0.5 at" not in done.stderr
     done = run_export(tmp_path, text + "ti.init(default_fp=ti.f64)\n", "--no-verify")

@@ -52,7 +52,7 @@ def load_kernel_file(path: str) -> KernelFile:
         raise KernelFileError(
             f"{path}: declares no kernel: decorate one with tiaot.export.kernel or tiaot.export.family{left}"
         )
-    declarations = _named_apart(declarations, namespace)
+    declarations = _named_apart(declarations, namespace, path)
     return KernelFile(tuple(declarations), find_fields(namespace), tuple(notes), namespace)
 
 
@@ -78,7 +78,7 @@ def _implicit(namespace: Mapping[str, Any], notes: list[str]) -> list[Declaratio
     return declarations
 
 
-def _named_apart(declarations: list[Declaration], namespace: Mapping[str, Any]) -> list[Declaration]:
+def _named_apart(declarations: list[Declaration], namespace: Mapping[str, Any], path: str) -> list[Declaration]:
     """The declarations, those of one name by the variables that hold their kernels: `double = scale_by(2)`."""
     names = [each.family.name for each in declarations]
     variables = {id(getattr(value, "_primal", value)): name for name, value in namespace.items()}
@@ -92,7 +92,7 @@ def _named_apart(declarations: list[Declaration], namespace: Mapping[str, Any]) 
     for each in renamed:
         if each.family.name in places:
             raise KernelFileError(
-                f"declares two kernels of the name {each.family.name!r}, at {places[each.family.name]} and "
+                f"{path}: declares two kernels of the name {each.family.name!r}, at {places[each.family.name]} and "
                 f"{each.place}: give one another name, or hold each in a variable of its own"
             )
         places[each.family.name] = each.place
