@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import re
 import subprocess
 import sys
@@ -352,3 +354,138 @@ def cubes(variant):
     x = np.arange(6.0).reshape(2, 3)
     assert cubes(x).tolist() == [9, 216]
     assert cubes.vjp(x, np.array([1.0, 2.0])).tolist() == (3 * x**2 * [[1], [2]]).tolist()
+
+
+# ---- fields
+
+
+TABLE = """
+import taichi as ti
+ti.init(arch=ti.cpu)
+n = 6
+table = ti.field(ti.f32, shape=n)
+pairs = ti.Struct.field({"a": ti.i32, "b": ti.f64}, shape=3)
+rest = ti.Vector.field(2, ti.f32, shape=4)
+halves = ti.field(ti.f16, shape=())
+x = ti.field(ti.f32, shape=n, needs_grad=True)
+for i in range(n):
+    table[i] = 10.0 * i
+for i in range(3):
+    pairs[i].b = i + 0.5
+    pairs[i].a = -i
+halves[None] = 0.5
+
+
+@ti.kernel
+def weigh():
+    for i in x:
+        x[i] = table[i] + ti.cast(pairs[i % 3].a, ti.f32) + ti.cast(pairs[i % 3].b, ti.f32) + halves[None]
+
+
+@ti.kernel
+def fill():
+    for i in rest:
+        rest[i] = ti.Vector([i, 2 * i])
+
+
+fill()
+"""
+MAIN = """
+#include <stdio.h>
+#include <stdlib.h>
+#include "my-table.h"
+
+int main(void) {
+  char *state = aligned_alloc(64, (MY_TABLE_STATE_BYTES + 63) / 64 * 64);
+  for (int i = 0; i < MY_TABLE_STATE_BYTES; ++i) state[i] = 1;
+  my_table_init_state(state);
+  const float *table = (const float *)(state + MY_TABLE_OFFSET_table), *x = (const float *)(state + MY_TABLE_OFFSET_x);
+  printf("%g %g %g\\n", table[1], table[5], x[0]);
+  free(state);
+  return 0;
+}
+"""
+
+
+def test_a_state_starts_with_what_the_file_wrote(tmp_path: Path) -> None:
+    done = run_export(tmp_path, TABLE, "--no-verify", name="my-table")
+    assert done.returncode == 0, done.stderr
+    said = (
+        "a state starts with what the file wrote into table, pairs_a, pairs_b, rest, halves; the other fields are zeros"
+    )
+    assert said in done.stderr
+    module = tiaot.open(tmp_path / "my-table.so")
+    state, other = module.state(), module.state()
+    for each in (state, copy.copy(state), pickle.loads(pickle.dumps(state))):
+        assert each.table.tolist() == [0, 10, 20, 30, 40, 50]
+        assert each.pairs_a.tolist() == [0, -1, -2] and each.pairs_b.tolist() == [0.5, 1.5, 2.5]
+        assert each.rest.tolist() == [[0, 0], [1, 2], [2, 4], [3, 6]]
+        assert each.halves == 0.5 and not each.x.any() and not each.x.grad.any()
+    state.weigh()
+    assert state.x.tolist() == [10.0 * i + 0.5 + 0.5 for i in range(6)]
+    assert not other.x.any()
+    for field in module.state(zeros=True).fields.values():
+        assert not field.any()
+    state.table[...] = 0
+    assert not pickle.loads(pickle.dumps(state)).table.any() and other.table.any()
+    (tmp_path / "main.c").write_text(MAIN)
+    command = ["cc", "main.c", "my-table.so", "-o", "main", "-Wl,-rpath," + str(tmp_path)]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    assert subprocess.run([tmp_path / "main"], capture_output=True, text=True, check=True).stdout == "10 50 0\n"
+
+
+def test_content_that_is_too_much_is_refused(tmp_path: Path) -> None:
+    text = TABLE.replace("n = 6", "n = 1 << 25").replace(
+        "for i in range(n):\n    table[i] = 10.0 * i", "table.fill(1.0)"
+    )
+    done = run_export(tmp_path, text, "--no-verify")
+    assert re.search(
+        r"field 'table' holds 128 MB that the file wrote, and all fields 128 MB; a module keeps up to 64 MB: write it "
+        r"from your program, state.table\[...\] = values",
+        done.stderr,
+    ), done.stderr
+
+
+SILENT = """
+import taichi as ti
+ti.init(arch=ti.cpu, default_fp=ti.f64)
+spot = ti.field(ti.f64, shape=3, needs_grad=True)
+force = ti.field(ti.f64, shape=3)
+doubled = ti.field(ti.f64, shape=3)
+weight = ti.field(ti.f64, shape=3)
+seen = ti.field(ti.f64, shape=())
+loss = ti.field(ti.f64, shape=(), needs_grad=True)
+
+
+@ti.kernel
+def pull():
+    for i in spot:
+        force[i] = spot[i] * spot[i]
+        seen[None] += 1.0
+
+
+@ti.kernel
+def twice():
+    for i in spot:
+        doubled[i] = 2.0 * force[i]
+
+
+@ti.kernel
+def measure():
+    for i in spot:
+        loss[None] += weight[i] * doubled[i]
+"""
+
+
+def test_a_field_without_a_gradient_between_two_is_warned_of(tmp_path: Path) -> None:
+    done = run_export(tmp_path, SILENT, "--no-verify")
+    assert done.returncode == 0
+    warnings = [line for line in done.stderr.splitlines() if "WARNING" in line]
+    assert len(warnings) == 2, done.stderr
+    assert (
+        "field 'force' has no gradient, but lies between fields that have one: pull writes it, twice reads"
+        in warnings[0]
+    )
+    assert "field 'doubled' has no gradient" in warnings[1] and "twice writes it, measure reads it" in warnings[1]
+    done = run_export(tmp_path, re.sub(r"shape=3\)", "shape=3, needs_grad=True)", SILENT), "--no-verify")
+    assert done.returncode == 0 and "WARNING" not in done.stderr, done.stderr

@@ -126,4 +126,4 @@ FIELD(tiaot_options, executor, 16);
 FIELD(tiaot_options, state, 24);
 FIELD(tiaot_options, stream, 32);
 
-static_assert(TIAOT_ABI_VERSION == 4, "a change above raises the version, and the numbers here follow it");
+static_assert(TIAOT_ABI_VERSION == 5, "a change above raises the version, and the numbers here follow it");

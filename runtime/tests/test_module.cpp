@@ -122,7 +122,7 @@ TEST(damaged) {
   tiaot_trailer trailer = trailer_of(payload_a, 'a');
   trailer.abi_version = 7;
   refused_bytes(with_trailer(payload_a, trailer),
-                "it was exported for ABI version 7, this tiaot reads version 4; export it again");
+                "it was exported for ABI version 7, this tiaot reads version 5; export it again");
   trailer = trailer_of(payload_a, 'a');
   trailer.payload_size += 1;
   refused_bytes(with_trailer(payload_a, trailer),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ _SAME = re.compile(r"^\s*(%[\w.]+) = (?:bitcast|getelementptr) .*?\* (%[\w.]+)\b
 _LOAD = re.compile(r"^\s*%[\w.]+ = load .*\* (%[\w.]+)")
 _STORE = re.compile(r"^\s*store .*\* (%[\w.]+)")
 _ATOMIC = re.compile(r"atomicrmw|cmpxchg|@atomic_")
+_NAME = re.compile(r"%[\w.]+")
 _POINTER = re.compile(r"\* (%[\w.]+)")
 
 
@@ -34,12 +36,11 @@ def flow_of(texts: Iterable[str]) -> Flow:
     """What a kernel's tasks read and write."""
     reads: set[int] = set()
     writes: set[int] = set()
-    for text in texts:
+    for body in (part for text in texts for part in text.split("\ndefine ")):
         places: dict[str, int] = {}
-        for line in text.splitlines():
-            if line.startswith("define"):
-                places = {}
-            elif match := _CHILD.match(line):
+        uses = Counter(_NAME.findall(body))
+        for line in body.splitlines():
+            if match := _CHILD.match(line):
                 places[match[1]] = int(match[2])
             elif (match := _SAME.match(line)) and match[2] in places:
                 places[match[1]] = places[match[2]]
@@ -49,8 +50,10 @@ def flow_of(texts: Iterable[str]) -> Flow:
                 writes |= {places[match[1]]} if match[1] in places else set()
             elif _ATOMIC.search(line):
                 found = {places[name] for name in _POINTER.findall(line) if name in places}
-                reads |= found
                 writes |= found
+                result = _NAME.search(line)
+                if result and uses[result[0]] > 1:  # what was there before is used
+                    reads |= found
     return Flow(frozenset(reads), frozenset(writes))
 
 
@@ -58,35 +61,35 @@ def lost_gradients(flows: Mapping[str, Flow], places: Mapping[int, Place]) -> li
     """A warning for each field without a gradient that lies between differentiable ones: the gradient ends there.
 
     Args:
-        flows: of the kernels that have a gradient, by name.
+        flows: of the kernels, by name, without those that are to have no gradient.
         places: of the fields of real numbers.
     """
     differentiable = {number for number, place in places.items() if place.differentiable}
     others = set(places) - differentiable
-    carrying: set[int] = set()  # places without a gradient that hold what follows from differentiable ones
-    while True:
-        found = {
-            number
-            for flow in flows.values()
-            if flow.reads & (differentiable | carrying)
-            for number in flow.writes & others
-        }
-        if found <= carrying:
-            break
-        carrying |= found
+    backwards = [Flow(flow.writes, flow.reads) for flow in flows.values()]
+    between = _reached(flows.values(), differentiable, others) & _reached(backwards, differentiable, others)
     warnings = {}
-    for number in sorted(carrying):
+    for number in sorted(between):
         field = places[number].field
         writers = [name for name, flow in flows.items() if number in flow.writes]
-        readers = [name for name, flow in flows.items() if number in flow.reads and flow.writes & differentiable]
-        if readers:
-            warnings[field] = (
-                f"WARNING: field {field!r} has no gradient, but lies between fields that have one: "
-                f"{' and '.join(writers)} {_verb(writers, 'write')} it, {' and '.join(readers)} "
-                f"{_verb(readers, 'read')} it. The gradient ends there and comes out as too little, or 0: declare it "
-                "with needs_grad=True"
-            )
+        readers = [name for name, flow in flows.items() if number in flow.reads]
+        warnings[field] = (
+            f"WARNING: field {field!r} has no gradient, but lies between fields that have one: "
+            f"{' and '.join(writers)} {_verb(writers, 'write')} it, {' and '.join(readers)} {_verb(readers, 'read')} "
+            "it. The gradient ends there and comes out as too little, or 0: declare it with needs_grad=True"
+        )
     return list(warnings.values())
+
+
+def _reached(flows: Iterable[Flow], start: set[int], through: set[int]) -> set[int]:
+    """What is written from `start`, from kernel to kernel, through places of `through` only."""
+    kept = list(flows)
+    found: set[int] = set()
+    while True:
+        more = {number for flow in kept if flow.reads & (start | found) for number in flow.writes & through}
+        if more <= found:
+            return found
+        found |= more
 
 
 def _verb(names: list[str], verb: str) -> str:

@@ -27,7 +27,7 @@ from .declare import STATE, Declaration, Family, Implementation, Variant
 from .decorate import place_of
 from .fields import describe_trees, has_gradient, lay_out, real_places, refusals
 from .fingerprint import own_modules, source_without_other_kernels, values
-from .flow import flow_of, lost_gradients
+from .flow import Flow, flow_of, lost_gradients
 from .hints import hints, rounded_numbers
 from .kernel_file import KernelFile, KernelFileError, load_kernel_file
 from .parameters import Parameter, example_arguments, parameters_of
@@ -57,6 +57,7 @@ def _main(path: str, directory: str, cache: str, target: str) -> None:
     common = _common(file, ti) if cache else ""
     source = Path(path).read_text()
     found, reused = [], []
+    flows: dict[str, Flow] = {}
     refused = refusals(file.fields)
     for declaration in file.declarations:
         name = declaration.family.name
@@ -74,17 +75,14 @@ def _main(path: str, directory: str, cache: str, target: str) -> None:
         why = next((refused[node] for node in sorted(nodes) if node in refused), None)
         if why is None:
             found.append((content, nodes))
+            if content["family"] and content["family"]["state"] and declaration.wrt != ():
+                flows[name] = flow_of(Path(each).read_text() for each in content["traces"][0]["files"])
         elif declaration.implicit:
             tracer.notes.append(f"left out: {declaration.place}: {name}: {why}")
         else:
             raise KernelFileError(f"{declaration.place}: {name}: {why}")
     families = [content["family"] for content, _ in found if content["family"]]
     notes = [*tracer.notes, *(note for content, _ in found for note in content["notes"])]
-    flows = {
-        content["family"]["name"]: flow_of(Path(file).read_text() for file in content["traces"][0]["files"])
-        for content, _ in found
-        if content["family"] and content["family"]["gradient"]
-    }
     notes += lost_gradients(flows, real_places(file.fields))
     if not families and target == "cpu":
         raise KernelFileError("\n".join([f"{path}: has no kernel that can be exported", *notes]))
