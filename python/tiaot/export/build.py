@@ -102,6 +102,10 @@ def export(
     return Exported(built.families, verification, built.notes)
 
 
+class SourceError(Exception):
+    """There is no such kernel file or module."""
+
+
 class OutputError(Exception):
     """The module cannot be written where it is to go; the message says why."""
 

@@ -8,6 +8,11 @@ from typing import Any
 
 from .signature import Signature, parse_signature
 
+
+class ExportError(Exception):
+    """Kernels of a session cannot be exported; the message says where and why."""
+
+
 STATE = ("*",)  # stands for the fields, in place of the names of inputs that a vjp differentiates
 LEVELS = ("x86-64-v2", "x86-64-v3", "x86-64-v4")
 

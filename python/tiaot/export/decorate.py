@@ -87,6 +87,16 @@ def _check_called(decorator: str, signature: Any) -> None:
         )
 
 
+def check_is_kernel(decorated: Any) -> None:
+    """Raises TypeError for what is no Taichi kernel."""
+    if not hasattr(decorated, "_primal"):
+        what = getattr(decorated, "__name__", None)
+        raise TypeError(
+            f"kernel: expected a Taichi kernel, got {type(decorated).__name__}"
+            + (f" {what!r}: write @ti.kernel between @kernel(...) and it" if what else "")
+        )
+
+
 def autodiff(forward: Any, *, scratch: Mapping[str, Sequence[str | int]] | None = None) -> Implementation:
     """An implementation whose vjp is made by Taichi's autodiff of `forward`, once for each set of inputs in `wrt`.
 
@@ -209,12 +219,7 @@ def kernel(
     _check_called("kernel", signature)
 
     def declare(decorated: Any) -> Any:
-        if not hasattr(decorated, "_primal"):
-            what = getattr(decorated, "__name__", None)
-            raise TypeError(
-                f"kernel: expected a Taichi kernel, got {type(decorated).__name__}"
-                + (f" {what!r}: write @ti.kernel between @kernel(...) and it" if what else "")
-            )
+        check_is_kernel(decorated)
         _request(decorated, options, is_family=False)
         return decorated
 

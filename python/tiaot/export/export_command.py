@@ -25,7 +25,9 @@ def _architectures(text: str) -> tuple[int, ...]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", help="a Python file with Taichi kernels")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("source", nargs="?", help="a Python file with Taichi kernels")
+    what.add_argument("-m", "--module", metavar="PACKAGE.MODULE", help="the module of that name in its place")
     parser.add_argument("-o", "--output", required=True, help="the module to write, NAME.so; NAME.h goes beside it")
     parser.add_argument("-j", "--jobs", type=int, help="processes to use (default: one for each CPU)")
     parser.add_argument(
@@ -47,6 +49,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def find_module(name: str) -> str:
+    """The file of a module, from the current folder and the import path; nothing is imported.
+
+    Raises:
+        SourceError: when there is none.
+    """
+    from .build import SourceError
+
+    parts = name.split(".")
+    for folder in (".", *sys.path):
+        for path in (Path(folder, *parts).with_suffix(".py"), Path(folder, *parts, "__init__.py")):
+            if path.is_file():
+                return str(path)
+    raise SourceError(f"-m {name}: no such module in this folder and on the import path (PYTHONPATH)")
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Writes the module and its header. 1, and neither, when something is wrong."""
 
@@ -59,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
         cache = None if arguments.no_cache else default_folder()
         start = time.monotonic()
         made = export(
-            arguments.source,
+            arguments.source or find_module(arguments.module),
             output,
             version=__version__,
             jobs=jobs,

@@ -21,6 +21,8 @@ from .fields import find_fields, find_kernels
 from .resolve import check_templates, resolve
 from .taichi_library import mend_library
 
+ONLY = "__tiaot_only__"  # a file's list of the variables that hold what is to be exported; without it, everything is
+
 
 class KernelFileError(ValueError):
     """A kernel file cannot be run, or what it declares cannot be right; the message says where and why."""
@@ -46,6 +48,9 @@ def load_kernel_file(path: str) -> KernelFile:
     with _without_init(), collecting() as requests:
         namespace = _run(path)
     notes: list[str] = []
+    if ONLY in namespace:
+        wanted = [namespace[name] for name in namespace[ONLY]]
+        requests = [request for request in requests if any(request.decorated is each for each in wanted)]
     declarations = [_resolve(request) for request in requests] or _implicit(namespace, notes)
     if not declarations:
         left = "".join(f"\n{note}" for note in notes)

@@ -22,6 +22,18 @@ def say(text: str) -> None:
         _last = time.monotonic()
 
 
+def refusals() -> tuple[type[Exception], ...]:
+    """The exceptions whose message is for the author."""
+    from .build import OutputError, SourceError
+    from .cuda.compile import CompileError
+    from .ir import LoweringError
+    from .link import LinkError
+    from .trace import TraceError
+    from .verify import VerificationError
+
+    return SourceError, OutputError, TraceError, LoweringError, LinkError, CompileError, VerificationError
+
+
 def run(command: str, work: Callable[[], None]) -> int:
     """Does the work of a command. Exit code 1, and the message as it is, with its lines, when the exporter refuses.
 
@@ -30,16 +42,9 @@ def run(command: str, work: Callable[[], None]) -> int:
     for package in ("taichi", "llvmlite"):
         if importlib.util.find_spec(package) is None:
             raise ImportError(f'{package} is not installed; tiaot {command} needs: pip install "tiaot[export]"')
-    from .build import OutputError
-    from .cuda.compile import CompileError
-    from .ir import LoweringError
-    from .link import LinkError
-    from .trace import TraceError
-    from .verify import VerificationError
-
     try:
         work()
-    except (OutputError, TraceError, LoweringError, LinkError, CompileError, VerificationError) as error:
+    except refusals() as error:
         say("")
         print(f"tiaot {command}: {error}", file=sys.stderr)
         return 1
