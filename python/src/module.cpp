@@ -255,6 +255,7 @@ nb::dict Module::info() const {
   item["path"] = path_;
   item["hash"] = desc.hash;
   item["abi_version"] = desc.abi_version;
+  item["rewritten"] = tiaot_module_rewritten(open().handle) != 0;
   item["target"] = desc.target;
   item["cpu_level"] = cpu_level_;
   item["tiaot_version"] = desc.tiaot_version;
@@ -428,8 +429,8 @@ NB_MODULE(_core, m) {
           "None, or the images of its CUDA code.")
       .def("_cuda_image", &Module::cuda_image, nb::arg("device"))
       .def(
-          "state", [](nb::handle self, bool zeros) { return nb::cast<Module &>(self).state(self, zeros); }, nb::kw_only(),
-          nb::arg("zeros") = false,
+          "state", [](nb::handle self, bool zeros) { return nb::cast<Module &>(self).state(self, zeros); },
+          nb::kw_only(), nb::arg("zeros") = false,
           "A new tiaot.State: the fields that the module's kernels work on, apart from every other state.\n\n"
           "They hold what the kernel file wrote into them as it was exported, and zeros elsewhere; all zeros where "
           "zeros is True.\n"

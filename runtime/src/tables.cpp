@@ -204,8 +204,8 @@ std::string check_state(const tiaot_module_desc &desc) {
     const std::string wrong = check_gradient(desc, desc.fields[f]);
     if (!wrong.empty()) return wrong;
   }
-  if (desc.content_count < 0 || (desc.content_count > 0 && desc.contents == nullptr)) return "no table of content";
-  for (int64_t c = 0; c < desc.content_count; ++c) {
+  if (desc.content_count > 0 && desc.contents == nullptr) return "no table of content";
+  for (uint32_t c = 0; c < desc.content_count; ++c) {
     const std::string wrong = check_content(desc, desc.contents[c]);
     if (!wrong.empty()) return wrong;
   }

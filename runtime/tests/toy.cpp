@@ -1,4 +1,4 @@
-// toy.cpp: see toy.hpp. Built into the tests, and with TOY_MODULE as a shared library that lacks but its trailer.
+// toy.cpp: see toy.hpp. Built into the tests, and with TOY_MODULE as a shared library that lacks but its note.
 #include <cstdint>
 
 #include "half.hpp"
@@ -261,5 +261,6 @@ extern "C" __attribute__((visibility("default"))) const tiaot_module_desc TOY_DE
     0,
     nullptr,
     nullptr,
+    0,
     0,
 };

@@ -309,4 +309,5 @@ const tiaot_module_desc toy_cuda_descriptor = {
     &kCuda,
     nullptr,
     0,
+    0,
 };

@@ -28,7 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("source", nargs="?", help="a Python file with Taichi kernels")
     what.add_argument("-m", "--module", metavar="PACKAGE.MODULE", help="the module of that name in its place")
-    parser.add_argument("-o", "--output", required=True, help="the module to write, NAME.so; NAME.h goes beside it")
+    parser.add_argument(
+        "-o", "--output", help="the module to write (default: SOURCE.tiaot.so, in this folder); NAME.h goes beside it"
+    )
     parser.add_argument("-j", "--jobs", type=int, help="processes to use (default: one for each CPU)")
     parser.add_argument(
         "--cuda",
@@ -73,11 +75,12 @@ def run(arguments: argparse.Namespace) -> int:
         from .cache import default_folder
 
         gate = not arguments.no_verify
-        output, jobs = arguments.output, arguments.jobs
+        source = arguments.source or find_module(arguments.module)
+        output, jobs = arguments.output or f"{Path(source).stem}.tiaot.so", arguments.jobs
         cache = None if arguments.no_cache else default_folder()
         start = time.monotonic()
         made = export(
-            arguments.source or find_module(arguments.module),
+            source,
             output,
             version=__version__,
             jobs=jobs,
@@ -96,10 +99,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _tell(made: Exported, output: str, seconds: float) -> None:
     """What was made and how it was checked, on standard output."""
+    from .build import module_name
     from .declare import STATE
 
     size = os.path.getsize(output) / 1024
-    print(f"wrote {output} ({size:,.0f} KiB) and {Path(output).with_suffix('.h').name} in {seconds:.0f} s")
+    print(f"wrote {output} ({size:,.0f} KiB) and {module_name(output)}.h in {seconds:.0f} s")
     for family in made.families:
         vjps = [f"vjp {' '.join(wrt)}" for wrt in family.wrt]
         entries = ["forward", *vjps, *(["grad"] if STATE in family.entries else [])]

@@ -94,7 +94,7 @@ def state_function(module: str, state: State, contents: Sequence[Content]) -> st
         "declare void @llvm.memset.p0i8.i64(i8*, i8, i64, i1)",
         "declare void @llvm.memcpy.p0i8.p0i8.i64(i8*, i8*, i64, i1)",
         *(each.text for each in contents),
-        f"define void @{_c_name(module)}_init_state(i8* %state) {{",
+        f"define void @{_prefix(module)}_init_state(i8* %state) {{",
         f"  call void @llvm.memset.p0i8.i64(i8* %state, i8 0, i64 {state.bytes}, i1 false)",
     ]
     for number, each in enumerate(contents):
@@ -104,10 +104,6 @@ def state_function(module: str, state: State, contents: Sequence[Content]) -> st
             f"  call void @llvm.memcpy.p0i8.p0i8.i64(i8* %to{number}, {source}, i64 {len(each.data)}, i1 false)"
         )
     return "\n".join([*lines, "  ret void", "}"])
-
-
-def _c_name(module: str) -> str:
-    return re.sub(r"\W", "_", module)
 
 
 def _decide() -> list[str]:
@@ -258,11 +254,22 @@ work:
     return "\n".join(lines)
 
 
-def header(module: str, kernels: list[tuple[Family, list[VariantEntries]]], state: State | None) -> str:
-    """The C header of the plain functions."""
-    guard = f"TIAOT_{_c_name(module).upper()}_H"
+def _identifier(name: str) -> str:
+    """A name as a part of a C identifier: what C does not allow becomes its code, as `my-kernel` is `my_2D_kernel`."""
+    return re.sub(r"\W", lambda match: f"_{ord(match[0]):X}_", name, flags=re.ASCII)
+
+
+def _prefix(module: str) -> str:
+    """What the names of a module's own functions and constants start with."""
+    name = _identifier(module)
+    return f"module_{name}" if name[:1].isdigit() else name
+
+
+def header(module: str, file: str, kernels: list[tuple[Family, list[VariantEntries]]], state: State | None) -> str:
+    """The C header of the plain functions of a module, which is in a file of that name."""
+    guard = f"TIAOT_{_identifier(module)}_H"
     parts = [
-        f"/* {module}.h: the entries of {module}.so as plain C functions, for programs that link or load it",
+        f"/* {module}.h: the entries of {file} as plain C functions, for programs that link or load it",
         " * without tiaot's runtime. Made by tiaot's exporter.",
         " *",
         " * Arrays are dense, row-major and aligned to their element; no size is negative. A function overwrites every",
@@ -296,14 +303,14 @@ def header(module: str, kernels: list[tuple[Family, list[VariantEntries]]], stat
 
 def _state_lines(module: str, state: State) -> list[str]:
     """What a program needs to know of the state: how much memory, and where in it the fields lie."""
-    prefix = _c_name(module).upper()
+    prefix = _prefix(module).upper()
     lines = [
         "",
         f"/* The state, which functions with a parameter `state` work on: {prefix}_STATE_BYTES bytes, aligned to 64,",
-        f" * which {_c_name(module)}_init_state makes ready. A function reads and writes it in place; one call at a",
+        f" * which {_prefix(module)}_init_state makes ready. A function reads and writes it in place; one call at a",
         " * time. Where each field lies in it, in bytes, with its shape and its strides in elements: */",
         f"#define {prefix}_STATE_BYTES {state.bytes}",
-        f"void {_c_name(module)}_init_state(void *state);",
+        f"void {_prefix(module)}_init_state(void *state);",
     ]
     for field in state.fields:
         shape, strides = (", ".join(map(str, numbers)) for numbers in (field.shape, field.strides))

@@ -21,6 +21,8 @@ if TYPE_CHECKING:  # what needs LLVM; `tiaot doctor` comes here without it
 
 ABI_VERSION = 5
 DESCRIPTOR_SYMBOL = "tiaot_module_descriptor"
+NOTE_SECTION = ".note.tiaot"
+_NOTE_BYTES = 264  # sizeof(tiaot_note)
 TARGET = "x86_64-linux"
 CODE_TYPE = "i32 (i64, i64*, i8**, i8*, i8*)"
 WORKSPACE_TYPE = "i64 (i64, i64*)"
@@ -101,9 +103,14 @@ def descriptor(
         f"i64 {state.bytes if state else 0}",
         "i8* null" if cuda is None else _cuda(tables, cuda),
         tables.array([_content(each) for each in contents]),
-        f"i64 {len(contents)}",
+        f"i32 {len(contents)}",
+        "i32 0",
     ]
     tables.define(f"@{DESCRIPTOR_SYMBOL} = constant", module)
+    # The linker gives the note its place, link.py its content.
+    tables.lines.append(
+        f'@tiaot_module_note = hidden constant [{_NOTE_BYTES} x i8] zeroinitializer, section "{NOTE_SECTION}", align 8'
+    )
     return "\n".join(tables.lines)
 
 
