@@ -159,6 +159,9 @@ bytes and fields of its state; 'cuda' is None, or the images of its CUDA code.
 constexpr char kStateDoc[] =
     R"(A new State: the fields that the module's kernels work on, apart from those of every other state.
 
+They hold what the kernel file wrote into them as it was exported, and zeros elsewhere; all zeros where `zeros`
+is True.
+
 Raises ValueError for a module without state, MemoryError, or ModuleError when the module has been closed.
 )";
 

@@ -76,8 +76,8 @@ class Module {
     throw nb::python_error();
   }
 
-  nb::object state(nb::handle self) const {
-    PyObject *memory = new_state_memory(open(), self.ptr());
+  nb::object state(nb::handle self, bool zeros) const {
+    PyObject *memory = new_state_memory(open(), self.ptr(), zeros);
     if (memory == nullptr) throw nb::python_error();
     return nb::module_::import_("tiaot._state").attr("State")(nb::steal(memory));
   }
@@ -424,7 +424,8 @@ NB_MODULE(_core, m) {
       .def("info", &Module::info, kInfoDoc)
       .def("_cuda_image", &Module::cuda_image, nb::arg("device"))
       .def(
-          "state", [](nb::handle self) { return nb::cast<Module &>(self).state(self); }, kStateDoc)
+          "state", [](nb::handle self, bool zeros) { return nb::cast<Module &>(self).state(self, zeros); },
+          nb::kw_only(), nb::arg("zeros") = false, kStateDoc)
       .def("close", &Module::close, kCloseDoc)
       .def("__enter__", [](nb::handle self) { return nb::borrow(self); })
       .def("__exit__", [](Module &self, nb::args) { self.close(); })

@@ -190,6 +190,15 @@ std::string check_gradient(const tiaot_module_desc &desc, const tiaot_field_desc
   return "";
 }
 
+std::string check_content(const tiaot_module_desc &desc, const tiaot_content_desc &content) {
+  if (content.data == nullptr) return "content of the state is missing";
+  if (content.offset < 0 || content.bytes < 0 || content.offset > desc.state_bytes ||
+      content.bytes > desc.state_bytes - content.offset) {
+    return "content reaches beyond the state";
+  }
+  return "";
+}
+
 std::string check_state(const tiaot_module_desc &desc) {
   if (desc.state_bytes < 0 || (desc.field_count == 0 && desc.state_bytes != 0)) return "an impossible size of state";
   if (desc.field_count > INT32_MAX) return "too many fields";
@@ -200,6 +209,11 @@ std::string check_state(const tiaot_module_desc &desc) {
   }
   for (uint32_t f = 0; f < desc.field_count; ++f) {
     const std::string wrong = check_gradient(desc, desc.fields[f]);
+    if (!wrong.empty()) return wrong;
+  }
+  if (desc.content_count > 0 && desc.contents == nullptr) return "no table of content";
+  for (uint32_t c = 0; c < desc.content_count; ++c) {
+    const std::string wrong = check_content(desc, desc.contents[c]);
     if (!wrong.empty()) return wrong;
   }
   return "";

@@ -103,6 +103,9 @@ const tiaot_module_desc kModule = {
     kFields,
     kBytes,
     nullptr,
+    nullptr,
+    0,
+    0,
 };
 
 struct DestroyState {
@@ -159,6 +162,19 @@ TEST(states_start_as_aligned_zeros_of_their_own) {
   }
   floats(one)[0] = 1;
   CHECK_EQ(floats(other)[0], 0.0f);
+}
+
+TEST(states_start_with_content) {
+  static const float pieces[] = {1, 2, 3};
+  static const tiaot_content_desc contents[] = {{4, 8, pieces}, {24, 4, pieces + 2}};
+  tiaot_module_desc desc = kModule;
+  desc.contents = contents;
+  desc.content_count = 2;
+  const Module module = open_fields(desc);
+  const State one = new_state(module), other = new_state(module);
+  floats(one)[1] = 7;
+  const float expected[] = {0, 1, 2, 0, 0, 0, 3, 0};
+  for (int i = 0; i < 8; ++i) CHECK_EQ(floats(other)[i], expected[i]);
 }
 
 TEST(fields_point_into_the_state) {
@@ -391,6 +407,20 @@ TEST(wrong_fields) {
   check::refused<Tables>("field 'x' has a gradient of another type or shape",
                          [](Tables &t) { t.fields[1].dtype = TIAOT_INT32; });
   check::refused<Tables>("field 'x' has a gradient of another type or shape", [](Tables &t) { t.fields[1].rank = 0; });
+}
+
+TEST(wrong_content) {
+  static const char data[8] = {};
+  static const tiaot_content_desc none[] = {{0, 8, nullptr}}, before[] = {{-8, 8, data}}, negative[] = {{0, -1, data}},
+                                  behind[] = {{kBytes - 4, 8, data}}, far[] = {{INT64_MAX, 8, data}};
+  const auto with = [](Tables &t, const tiaot_content_desc *contents) {
+    t.module.contents = contents, t.module.content_count = 1;
+  };
+  check::refused<Tables>("no table of content", [&](Tables &t) { with(t, nullptr); });
+  check::refused<Tables>("content of the state is missing", [&](Tables &t) { with(t, none); });
+  for (const tiaot_content_desc *wrong : {before, negative, behind, far}) {
+    check::refused<Tables>("content reaches beyond the state", [&](Tables &t) { with(t, wrong); });
+  }
 }
 
 TEST(wrong_kernels_over_state) {

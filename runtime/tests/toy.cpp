@@ -327,4 +327,7 @@ extern "C" __attribute__((visibility("default"))) const tiaot_module_desc TOY_DE
     nullptr,
     0,
     nullptr,
+    nullptr,
+    0,
+    0,
 };

@@ -24,9 +24,9 @@ from .declare import LEVELS, Family, Variant
 from .ir import LoweringError
 from .link import link
 from .lower import LoweredEntry, compile_text, lower
-from .plain import BASELINE, header, plain_functions
+from .plain import BASELINE, header, plain_functions, state_function
 from .signature import Signature
-from .state import State
+from .state import Content, State
 from .tables import CudaCode, VariantEntries, Versions, descriptor
 from .trace import Trace, trace_file
 from .verify import VerificationError, verify
@@ -42,9 +42,19 @@ class Built:
     kernels: list[tuple[Family, list[VariantEntries]]]
     objects: list[bytes]
     state: State | None
+    contents: list[Content]  # what a state starts with
     notes: list[str]  # what was left out, for the author
     cuda: CudaCode | None
     cuda_trial: bytes  # what the code for CUDA is tried with, where there is some and it was asked for
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A module that was written, as it is told to its author."""
+
+    families: list[Family]
+    verification: Mapping[str, str]  # of each kernel how it was checked
+    notes: list[str]  # what of the file is not in the module, and what else to know of it
 
 
 def export(
@@ -57,7 +67,7 @@ def export(
     cache: Path | None = None,
     cuda: Sequence[int] | None = None,
     say: Say = lambda _: None,
-) -> list[str]:
+) -> Exported:
     """Compile every kernel of a file into one module, and write it when its results are right.
 
     Args:
@@ -71,15 +81,14 @@ def export(
         cuda: architectures to compile the kernels for, too: 90 is compute capability 9.0; None for the CPU alone.
         say: is told, in a line, what is being done.
 
-    Returns:
-        What of the file is not in the module, a line for each, where the file leaves the choice to the exporter.
-
     Raises:
+        OutputError: when the module cannot be written there; before anything else is done.
         TraceError, LoweringError, LinkError, CompileError: when the kernels or the machine do not allow it; the
             message says why.
         VerificationError: when results disagree.
         ValueError: when the file declares no kernel, or a declaration cannot be right.
     """
+    check_output(target)
     built = build(source, jobs=jobs, cache=cache, cuda=cuda, gate=gate, say=say)
     say("linking")
     verification = {family.name: "not verified" for family in built.families}
@@ -92,7 +101,29 @@ def export(
             except VerificationError as error:
                 raise VerificationError(f"no module was written: {error}") from None
     write(built, target, version=version, verification=verification)
-    return built.notes
+    return Exported(built.families, verification, built.notes)
+
+
+class SourceError(Exception):
+    """There is no such kernel file or module."""
+
+
+class OutputError(Exception):
+    """The module cannot be written where it is to go; the message says why."""
+
+
+def check_output(target: str | os.PathLike[str]) -> None:
+    """Raises OutputError where a module cannot be written."""
+    path = Path(target)
+    if path.suffix != ".so":
+        raise OutputError(f"{path}: expected the name of a module, NAME.so")
+    if path.is_dir():
+        raise OutputError(f"{path}: is a folder")
+    folder = path.parent
+    if not folder.is_dir():
+        raise OutputError(f"{path}: there is no folder {str(folder)!r}: make it first (mkdir -p {folder})")
+    if not os.access(folder, os.W_OK):
+        raise OutputError(f"{path}: the folder {str(folder)!r} cannot be written to")
 
 
 def build(
@@ -132,7 +163,9 @@ def build(
         for family in families
     ]
     objects = [*(entry.object for entry in lowered), *devices.objects]
-    return Built(families, kernels, objects, traced.state, traced.notes, devices.code, devices.trial)
+    return Built(
+        families, kernels, objects, traced.state, traced.contents, traced.notes, devices.code, devices.trial
+    )
 
 
 def write(built: Built, target: str | os.PathLike[str], *, version: str, verification: Mapping[str, str]) -> None:
@@ -148,15 +181,19 @@ def write(built: Built, target: str | os.PathLike[str], *, version: str, verific
     taichi = importlib.metadata.version("taichi")
     versions = Versions(version, taichi, ".".join(str(part) for part in llvm.llvm_version_info))
     objects = [*built.objects, compile_text(plain_functions(built.kernels), BASELINE)]
+    if built.state:
+        objects.append(compile_text(state_function(name, built.state, built.contents), BASELINE))
+
+    def described(digest: str, verified: Mapping[str, str]) -> str:
+        return descriptor(name, digest, versions, built.kernels, built.state, verified, built.cuda, built.contents)
+
     # The hash covers all that is linked: the tables too, as they are without it.
     digest = hashlib.sha256()
-    for data in (*objects, descriptor(name, "", versions, built.kernels, built.state, {}, built.cuda).encode()):
+    for data in (*objects, described("", {}).encode()):
         digest.update(len(data).to_bytes(8, "little"))
         digest.update(data)
     hexadecimal = digest.hexdigest()
-    objects.append(
-        compile_text(descriptor(name, hexadecimal, versions, built.kernels, built.state, verification, built.cuda))
-    )
+    objects.append(compile_text(described(hexadecimal, verification)))
     link(objects, hexadecimal, version, target)
     file = Path(target)
     file.with_name(f"{name}.h").write_text(header(name, file.name, built.kernels, built.state))

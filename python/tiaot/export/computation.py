@@ -32,6 +32,11 @@ class Computation:
         return "_".join([self.kind, *self.wrt]) if self.wrt and self.wrt != STATE else self.kind
 
     @property
+    def text(self) -> str:
+        """For people: "forward", "vjp W b", "grad"."""
+        return self.name.replace("_", " ") if self.wrt == STATE else " ".join([self.kind, *self.wrt])
+
+    @property
     def forward_mode(self) -> bool:
         """Whether it has tangents."""
         return self.kind in DERIVATIVES

@@ -6,13 +6,13 @@ Such a function picks the variant by its sizes and the code by this CPU's level,
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from .code import IR_TYPES
 from .computation import Computation
 from .declare import LEVELS, Family
 from .signature import Argument
-from .state import State
+from .state import Content, State
 from .tables import CODE_TYPE, WORKSPACE_TYPE, VariantEntries, function_pointer
 
 BASELINE = "x86-64"  # what these functions are compiled for: they are the ones that find out what the CPU has
@@ -87,6 +87,24 @@ def plain_functions(kernels: list[tuple[Family, list[VariantEntries]]]) -> str:
     lines += [f"declare hidden i32 @{name}(i64, i64*, i8**, i8*, i8*)" for name in sorted(codes)]
     lines += [f"declare hidden i64 @{name}(i64, i64*)" for name in sorted(workspaces)]
     return "\n".join([*lines, *functions])
+
+
+def state_function(module: str, state: State, contents: Sequence[Content]) -> str:
+    """IR text of the plain function that makes a state ready, and of the contents that it starts with."""
+    lines = [
+        "declare void @llvm.memset.p0i8.i64(i8*, i8, i64, i1)",
+        "declare void @llvm.memcpy.p0i8.p0i8.i64(i8*, i8*, i64, i1)",
+        *(each.text for each in contents),
+        f"define void @{_prefix(module)}_init_state(i8* %state) {{",
+        f"  call void @llvm.memset.p0i8.i64(i8* %state, i8 0, i64 {state.bytes}, i1 false)",
+    ]
+    for number, each in enumerate(contents):
+        source = f"i8* bitcast ([{len(each.data)} x i8]* @{each.symbol} to i8*)"
+        lines.append(f"  %to{number} = getelementptr i8, i8* %state, i64 {each.offset}")
+        lines.append(
+            f"  call void @llvm.memcpy.p0i8.p0i8.i64(i8* %to{number}, {source}, i64 {len(each.data)}, i1 false)"
+        )
+    return "\n".join([*lines, "  ret void", "}"])
 
 
 def _decide() -> list[str]:
@@ -250,6 +268,12 @@ def _identifier(name: str) -> str:
     return re.sub(r"\W", lambda match: f"_{ord(match[0]):X}_", name, flags=re.ASCII)
 
 
+def _prefix(module: str) -> str:
+    """What the names of a module's own functions and constants start with."""
+    name = _identifier(module)
+    return f"module_{name}" if name[:1].isdigit() else name
+
+
 def header(module: str, file: str, kernels: list[tuple[Family, list[VariantEntries]]], state: State | None) -> str:
     """The C header of the plain functions of a module, which is in a file of that name."""
     guard = f"TIAOT_{_identifier(module)}_H"
@@ -288,14 +312,14 @@ def header(module: str, file: str, kernels: list[tuple[Family, list[VariantEntri
 
 def _state_lines(module: str, state: State) -> list[str]:
     """What a program needs to know of the state: how much memory, and where in it the fields lie."""
-    prefix = _identifier(module).upper()
-    prefix = f"MODULE_{prefix}" if prefix[:1].isdigit() else prefix
+    prefix = _prefix(module).upper()
     lines = [
         "",
         f"/* The state, which functions with a parameter `state` work on: {prefix}_STATE_BYTES bytes, aligned to 64,",
-        " * zeros at first. A function reads and writes it in place; one call at a time. Where each field lies in it,",
-        " * in bytes, with its shape and its strides in elements: */",
+        f" * which {_prefix(module)}_init_state makes ready. A function reads and writes it in place; one call at a",
+        " * time. Where each field lies in it, in bytes, with its shape and its strides in elements: */",
         f"#define {prefix}_STATE_BYTES {state.bytes}",
+        f"void {_prefix(module)}_init_state(void *state);",
     ]
     for field in state.fields:
         shape, strides = (", ".join(map(str, numbers)) for numbers in (field.shape, field.strides))

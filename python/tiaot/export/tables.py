@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from .computation import Computation
 from .declare import LEVELS, Family
 from .signature import DTYPES, Argument, Signature
-from .state import Field, State
+from .state import Content, Field, State
 
 if TYPE_CHECKING:  # what needs LLVM; `tiaot doctor` comes here without it
     from .cuda.compile import Image
@@ -73,8 +73,10 @@ def descriptor(
     state: State | None,
     verification: Mapping[str, str],
     cuda: CudaCode | None = None,
+    contents: Sequence[Content] = (),
 ) -> str:
-    """IR text of the descriptor; `digest` is the module's hash, `verification` how each kernel was checked."""
+    """IR text of the descriptor; `digest` is the module's hash, `verification` how each kernel was checked, `contents`
+    what a state starts with."""
     tables = _Tables()
     for entry in [each for _, variants in kernels for v in variants for each in v.cuda.values()]:
         if not isinstance(entry, str):
@@ -88,10 +90,12 @@ def descriptor(
         {ls[0].workspace for _, variants in kernels for v in variants for _, ls in v.entries if ls[0].workspace}
     ):
         tables.lines.append(f"declare hidden {_function_type(WORKSPACE_TYPE, declaration)}")
+    for each in contents:
+        tables.lines.append(f"@{each.symbol} = external hidden constant [{len(each.data)} x i8]")
     rows = [_kernel(tables, family, variants, verification.get(family.name, "")) for family, variants in kernels]
     module = [
         f"i32 {ABI_VERSION}",
-        "i32 96",  # sizeof(tiaot_module_desc)
+        "i32 112",  # sizeof(tiaot_module_desc)
         *(tables.string(text) for text in (name, digest, TARGET, versions.tiaot, versions.taichi, versions.llvm)),
         f"i32 {len(rows)}",
         f"i32 {len(state.fields) if state else 0}",
@@ -99,6 +103,9 @@ def descriptor(
         tables.array([_field(tables, field) for field in state.fields] if state else []),
         f"i64 {state.bytes if state else 0}",
         "i8* null" if cuda is None else _cuda(tables, cuda),
+        tables.array([_content(each) for each in contents]),
+        f"i32 {len(contents)}",
+        "i32 0",
     ]
     tables.define(f"@{DESCRIPTOR_SYMBOL} = constant", module)
     # The linker gives the note its place, link.py its content.
@@ -205,6 +212,11 @@ def _field(tables: _Tables, field: Field) -> list[str]:
         f"i32 {field.gradient}",
         "i32 0",
     ]
+
+
+def _content(content: Content) -> list[str]:
+    kind = f"[{len(content.data)} x i8]"
+    return [f"i64 {content.offset}", f"i64 {len(content.data)}", f"i8* bitcast ({kind}* @{content.symbol} to i8*)"]
 
 
 def _entry(

@@ -190,6 +190,13 @@ typedef struct tiaot_field_desc {
   uint32_t reserved;
 } tiaot_field_desc;
 
+/* A piece of what a state holds when it is made; where there is none, it is zeros. */
+typedef struct tiaot_content_desc {
+  int64_t offset; /* bytes from the start of the state's memory */
+  int64_t bytes;
+  const void *data;
+} tiaot_content_desc;
+
 typedef struct tiaot_module_desc {
   uint32_t abi_version;      /* TIAOT_ABI_VERSION */
   uint32_t struct_size;      /* sizeof(tiaot_module_desc) */
@@ -203,8 +210,11 @@ typedef struct tiaot_module_desc {
   uint32_t field_count; /* 0: the module has no state */
   const tiaot_kernel_desc *kernels;
   const tiaot_field_desc *fields;
-  int64_t state_bytes;         /* of one instance of the state, which starts as zeros */
+  int64_t state_bytes;         /* of one instance of the state */
   const tiaot_cuda_desc *cuda; /* NULL: the module has no CUDA code */
+  const tiaot_content_desc *contents;
+  uint32_t content_count; /* 0: a state starts as zeros */
+  uint32_t reserved;
 } tiaot_module_desc;
 
 /* The note of a module file: an ELF note of its own (a PT_NOTE segment; the section is .note.tiaot), which `strip` and
