@@ -163,9 +163,7 @@ def build(
         for family in families
     ]
     objects = [*(entry.object for entry in lowered), *devices.objects]
-    return Built(
-        families, kernels, objects, traced.state, traced.contents, traced.notes, devices.code, devices.trial
-    )
+    return Built(families, kernels, objects, traced.state, traced.contents, traced.notes, devices.code, devices.trial)
 
 
 def write(built: Built, target: str | os.PathLike[str], *, version: str, verification: Mapping[str, str]) -> None:

@@ -14,7 +14,6 @@ class ExportError(Exception):
     """Kernels of a session cannot be exported; the message says where and why."""
 
 
-
 LEVELS = ("x86-64-v2", "x86-64-v3", "x86-64-v4")
 
 

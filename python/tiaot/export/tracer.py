@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from .cache import Cache
-from .content import contents, read_fields
 from .computation import STATE
+from .content import contents, read_fields
 from .declare import Declaration, Family, Implementation, Variant
 from .decorate import place_of
 from .fields import describe_trees, has_gradient, lay_out, real_places, refusals

@@ -120,9 +120,10 @@ TIAOT_API tiaot_status tiaot_module_kernel(const tiaot_module *module, const cha
 /* The kernel's tables. Owned by the module. */
 TIAOT_API const tiaot_kernel_desc *tiaot_kernel_descriptor(const tiaot_kernel *kernel);
 
-/* An instance of the module's state: the memory of its fields, aligned to 64 bytes, with what the kernel file wrote into
- * them, where it wrote, and zeros. A module may have any number of them. To be destroyed with tiaot_state_destroy, before the module is closed. TIAOT_ERROR_VALUE when the
- * module has no state, TIAOT_ERROR_MEMORY when there is no memory for it. */
+/* An instance of the module's state: the memory of its fields, aligned to 64 bytes, with what the kernel file wrote
+ * into them, where it wrote, and zeros. A module may have any number of them. To be destroyed with tiaot_state_destroy,
+ * before the module is closed. TIAOT_ERROR_VALUE when the module has no state, TIAOT_ERROR_MEMORY when there is no
+ * memory for it. */
 TIAOT_API tiaot_status tiaot_state_create(const tiaot_module *module, tiaot_state **state);
 
 /* NULL is allowed. Bound calls on the state and pointers into it must not be used afterwards. */
