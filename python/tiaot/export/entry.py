@@ -16,7 +16,7 @@ from .declare import Variant
 from .ir import LoweringError, TracedModule, read_tasks
 from .ir.model import Function
 from .ir.passes.atomics import plain_additions
-from .ir.passes.contraction import contract
+from .ir.passes.finish import finish
 from .ir.passes.offsets import widen_offsets
 from .ir.passes.reassociation import reassociate_sums
 from .ir.passes.stacks import grow_stacks
@@ -179,7 +179,7 @@ class Entry:
         def prepare(function: Function) -> Function:
             function = plain_additions(grow_stacks(function))
             function = widen_offsets(function, layout, lanes=self.in_lanes)
-            return contract(reassociate_sums(function, is_shared_gradient))
+            return finish(reassociate_sums(function, is_shared_gradient))
 
         return module.changed(prepare).text(prefix)
 

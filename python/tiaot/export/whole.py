@@ -22,7 +22,7 @@ from .ir import Task
 from .ir.model import Function
 from .ir.origins import Array, Root
 from .ir.passes.atomics import depends_on_order, plain_additions
-from .ir.passes.contraction import contract
+from .ir.passes.finish import finish
 from .ir.passes.offsets import widen_offsets
 from .ir.passes.stacks import grow_stacks
 from .ir.passes.summed import Target, summed
@@ -111,7 +111,7 @@ class WholeEntry(WholeArrays):
                 function = plain_additions(function)
             elif not parallel:
                 function = plain_additions(function, whole_numbers=False)
-            return contract(widen_offsets(function, self._layout(part)))
+            return finish(widen_offsets(function, self._layout(part)))
 
         return task.changed(prepare)
 

@@ -23,7 +23,7 @@ from ..ir.model import Function
 from ..ir.origins import Array, Temporary
 from ..ir.passes import summed
 from ..ir.passes.atomics import depends_on_order, plain_additions
-from ..ir.passes.contraction import contract
+from ..ir.passes.finish import finish
 from ..ir.passes.offsets import widen_offsets
 from ..ir.passes.scaling import scale_offsets
 from ..ir.passes.stacks import fix_stacks
@@ -136,7 +136,7 @@ class WholeKernels(WholeArrays):
             bounds = self.bounds[part.name]
             for index, task in enumerate(part.module.tasks):
                 if index in bounds.prelude:
-                    texts.append(self._private(task).changed(contract).text(f"{part.name}_{index}_private"))
+                    texts.append(self._private(task).text(f"{part.name}_{index}_private"))
                 if not (names := self._names(part, index)):
                     continue
                 kinds = dict.fromkeys(bounds.private, Private())
@@ -168,19 +168,13 @@ class WholeKernels(WholeArrays):
     def _private(self, task: Task) -> Task:
         """A task of the prelude, all of whose temporaries are the thread's own."""
         offsets = dict.fromkeys(range(support.temporaries_bytes(self._modules())), Private())
-        return Task(task.name, point_temporaries(task.body, offsets))
+        return Task(task.name, finish(point_temporaries(task.body, offsets)))
 
     def _modules(self) -> list[TracedModule]:
         return [part.module for part in self.parts]
 
     def _device_task(self, part: Part, task: Task, kinds: Kinds, stack_values: int) -> Task:
-        def prepare(function: Function) -> Function:
-            function = fix_stacks(point_temporaries(function, kinds), stack_values)
-            if not task.turn:
-                function = plain_additions(function)
-            return contract(widen_offsets(function, self._layout(part)))
-
-        return task.changed(prepare)
+        return self._pointed(part, task, kinds, stack_values).changed(finish)
 
     def _copying_task(self, part: Part, task: Task, kinds: Kinds, targets: list[Target], stack_values: int) -> Task:
         """The same, adding to copies of the targets that each thread has for itself."""
@@ -190,9 +184,20 @@ class WholeKernels(WholeArrays):
 
         def on_copies(function: Function) -> Function:
             function = plain_additions(function, whole_numbers=False)
-            return contract(scale_offsets(function, lambda *slot: slot in slots))
+            return finish(scale_offsets(function, lambda *slot: slot in slots))
 
-        return self._device_task(part, task, kinds, stack_values).changed(on_copies)
+        return self._pointed(part, task, kinds, stack_values).changed(on_copies)
+
+    def _pointed(self, part: Part, task: Task, kinds: Kinds, stack_values: int) -> Task:
+        """A task whose pointers point to where a device has what it uses."""
+
+        def change(function: Function) -> Function:
+            function = fix_stacks(point_temporaries(function, kinds), stack_values)
+            if not task.turn:
+                function = plain_additions(function)
+            return widen_offsets(function, self._layout(part))
+
+        return task.changed(change)
 
     def _kernel(self, part: Part, index: int, name: str, functions: str, copied: dict[str, Target]) -> str:
         code = Code({dim: str(self.variant.sizes.get(dim, f"%dim_{dim}")) for dim in self.signature.dims})

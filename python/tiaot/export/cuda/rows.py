@@ -15,7 +15,7 @@ from ..code import IR_TYPES, Code
 from ..ir import LoweringError, TracedModule, read_tasks
 from ..ir.model import Function
 from ..ir.passes.atomics import plain_additions
-from ..ir.passes.contraction import contract
+from ..ir.passes.finish import finish
 from ..ir.passes.offsets import widen_offsets
 from ..ir.passes.scaling import scale_offsets
 from ..ir.passes.stacks import fix_stacks
@@ -162,7 +162,7 @@ class CudaRowsEntry:
 
         def prepare(function: Function) -> Function:
             function = plain_additions(fix_stacks(function, stack_values))
-            return contract(scale_offsets(widen_offsets(function, layout), is_summed))
+            return finish(scale_offsets(widen_offsets(function, layout), is_summed))
 
         return module.changed(prepare).text(prefix)
 

@@ -15,10 +15,12 @@ from ..arguments import Part
 from ..code import IR_TYPES, Code
 from ..ir import Task
 from ..ir.instructions import Call, Instruction
+from ..ir.passes.finish import finish
 from ..ir.passes.temporaries import Private, point_temporaries
 from ..ir.tasks import GPU_LOOP
 from ..ir.types import VOID, FunctionType, Pointer
 from ..ir.values import Global
+from ..ir.writer import write_function
 from ..signature import ITEM_SIZES
 from . import device
 from .copies import COPIES_BYTES, COUNT_COPIES, FEWEST_COPIES, SUM_LANES, add_up
@@ -135,6 +137,7 @@ class CudaWholeEntry(WholeKernels):
         code = self._host_code()
         own = support.own_texts(_HOST_NAMES)
         modules = self._modules()
+        declared = {name: function for module in modules for name, function in module.declarations.items()}
         result = "\n".join(
             [
                 *dict.fromkeys(line for module in modules for line in module.type_lines),
@@ -145,6 +148,7 @@ class CudaWholeEntry(WholeKernels):
                 _RECORD_RANGE,
                 COUNT_COPIES,
                 own,
+                *(write_function(each) for each in declared.values() if each.name.startswith("llvm.")),
                 code.text(symbol),
                 self.workspace_text(f"{symbol}_workspace"),
             ]
@@ -156,7 +160,7 @@ class CudaWholeEntry(WholeKernels):
         """`i64 @turns_PART_INDEX(rows, dims, arrays)`: how many turns a loop has, from shapes and numbers."""
         name = f"{part.name}_{index}_range"
         kinds = dict.fromkeys(self.bounds[part.name].private, Private())
-        range_ = Task(task.name, point_temporaries(task.body, kinds).rewritten(_recording))
+        range_ = Task(task.name, finish(point_temporaries(task.body, kinds).rewritten(_recording)))
         code = Code({})
         self._load_sizes(code)
         self.values = {}
