@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from .. import support
-from ..arguments import SEED, Part, WholeArrays, register, struct_type
+from ..arguments import SEED, Part, WholeArrays, struct_type
 from ..code import IR_TYPES, Code
 from ..ir import Task, TracedModule
 from ..ir.model import Function
@@ -28,6 +28,7 @@ from ..ir.passes.offsets import widen_offsets
 from ..ir.passes.scaling import scale_offsets
 from ..ir.passes.stacks import fix_stacks
 from ..ir.passes.temporaries import Private, Summed, point_temporaries
+from ..keys import Key, Role
 from ..parameters import Parameter
 from ..signature import ITEM_SIZES, Signature
 from ..trace import Trace
@@ -42,7 +43,7 @@ class Target:
     """What a loop adds to: an array by its key, or a temporary by its offset."""
 
     dtype: str
-    key: str = ""
+    key: Key | None = None
     slot: Array | None = None
     offset: int = -1
 
@@ -56,20 +57,20 @@ class WholeKernels(WholeArrays):
         self.bounds: dict[str, Bounds] = {part.name: find_bounds(part.module) for part in self.parts}
         self.targets = self._targets()
         self.host = False  # whether what is being written runs on the host
-        self.own: dict[str, str] = {}  # in the kernel being written: the thread's copies, by the keys of what they copy
-        self.values: dict[str, str] = {}  # in the function being written: pointers to values, by their keys
+        self.own: dict[Key, str] = {}  # in the kernel being written: the thread's copies, by the keys of what they copy
+        self.values: dict[Key, str] = {}  # in the function being written: pointers to values, by their keys
 
     # ---- what is there ----
 
-    def _value_parameters(self) -> dict[str, Parameter]:
+    def _value_parameters(self) -> dict[Key, Parameter]:
         """Inputs that the kernels take as values, by key."""
         found = {}
         for part in self.parts:
             for parameter in part.parameters:
                 if is_value(parameter, self.signature):
-                    found[f"input {parameter.name}"] = parameter
+                    found[Key(Role.INPUT, parameter.name)] = parameter
         if self.random:
-            found.setdefault(f"input {SEED}", Parameter(SEED, "input", "int64", 0, by_value=True))
+            found.setdefault(Key(Role.INPUT, SEED), Parameter(SEED, "input", "int64", 0, by_value=True))
         return found
 
     def is_atomic(self, task: Task) -> bool:
@@ -97,13 +98,13 @@ class WholeKernels(WholeArrays):
 
     # ---- the parameters of every kernel ----
 
-    def _pointer_keys(self) -> list[str]:
+    def _pointer_keys(self) -> list[Key]:
         return [*self._arrays(), *(buffer.key for buffer in self.buffers)]
 
     def _formals(self) -> list[str]:
-        read_only = {key for key in self._arrays() if key.split()[0] in ("input", "cotangent")}
+        read_only = {key for key in self._arrays() if key.role in (Role.INPUT, Role.COTANGENT)}
         pointers = [
-            f"i8* noalias {'readonly ' if key in read_only else ''}{register(key)}" for key in self._pointer_keys()
+            f"i8* noalias {'readonly ' if key in read_only else ''}{key.register}" for key in self._pointer_keys()
         ]
         dims = [f"i64 %dim_{dim}" for dim in self.signature.dims if dim not in self.variant.sizes]
         values = [
@@ -199,20 +200,20 @@ class WholeKernels(WholeArrays):
 
         return task.changed(change)
 
-    def _kernel(self, part: Part, index: int, name: str, functions: str, copied: dict[str, Target]) -> str:
+    def _kernel(self, part: Part, index: int, name: str, functions: str, copied: dict[Key, Target]) -> str:
         code = Code({dim: str(self.variant.sizes.get(dim, f"%dim_{dim}")) for dim in self.signature.dims})
         if self.signature.batch:
             code.sizes["rows"] = code.sizes[self.signature.batch]
         task = part.module.tasks[index]
         code.label("entry")
-        self.own = {key: f"{register(key)}.own" for key in copied}
+        self.own = {key: f"{key.register}.own" for key in copied}
         for key, target in copied.items():
             at = code.add(f"mul i64 {code.add('call i64 @tiaot_thread()')}, {ITEM_SIZES[target.dtype]}")
-            code.do(f"{self.own[key]} = getelementptr i8, i8* {register(key)}, i64 {at}")
+            code.do(f"{self.own[key]} = getelementptr i8, i8* {key.register}, i64 {at}")
         self._take_values(code)
         seed = "0"
         if self.random:
-            raw = code.add(f"bitcast i8* {self.values[f'input {SEED}']} to i64*")
+            raw = code.add(f"bitcast i8* {self.values[Key(Role.INPUT, SEED)]} to i64*")
             task_number = (index + 1) * 0x9E3779B97F4A7C15 % (1 << 63)
             mixed = code.add(f"xor i64 {code.add(f'load i64, i64* {raw}')}, {task_number}")
             seed = code.add(f"call i64 @tiaot_mix(i64 {mixed})")
@@ -237,10 +238,10 @@ class WholeKernels(WholeArrays):
             for place, slot in enumerate(slots):
                 code.do(f"store {element} %value_{parameter.name}_{place}, {element}* {slot}")
             label = f"memory_{parameter.name}"
-            given = code.add(f"icmp ne i8* {register(key)}, null")
+            given = code.add(f"icmp ne i8* {key.register}, null")
             code.do(f"br i1 {given}, label %{label}, label %{label}.end")
             code.label(label)
-            typed = code.add(f"bitcast i8* {register(key)} to {element}*")
+            typed = code.add(f"bitcast i8* {key.register} to {element}*")
             for place, slot in enumerate(slots):
                 pointer = code.add(f"getelementptr {element}, {element}* {typed}, i64 {place}")
                 code.do(f"store {element} {code.add(f'load {element}, {element}* {pointer}')}, {element}* {slot}")
@@ -263,7 +264,7 @@ class WholeKernels(WholeArrays):
             1: ("%struct.LLVMRuntime*", frame),
         }
         if part.result is not None and not self.host:
-            members[3] = ("i64*", code.add(f"bitcast i8* {register(f'output {part.result.name}')} to i64*"))
+            members[3] = ("i64*", code.add(f"bitcast i8* {Key(Role.OUTPUT, part.result.name).register} to i64*"))
         support.fill_context(code, "%context", members)
         self._fill_struct(code, part, kind, struct)
 
@@ -271,11 +272,13 @@ class WholeKernels(WholeArrays):
         key = self._data_key(part, parameter)
         if key in self.values:
             return self.values[key]
-        return "null" if self.host else self.own.get(key, super()._data(part, parameter))
+        own = None if key is None else self.own.get(key)
+        return "null" if self.host else own or super()._data(part, parameter)
 
     def _gradient(self, part: Part, parameter: Parameter) -> str:
         key = self._gradient_key(part, parameter)
-        return "null" if self.host else self.own.get(key, super()._gradient(part, parameter))
+        own = None if key is None else self.own.get(key)
+        return "null" if self.host else own or super()._gradient(part, parameter)
 
 
 def kernel(name: str, formals: Sequence[str], code: Code, *, alone: bool) -> str:
