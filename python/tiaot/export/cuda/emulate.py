@@ -10,9 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from ..abi import index_name
 from ..link import link_library
 from ..lower import compile_text
-from ..tables import CUDA_CODE_TYPE, WORKSPACE_TYPE, index_name
+from ..tables import CUDA_CODE_TYPE, WORKSPACE_TYPE
 from .copies import sum_kernel
 from .device import BLOCK, OVERFLOW, THREADS
 from .lower import STACKS, CudaEntry, device_text

@@ -12,6 +12,7 @@ import enum
 import math
 
 from .. import support
+from ..abi import ORDERED, ORDERED_IF_SMALL, UNORDERED
 from ..arguments import Part
 from ..code import IR_TYPES, Code
 from ..ir import Task
@@ -30,7 +31,6 @@ from .host import TYPES as HOST_TYPES
 from .host import HostCode, Value
 from .kernels import Target, WholeKernels
 
-ORDERED, ORDERED_IF_SMALL, UNORDERED = 0, 1, 2  # TIAOT_CUDA_ORDERED... of module.h
 _HOST_NAMES = ("RuntimeContext_get_runtime", "min_i32", "max_i32")
 
 
