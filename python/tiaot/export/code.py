@@ -6,9 +6,10 @@ import ast
 import math
 from collections.abc import Mapping, Sequence
 
+from .dtypes import ELEMENT_TYPES
 from .ir import LoweringError
 
-IR_TYPES = {"int32": "i32", "int64": "i64", "uint8": "i8", "float16": "half", "float32": "float", "float64": "double"}
+IR_TYPES = {each.name: each.ir for each in ELEMENT_TYPES}
 
 
 class Code:

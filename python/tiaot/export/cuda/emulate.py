@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from .. import sums
 from ..abi import index_name
 from ..link import link_library
 from ..lower import compile_text
@@ -54,7 +55,7 @@ def emulated_library(entries: Sequence[CudaEntry], kernels: Sequence[str], emula
     return link_library(objects)
 
 
-_SUMS = "\n".join([THREADS, *(sum_kernel(dtype) for dtype in ("float32", "float64"))])
+_SUMS = "\n".join([THREADS, *(sum_kernel(dtype) for dtype in sums.DTYPES)])
 _RUN = """
 define void @run(void (i8**, i64, i64)* %kernel, i8** %parameters, i64 %threads) {
 entry:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from .. import support
+from .. import sums, support
 from ..arguments import SEED, Part, WholeArrays, struct_type
 from ..code import IR_TYPES, Code
 from ..ir import Task, TracedModule
@@ -89,7 +89,8 @@ class WholeKernels(WholeArrays):
 
     def _target(self, part: Part, task: Task, target: summed.Target) -> Target | None:
         if isinstance(target, Temporary):
-            dtype = {"float": "float32", "double": "float64"}.get(str(summed.added_type(shared_parts(task), target)))
+            kind = str(summed.added_type(shared_parts(task), target))
+            dtype = next((name for name in sums.DTYPES if IR_TYPES[name] == kind), None)
             return Target(dtype, offset=target.offset) if dtype else None
         if not isinstance(target, Array):
             return None
