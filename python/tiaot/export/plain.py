@@ -11,20 +11,14 @@ from collections.abc import Mapping, Sequence
 from .code import IR_TYPES
 from .computation import Computation
 from .declare import LEVELS, Family
+from .dtypes import ELEMENT_TYPES
 from .signature import Argument
 from .state import Content, State
 from .tables import CODE_TYPE, WORKSPACE_TYPE, VariantEntries, function_pointer
 
 BASELINE = "x86-64"  # what these functions are compiled for: they are the ones that find out what the CPU has
 
-_C_TYPES = {
-    "int32": "int32_t",
-    "int64": "int64_t",
-    "uint8": "uint8_t",
-    "float16": "uint16_t",
-    "float32": "float",
-    "float64": "double",
-}
+_C_TYPES = {each.name: each.c for each in ELEMENT_TYPES}
 
 # EAX, EBX, ECX, EDX of CPUID: what the x86-64 psABI lists for each level, as (leaf, register, bits). Each level has all
 # of those before it too. Register state that the OS does not save (XGETBV) rules a level out.

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .abi import index_name
 from .computation import Computation
 from .declare import LEVELS, Family
 from .signature import DTYPES, Argument, Signature
@@ -141,11 +142,6 @@ def _cuda(tables: _Tables, cuda: CudaCode) -> str:
         tables.string(cuda.ptxas_version),
     ]
     return tables.array([row])
-
-
-def index_name(kernel: str) -> str:
-    """The symbol of the number that a module gives a kernel of its code for CUDA."""
-    return f"tiaot_cuda_index_{kernel}"
 
 
 def _kernel(tables: _Tables, family: Family, variants: list[VariantEntries], verification: str) -> list[str]:

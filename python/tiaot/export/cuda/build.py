@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 
+from .. import sums
 from ..arguments import SEED
 from ..cache import Cache
 from ..declare import Family
@@ -78,9 +79,9 @@ def build_for_cuda(
     lowered = [entry for entry in entries.values() if not isinstance(entry, str)]
     if not lowered:
         return Devices(entries, None, [])
-    sums = [sum_name(dtype) for dtype in ("float32", "float64")]
-    kernels = [*(kernel for entry in lowered for kernel in entry.kernels), *sums]
-    extra = optimize("\n".join([THREADS, *(sum_kernel(dtype) for dtype in ("float32", "float64"))]))
+    sum_names = [sum_name(dtype) for dtype in sums.DTYPES]
+    kernels = [*(kernel for entry in lowered for kernel in entry.kernels), *sum_names]
+    extra = optimize("\n".join([THREADS, *(sum_kernel(dtype) for dtype in sums.DTYPES)]))
     say(f"assembling for {len(architectures)} architectures")
     ptx = emit_ptx([*(entry.device for entry in lowered), extra])
     images = _assemble(ptx, architectures, version, cache, jobs)
