@@ -18,7 +18,7 @@ bool has_option(const EntryState &entry, Option option) {
 }
 
 std::string operand_names(const EntryState &entry) {
-  std::string names = input_names(*entry.desc, false);
+  std::string names = input_names(*entry.desc, 0);
   for (int i = static_cast<int>(entry.desc->input_count); i < entry.positional_count; ++i) {
     names += (names.empty() ? "" : ", ") + operand_text(entry, i);
   }

@@ -53,15 +53,32 @@ bool take_tuple(const EntryState &entry, PyObject *out, int count, const char *o
 }
 
 // Where the i-th result that the caller asked for stands in the runtime's order.
-int place_of(const Call &call, int inner) { return call.inner > 1 ? call.wrt->place[inner] : 0; }
+int place_of(const EntryState &entry, const Call &call, int inner) {
+  if (has_tangents(entry.kind)) return inner;
+  return call.inner > 1 ? call.wrt->place[inner] : 0;
+}
+
+// What messages call a result: of a jvp or hvp the `inner`-th of the results (part 0) or of their tangents (part 1).
+std::string result_text(const EntryState &entry, int part, int argument) {
+  if (entry.kind == TIAOT_JVP) return (part == 0 ? "output " : "tangent of ") + quoted(entry, argument);
+  return (part == 0 ? "gradient of " : "tangent of the gradient of ") + quoted(entry, argument);
+}
 
 // Complains about a result. `place` is that of the gradient among those of the call.
 [[gnu::cold]] bool raise_unwritable(const EntryState &entry, const Call &call, int output, int place,
                                     const Mismatch &mismatch) {
   const int of = static_cast<int>(entry.desc->input_count) + output;
   if (entry.kind == TIAOT_FORWARD) return raise_unreadable(entry, "output " + quoted(entry, of), of, mismatch);
+  if (entry.kind == TIAOT_JVP) {
+    const int argument = static_cast<int>(entry.desc->input_count) + place;
+    return raise_unreadable(entry, result_text(entry, output, argument), argument, mismatch);
+  }
   uint32_t mask = call.wrt->mask;
   for (int i = 0; i < place; ++i) mask &= mask - 1;
+  if (entry.kind == TIAOT_HVP) {
+    const int argument = __builtin_ctz(mask);
+    return raise_unreadable(entry, result_text(entry, output, argument), argument, mismatch);
+  }
   const int input = __builtin_ctz(mask);
   const std::string subject = entry.kind == TIAOT_VJP
                                   ? "gradient of " + quoted(entry, input)
@@ -73,16 +90,16 @@ int place_of(const Call &call, int inner) { return call.inner > 1 ? call.wrt->pl
 [[gnu::hot]] bool take_out(const EntryState &entry, Call *call, int first) {
   Mismatch mismatch;
   PyObject *out = call->out;
-  const bool inner_tuple = call->wrt != nullptr && call->wrt->is_tuple;
+  const bool inner_tuple = call->inner_tuple;
   if (call->outer > 1 && !take_tuple(entry, out, call->outer, inner_tuple ? "tuples" : "arrays")) return false;
   for (int o = 0; o < call->outer; ++o) {
     PyObject *part = call->outer > 1 ? PyTuple_GET_ITEM(out, o) : out;
     if (inner_tuple && !take_tuple(entry, part, call->inner, "arrays")) return false;
     for (int i = 0; i < call->inner; ++i) {
       PyObject *object = inner_tuple ? PyTuple_GET_ITEM(part, i) : part;
-      const int place = first + o * call->inner + place_of(*call, i);
+      const int inner = place_of(entry, *call, i), place = first + o * call->inner + inner;
       if (!read(entry, object, true, place, call, &mismatch)) {
-        return raise_unwritable(entry, *call, o, place_of(*call, i), mismatch);
+        return raise_unwritable(entry, *call, o, inner, mismatch);
       }
     }
   }
@@ -113,7 +130,7 @@ PyObject *make_result(const EntryState &entry, Call *call, int output, int place
     return true;
   }
   // To make a tuple, or an array of another library's, may run Python code.
-  const bool inner_tuple = call->wrt != nullptr && call->wrt->is_tuple;
+  const bool inner_tuple = call->inner_tuple;
   if (call->outer > 1 || inner_tuple || entry.arrays != nullptr || call->reading.cuda.found) keep_shapes(call);
   int32_t count = 0;
   const uint32_t mask = call->wrt != nullptr ? call->wrt->mask : 0;
@@ -134,8 +151,8 @@ PyObject *make_result(const EntryState &entry, Call *call, int output, int place
       if (!part) return false;
     }
     for (int i = 0; i < call->inner; ++i) {
-      DLTensor *tensor = &call->tensors[first + o * call->inner + place_of(*call, i)];
-      PyObject *array = make_result(entry, call, o, place_of(*call, i), tensor);
+      const int inner = place_of(entry, *call, i);
+      PyObject *array = make_result(entry, call, o, inner, &call->tensors[first + o * call->inner + inner]);
       if (array == nullptr) return false;
       if (inner_tuple) {
         PyTuple_SET_ITEM(part.get(), i, array);
@@ -159,7 +176,7 @@ PyObject *make_result(const EntryState &entry, Call *call, int output, int place
   CudaPlace *cuda = &call->reading.cuda;
   bool together = true;
   for (int i = 0; i < entry.positional_count; ++i) {
-    const tiaot_argument_desc &argument = entry.desc->arguments[i];
+    const tiaot_argument_desc &argument = argument_desc(entry, i);
     if (argument.rank == 0 && is_number(call->operands[i])) continue;
     const DLDevice &device = call->tensors[i].device;
     together = together && (is_cuda(device.device_type) ? device.device_id == cuda->device
@@ -168,11 +185,11 @@ PyObject *make_result(const EntryState &entry, Call *call, int output, int place
   if (!settle(cuda)) return false;
   Mismatch mismatch;
   for (int i = 0; i < entry.positional_count; ++i) {
-    if (entry.desc->arguments[i].rank == 0 && is_number(call->operands[i])) continue;
+    if (argument_desc(entry, i).rank == 0 && is_number(call->operands[i])) continue;
     DLTensor *tensor = &call->tensors[i];
     if (!is_cuda(tensor->device.device_type)) continue;
     if (!read_cuda_array(call->operands[i], false, together, tensor, &call->reading, &mismatch)) {
-      return raise_unreadable(entry, operand_text(entry, i), i, mismatch);
+      return raise_unreadable(entry, operand_text(entry, i), argument_of(entry, i), mismatch);
     }
     call->unkept |= uint64_t{1} << i;
     keep_shapes(call);
@@ -193,8 +210,9 @@ std::string quoted(const EntryState &entry, int argument) {
 }
 
 std::string operand_text(const EntryState &entry, int position) {
-  const bool cotangent = position >= static_cast<int>(entry.desc->input_count);
-  return (cotangent ? "cotangent of " : "argument ") + quoted(entry, position);
+  const int argument = argument_of(entry, position), inputs = static_cast<int>(entry.desc->input_count);
+  const char *what = position < inputs ? "argument " : argument < inputs ? "tangent of " : "cotangent of ";
+  return what + quoted(entry, argument);
 }
 
 std::string dtypes_of(const EntryState &entry, int argument) {
@@ -253,8 +271,10 @@ bool prepare_call(EntryState *entry, PyObject *const *arguments, Py_ssize_t coun
   if (takes_wrt(*entry)) call->wrt = &entry->default_wrt;
   if (!take_arguments(entry, arguments, count, keywords, call)) return false;
   const int first = entry->positional_count;
-  call->outer = entry->kind == TIAOT_VJP ? 1 : has_results(*entry) ? static_cast<int>(entry->desc->output_count) : 0;
-  call->inner = call->wrt == nullptr ? 1 : call->wrt->count;
+  const int outputs = static_cast<int>(entry->desc->output_count);
+  call->outer = entry->kind == TIAOT_VJP ? 1 : has_tangents(entry->kind) ? 2 : has_results(*entry) ? outputs : 0;
+  call->inner = entry->kind == TIAOT_JVP ? outputs : call->wrt == nullptr ? 1 : call->wrt->count;
+  call->inner_tuple = entry->kind == TIAOT_JVP ? outputs > 1 : call->wrt != nullptr && call->wrt->is_tuple;
   call->count = first + call->outer * call->inner;
   if (call->count > TIAOT_MAX_ARRAYS) {
     PyErr_Format(PyExc_NotImplementedError, "%s: a call can have at most %d arrays, this one has %d",
@@ -264,18 +284,18 @@ bool prepare_call(EntryState *entry, PyObject *const *arguments, Py_ssize_t coun
   Mismatch mismatch;
   bool numbers = false;
   for (int i = 0; i < first; ++i) {
-    if (entry->desc->arguments[i].rank == 0 && is_number(call->operands[i])) {
+    if (argument_desc(*entry, i).rank == 0 && is_number(call->operands[i])) {
       numbers = true;
       continue;
     }
     if (!read(*entry, call->operands[i], false, i, call, &mismatch)) {
-      return raise_unreadable(*entry, operand_text(*entry, i), i, mismatch);
+      return raise_unreadable(*entry, operand_text(*entry, i), argument_of(*entry, i), mismatch);
     }
   }
   CudaPlace &cuda = call->reading.cuda;
   if (cuda.found && !cuda.settled && !read_cuda_inputs(*entry, call)) return false;
   for (int i = 0; i < first && numbers; ++i) {
-    if (entry->desc->arguments[i].rank != 0 || !is_number(call->operands[i])) continue;
+    if (argument_desc(*entry, i).rank != 0 || !is_number(call->operands[i])) continue;
     keep_shapes(call);  // a number's class may have a method that makes a float of it
     if (!take_number(*entry, i, call)) return false;
   }

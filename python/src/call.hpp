@@ -19,8 +19,9 @@ struct Call {
   PyObject *const *operands = nullptr;  // inputs, and for a vjp cotangents, in the order of the signature; borrowed
   PyObject *num_threads = nullptr;      // as it was given; borrowed
   PyObject *out = nullptr;              // borrowed
-  int outer = 1;                        // outputs that have results of their own
+  int outer = 1;                        // outputs that have results of their own; of jvp and hvp 2: results, tangents
   int inner = 1;                        // results for each
+  bool inner_tuple = false;             // whether these are a tuple
   int count = 0;                        // arrays
   uint64_t unkept = 0;                  // those that were read and whose shape is still where they have it
   Ref result;
@@ -37,15 +38,24 @@ struct Call {
 #define TIAOT_CALL_ROOM(entry) __builtin_alloca((entry).call_room)
 
 // Entries of which a call says for what inputs the gradient is wanted.
-inline bool takes_wrt(const EntryState &entry) { return entry.kind == TIAOT_VJP || entry.kind == TIAOT_JACOBIAN; }
+inline bool takes_wrt(const EntryState &entry) { return entry.kind != TIAOT_FORWARD && entry.kind != TIAOT_GRAD; }
 
 // Whether calls of the entry have results.
 inline bool has_results(const EntryState &entry) {
   return takes_wrt(entry) || (entry.kind == TIAOT_FORWARD && entry.desc->output_count > 0);
 }
 
+// The argument of the descriptor's whose type and shape an operand has.
+inline int argument_of(const EntryState &entry, int position) {
+  return entry.argument_of[static_cast<size_t>(position)];
+}
+
+inline const tiaot_argument_desc &argument_desc(const EntryState &entry, int position) {
+  return entry.desc->arguments[argument_of(entry, position)];
+}
+
 // What messages call an argument of the descriptor's, and the operand at a position, as the runtime's do: "'x'",
-// "argument 'x'", "cotangent of 'y'".
+// "argument 'x'", "cotangent of 'y'", "tangent of 'x'".
 std::string quoted(const EntryState &entry, int argument);
 std::string operand_text(const EntryState &entry, int position);
 

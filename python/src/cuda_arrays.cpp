@@ -210,7 +210,12 @@ bool find_interface_device(PyObject *object, const CudaPlace &cuda, DLDevice *de
   bool read_only = false;
   if (!interface || !read_address(interface.get(), &address, &read_only, mismatch)) return false;
   *device = {kDLCUDA, cuda.device};
-  if (address == nullptr || device_of_address(address, &device->device_id)) return true;
+  if (address == nullptr) return true;
+  const DeviceOfAddress found = device_of_address(address, &device->device_id);
+  if (found == DeviceOfAddress::kDevice) return true;
+  if (found == DeviceOfAddress::kHost) {
+    return mismatch_of(mismatch, PyExc_ValueError, "memory of a CUDA device", "pinned memory of the host");
+  }
   char text[24];
   std::snprintf(text, sizeof text, "%p", address);
   return mismatch_of(mismatch, PyExc_ValueError, "memory that the CUDA driver knows", std::string("address ") + text);

@@ -47,15 +47,23 @@ bool read_stream(PyObject *object, const char *label, const char *argument, void
   return true;
 }
 
-bool device_of_address(const void *address, int32_t *device) {
+DeviceOfAddress device_of_address(const void *address, int32_t *device) {
   using GetAttribute = int (*)(void *value, int attribute, unsigned long long address);
   // Whoever made the array has loaded the driver.
   static void *const library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
   static const auto get_attribute_of =
       library != nullptr ? reinterpret_cast<GetAttribute>(dlsym(library, "cuPointerGetAttribute")) : nullptr;
-  constexpr int kDeviceOrdinal = 9;  // CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
-  return get_attribute_of != nullptr &&
-         get_attribute_of(device, kDeviceOrdinal, reinterpret_cast<uintptr_t>(address)) == 0;
+  // CU_POINTER_ATTRIBUTE_MEMORY_TYPE, _IS_MANAGED, _DEVICE_ORDINAL, and CU_MEMORYTYPE_HOST
+  constexpr int kMemoryType = 2, kIsManaged = 8, kDeviceOrdinal = 9, kHost = 1;
+  const auto ask = [&](void *value, int attribute) {
+    return get_attribute_of != nullptr && get_attribute_of(value, attribute, reinterpret_cast<uintptr_t>(address)) == 0;
+  };
+  if (!ask(device, kDeviceOrdinal)) return DeviceOfAddress::kUnknown;
+  uint32_t type = 0, managed = 0;
+  if (ask(&type, kMemoryType) && type == kHost && !(ask(&managed, kIsManaged) && managed != 0)) {
+    return DeviceOfAddress::kHost;
+  }
+  return DeviceOfAddress::kDevice;
 }
 
 }  // namespace tiaot::binding

@@ -30,9 +30,29 @@ std::string forms_of(const tiaot_kernel_desc &desc, uint32_t index) {
 std::string purpose_of(const EntryState &entry) {
   if (entry.kind == TIAOT_FORWARD) return "";
   if (entry.kind == TIAOT_GRAD) return "The adjoint of the kernel, in place, on the gradients of the state's fields.";
-  const std::string names = input_names(*entry.desc, true);
-  return std::string(entry.kind == TIAOT_VJP ? "The vector-Jacobian product" : "The Jacobian") +
-         (names.empty() ? ", which the module does not have." : " with respect to one or several of " + names + ".");
+  const bool along = has_tangents(entry.kind);
+  const std::string names = input_names(*entry.desc, along ? TIAOT_ARGUMENT_TANGENT : TIAOT_ARGUMENT_DIFFERENTIABLE);
+  const char *what = entry.kind == TIAOT_VJP        ? "The vector-Jacobian product"
+                     : entry.kind == TIAOT_JACOBIAN ? "The Jacobian"
+                     : entry.kind == TIAOT_JVP      ? "The outputs and the Jacobian-vector product"
+                                                    : "The vector-Jacobian product and its derivative";
+  return std::string(what) +
+         (names.empty() ? ", which the module does not have."
+                        : (along ? " along tangents of " : " with respect to ") + ("one or several of " + names) + ".");
+}
+
+// What `wrt` is where a call does not say it: a name, or a tuple of names.
+Ref default_wrt_of(const EntryState &entry) {
+  const Wrt &wrt = entry.default_wrt;
+  Ref names(PyTuple_New(wrt.count));
+  Py_ssize_t place = 0;
+  for (uint32_t mask = wrt.mask; mask != 0 && names && place < wrt.count; mask &= mask - 1) {
+    PyObject *name = PyUnicode_FromString(entry.desc->arguments[__builtin_ctz(mask)].name);
+    if (name == nullptr) return Ref();
+    PyTuple_SET_ITEM(names.get(), place++, name);
+  }
+  if (wrt.is_tuple || !names || wrt.count == 0) return names;
+  return Ref(Py_NewRef(PyTuple_GET_ITEM(names.get(), 0)));
 }
 
 }  // namespace
@@ -61,11 +81,12 @@ PyObject *signature_of(const EntryState &entry) {
   for (int i = 0; i < entry.positional_count; ++i) {
     PyTuple_SET_ITEM(names.get(), i, Py_NewRef(entry.names[static_cast<size_t>(i)].get()));
   }
-  const char *wrt = nullptr;
-  if (entry.kind != TIAOT_FORWARD && desc.state == 0) wrt = desc.arguments[__builtin_ctz(entry.default_wrt.mask)].name;
-  PyObject *has_out = wrt != nullptr || (entry.kind == TIAOT_FORWARD && desc.output_count > 0) ? Py_True : Py_False;
+  const bool has_wrt = entry.kind != TIAOT_FORWARD && desc.state == 0;
+  Ref wrt = has_wrt ? default_wrt_of(entry) : Ref(Py_NewRef(Py_None));
+  if (!wrt) return nullptr;
+  PyObject *has_out = has_wrt || (entry.kind == TIAOT_FORWARD && desc.output_count > 0) ? Py_True : Py_False;
   PyObject *has_stream = desc.state == 0 ? Py_True : Py_False;
-  return PyObject_CallMethod(python.get(), "signature", "OzOO", names.get(), wrt, has_out, has_stream);
+  return PyObject_CallMethod(python.get(), "signature", "OOOO", names.get(), wrt.get(), has_out, has_stream);
 }
 
 }  // namespace tiaot::binding

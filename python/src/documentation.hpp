@@ -42,11 +42,13 @@ Raises:
 )";
 
 constexpr char kEntryDoc[] =
-    R"(The derivative of a kernel: `kernel.vjp`, `kernel.jacobian`, or `grad` of a kernel over state.
+    R"(A derivative of a kernel: `kernel.vjp`, `jacobian`, `jvp`, `hvp`, or `grad` of a kernel over state.
 
     gx = dense_tanh.vjp(x, W, b, v)
     gW, gb = dense_tanh.vjp(x, W, b, y_cotangent=v, wrt=["W", "b"])
     J = dense_tanh.jacobian(x, W, b)
+    y, dy = dense_tanh.jvp(x, W, b, dx)
+    gx, hx = dense_tanh.hvp(x, W, b, v, dx)
     state.step.grad(dt)
 
 `vjp` is the vector-Jacobian product J^T v. Behind the inputs it takes a cotangent for each output, of the
@@ -56,13 +58,20 @@ output's shape; that of an output y goes by the name y_cotangent. The result has
 `jacobian` is the Jacobian, sample by sample: for an output (B, o...) and an input (B, i...) or (i...), its
 shape is (B, o..., i...). It is a tuple over the outputs where the kernel has several.
 
+`jvp` is the Jacobian-vector product, with the outputs: (outputs, J t). Behind the inputs it takes a tangent for
+each input in `wrt`, in their order and of their shapes; that of an input x goes by the name x_tangent. `hvp` is
+the derivative of the vjp along such tangents, with the gradients: (gradients, products). The products are the
+Hessian of <cotangents, outputs> times the tangents. A module has them where its author asked for them, for some
+sets of inputs; a tangent that is zero is passed as zeros.
+
 `grad` is the adjoint in place: it reads the gradients of the fields that the kernel wrote, and adds into those
 of the fields that it read. It takes the kernel's inputs and num_threads, and returns None.
 
 Args:
     *operands, **named: The inputs, and for `vjp` the cotangents; arrays as a Kernel takes them.
     wrt: With respect to what: the name of an input for one array, or a tuple or list of names for a tuple of
-        arrays in that order. The first differentiable input by default.
+        arrays in that order. The first differentiable input by default; for `jvp` and `hvp` the first set of
+        inputs that the module has it for.
     out, num_threads, stream: As for a Kernel.
 
 Raises:
@@ -118,6 +127,9 @@ Raises ValueError for a name that is none of them.
 
 constexpr char kVjpDoc[] = "The vector-Jacobian product: vjp(*inputs, *cotangents, wrt=...).";
 constexpr char kJacobianDoc[] = "The Jacobian: jacobian(*inputs, wrt=...).";
+constexpr char kJvpDoc[] = "The Jacobian-vector product, with the outputs: jvp(*inputs, *tangents, wrt=...).";
+constexpr char kHvpDoc[] =
+    "The derivative of the vjp, with the gradients: hvp(*inputs, *cotangents, *tangents, wrt=...).";
 constexpr char kGradDoc[] =
     "The adjoint of a kernel over state, in place: grad(*inputs). AttributeError where there is none.";
 constexpr char kKernelNameDoc[] = "Name of the kernel.";
@@ -146,6 +158,9 @@ bytes and fields of its state; 'cuda' is None, or the images of its CUDA code.
 
 constexpr char kStateDoc[] =
     R"(A new State: the fields that the module's kernels work on, apart from those of every other state.
+
+They hold what the kernel file wrote into them as it was exported, and zeros elsewhere; all zeros where `zeros`
+is True.
 
 Raises ValueError for a module without state, MemoryError, or ModuleError when the module has been closed.
 )";

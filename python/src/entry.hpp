@@ -30,16 +30,22 @@ struct EntryState {
   StateMemory *memory;      // what a kernel over state is bound to; nullptr for others, and for one that is not bound
   Ref memory_object;        // which keeps it
   Ref grad;                 // of the forward entry of a kernel over state: the entry that a tape calls; or empty
-  int kind;                 // TIAOT_FORWARD, TIAOT_VJP, TIAOT_JACOBIAN, TIAOT_GRAD
-  int positional_count;     // inputs, and for vjp cotangents
+  int kind;                 // TIAOT_FORWARD, TIAOT_VJP...
+  int positional_count;     // operands: inputs, for vjp and hvp cotangents, for jvp and hvp tangents
   std::string label;        // "dense_tanh.vjp", "dense_tanh.forward": opens every message
-  std::vector<Ref> names;   // of the operands, interned: inputs, and for vjp 'y_cotangent' for an output y
-  int most_arrays;          // that a call can have
-  size_t call_room;         // what a Call of it needs, in bytes
+  std::vector<Ref> names;  // of the operands, interned: inputs, 'y_cotangent' for an output y, 'x_tangent' for an input
+  std::vector<int> argument_of;  // of each operand: the argument of the descriptor whose type and shape it has
+  int most_arrays;               // that a call can have
+  size_t call_room;              // what a Call of it needs, in bytes
   Wrt default_wrt;
   Ref last_wrt_object;  // an immutable `wrt` seen before, and
   Wrt last_wrt;         // what it says
+  // Of a jvp or hvp, whose operands depend on `wrt`: entries for another one than the default, made when first called.
+  std::vector<Ref> for_other_wrt;
 };
+
+// Kinds with tangents, whose operands depend on `wrt`.
+inline bool has_tangents(int kind) { return kind == TIAOT_JVP || kind == TIAOT_HVP; }
 
 struct EntryObject {
   PyObject_HEAD vectorcallfunc vectorcall;
@@ -52,6 +58,8 @@ struct KernelObject {
   PyObject *vjp;
   PyObject *jacobian;
   PyObject *grad;  // nullptr: there is none
+  PyObject *jvp;
+  PyObject *hvp;
 };
 
 // Creates the types Kernel, Entry and BoundCall and adds them to `module`. False with an exception set.
@@ -65,6 +73,10 @@ bool prepare_entries();
 // StateMemory to bind a kernel over state to, or nullptr.
 PyObject *new_kernel(const std::shared_ptr<OpenModule> &module, PyObject *owner, const tiaot_kernel *kernel,
                      const char *variant, const ArrayKind *arrays, PyObject *memory);
+
+// The entry, of a jvp or hvp, with the operands that a call with these keywords has: itself, or one for its `wrt`.
+// nullptr with an exception set. `values` are the keywords'. Borrowed.
+EntryObject *entry_for_wrt(EntryObject *entry, PyObject *const *values, PyObject *keywords);
 
 // The state that a Kernel's entries share, of its forward entry. nullptr with TypeError set for any other object.
 const EntryState *kernel_state(PyObject *object);
@@ -98,8 +110,8 @@ inline constexpr int64_t kReleaseWork = 16 * 1024;
 PyObject *signature_of(const EntryState &entry);
 PyObject *documentation_of(PyObject *object, const EntryState &entry);
 
-// "x, W, b": names of inputs; those that have a gradient only, where asked for.
-std::string input_names(const tiaot_kernel_desc &desc, bool differentiable_only);
+// "x, W, b": names of inputs; those with some of these flags only, where there are any.
+std::string input_names(const tiaot_kernel_desc &desc, uint32_t flags);
 
 // Reads an argument `wrt`. False with an exception set.
 bool read_wrt(const EntryState &entry, PyObject *object, Wrt *wrt);

@@ -21,43 +21,83 @@ const EntryState &entry_of(PyObject *object) { return reinterpret_cast<EntryObje
 const EntryState &kernel_of(PyObject *object) { return reinterpret_cast<KernelObject *>(object)->forward->state; }
 
 const char *kind_name(int kind) {
-  const char *const names[] = {"forward", "vjp", "jacobian", "grad"};
+  const char *const names[] = {"forward", "vjp", "jacobian", "grad", "jvp", "hvp"};
   return names[kind];
 }
 
-// Whether a variant that may run has a grad.
-bool has_grad(const tiaot_kernel_desc &desc, const char *variant) {
+// The first entry of that kind of a variant that may run; nullptr where there is none.
+const tiaot_entry_desc *find_entry(const tiaot_kernel_desc &desc, const char *variant, int kind) {
   for (uint32_t v = 0; v < desc.variant_count; ++v) {
     const tiaot_variant_desc &it = desc.variants[v];
     if (variant != nullptr && std::strcmp(it.name, variant) != 0) continue;
     for (uint32_t e = 0; e < it.entry_count; ++e) {
-      if (it.entries[e].kind == TIAOT_GRAD) return true;
+      if (static_cast<int>(it.entries[e].kind) == kind) return &it.entries[e];
     }
   }
-  return false;
+  return nullptr;
 }
 
-// Names of the operands of a call, interned. Empty with an exception set on failure.
-std::vector<Ref> operand_names(const tiaot_kernel_desc &desc, int kind) {
-  std::vector<Ref> names;
-  const uint32_t count = desc.input_count + (kind == TIAOT_VJP ? desc.output_count : 0);
-  for (uint32_t i = 0; i < count; ++i) {
-    const bool cotangent = i >= desc.input_count;
-    names.emplace_back(PyUnicode_FromFormat(cotangent ? "%s_cotangent" : "%s", desc.arguments[i].name));
-    PyObject *name = names.back().release();
-    if (name == nullptr) return {};
-    PyUnicode_InternInPlace(&name);
-    names.back() = Ref(name);
+// What `wrt` is where a call does not say it.
+Wrt default_wrt(const tiaot_kernel_desc &desc, const char *variant, int kind) {
+  if (has_tangents(kind)) {
+    const tiaot_entry_desc *entry = find_entry(desc, variant, kind);
+    Wrt wrt = {entry == nullptr ? 0 : entry->wrt, 0, false, {}};
+    for (uint32_t i = 0; i < 32; ++i) {
+      if (wrt.mask >> i & 1) wrt.place[wrt.count] = static_cast<uint8_t>(wrt.count), ++wrt.count;
+    }
+    wrt.is_tuple = wrt.count > 1;
+    return wrt;
   }
-  return names;
+  uint32_t first_differentiable = 0;
+  for (uint32_t i = desc.input_count; i-- > 0;) {
+    if ((desc.arguments[i].flags & TIAOT_ARGUMENT_DIFFERENTIABLE) != 0) first_differentiable = i;
+  }
+  // An entry without any gradient keeps input 0 as its default: the runtime says what is missing.
+  return {uint32_t{1} << first_differentiable, 1, false, {0}};
+}
+
+// Adds an operand of the argument, by a name that is the argument's with a suffix. False with an exception set.
+bool add_operand(EntryState *entry, uint32_t argument, const char *suffix) {
+  PyObject *name = PyUnicode_FromFormat("%s%s", entry->desc->arguments[argument].name, suffix);
+  if (name == nullptr) return false;
+  PyUnicode_InternInPlace(&name);
+  entry->names.emplace_back(name);
+  entry->argument_of.push_back(static_cast<int>(argument));
+  return true;
+}
+
+// Sets the operands: inputs, cotangents, tangents. False with an exception set.
+bool set_operands(EntryState *entry) {
+  const tiaot_kernel_desc &desc = *entry->desc;
+  for (uint32_t i = 0; i < desc.input_count; ++i) {
+    if (!add_operand(entry, i, "")) return false;
+  }
+  for (uint32_t o = 0; o < desc.output_count && (entry->kind == TIAOT_VJP || entry->kind == TIAOT_HVP); ++o) {
+    if (!add_operand(entry, desc.input_count + o, "_cotangent")) return false;
+  }
+  for (uint32_t i = 0; i < desc.input_count && i < 32 && has_tangents(entry->kind); ++i) {
+    if ((entry->default_wrt.mask >> i & 1) != 0 && !add_operand(entry, i, "_tangent")) return false;
+  }
+  entry->positional_count = static_cast<int>(entry->names.size());
+  return true;
 }
 
 // How many arrays a call of the entry can have, and how much room their descriptions take.
 void measure_calls(EntryState *entry) {
   const tiaot_kernel_desc &desc = *entry->desc;
   const bool forward = entry->kind == TIAOT_FORWARD, jacobian = entry->kind == TIAOT_JACOBIAN;
-  size_t arrays = entry->names.size(), dims = 0;
-  for (size_t i = 0; i < arrays; ++i) dims += desc.arguments[i].rank;
+  size_t arrays = 0, dims = 0;
+  const auto add = [&](uint32_t argument) {
+    ++arrays;
+    dims += desc.arguments[argument].rank;
+  };
+  for (int argument : entry->argument_of) add(static_cast<uint32_t>(argument));
+  for (int twice = 0; twice < 2 && entry->kind == TIAOT_JVP; ++twice) {
+    for (uint32_t o = 0; o < desc.output_count; ++o) add(desc.input_count + o);
+  }
+  for (int twice = 0; twice < 2 && entry->kind == TIAOT_HVP; ++twice) {
+    for (uint32_t i = 0; i < desc.input_count; ++i) add(i);
+  }
   for (uint32_t o = 0; o < desc.output_count && (forward || jacobian); ++o) {
     const size_t rank = desc.arguments[desc.input_count + o].rank;
     arrays += forward ? 1 : 0;
@@ -67,24 +107,15 @@ void measure_calls(EntryState *entry) {
       dims += rank + desc.arguments[i].rank;
     }
   }
-  for (uint32_t i = 0; i < desc.input_count && entry->kind == TIAOT_VJP; ++i) {
-    ++arrays;
-    dims += desc.arguments[i].rank;
-  }
+  for (uint32_t i = 0; i < desc.input_count && entry->kind == TIAOT_VJP; ++i) add(i);
   entry->most_arrays = static_cast<int>(std::min<size_t>(arrays, TIAOT_MAX_ARRAYS));
   entry->call_room = static_cast<size_t>(entry->most_arrays) * sizeof(DLTensor) +
                      entry->names.size() * sizeof(PyObject *) + 2 * dims * sizeof(int64_t);  // shapes and strides
 }
 
 EntryObject *new_entry(const std::shared_ptr<OpenModule> &module, PyObject *owner, const tiaot_kernel *kernel,
-                       const char *variant, const ArrayKind *arrays, PyObject *memory, int kind) {
+                       const char *variant, const ArrayKind *arrays, PyObject *memory, int kind, const Wrt &wrt) {
   const tiaot_kernel_desc *desc = tiaot_kernel_descriptor(kernel);
-  uint32_t first_differentiable = 0;
-  for (uint32_t i = desc->input_count; i-- > 0;) {
-    if ((desc->arguments[i].flags & TIAOT_ARGUMENT_DIFFERENTIABLE) != 0) first_differentiable = i;
-  }
-  std::vector<Ref> names = operand_names(*desc, kind);
-  if (names.empty() && PyErr_Occurred()) return nullptr;
   std::string label = std::string(desc->name) + "." + kind_name(kind);
   PyObject *object = entry_type->tp_alloc(entry_type, 0);
   if (object == nullptr) return nullptr;
@@ -92,6 +123,13 @@ EntryObject *new_entry(const std::shared_ptr<OpenModule> &module, PyObject *owne
   self->vectorcall = [](PyObject *entry, PyObject *const *arguments, size_t nargsf, PyObject *keywords) {
     return call_entry(reinterpret_cast<EntryObject *>(entry), arguments, nargsf, keywords);
   };
+  if (has_tangents(kind)) {
+    self->vectorcall = [](PyObject *entry, PyObject *const *arguments, size_t nargsf, PyObject *keywords) {
+      auto *object = reinterpret_cast<EntryObject *>(entry);
+      EntryObject *one = entry_for_wrt(object, arguments + PyVectorcall_NARGS(nargsf), keywords);
+      return one == nullptr ? nullptr : call_entry(one, arguments, nargsf, keywords);
+    };
+  }
   if (desc->state != 0) {
     self->vectorcall = [](PyObject *entry, PyObject *const *arguments, size_t nargsf, PyObject *keywords) {
       return call_entry_on_state(reinterpret_cast<EntryObject *>(entry), arguments, nargsf, keywords);
@@ -110,13 +148,28 @@ EntryObject *new_entry(const std::shared_ptr<OpenModule> &module, PyObject *owne
     state->memory_object = Ref(Py_NewRef(memory));
   }
   state->kind = kind;
-  state->positional_count = static_cast<int>(names.size());
+  state->default_wrt = wrt;
   state->label = std::move(label);
-  state->names = std::move(names);
+  Ref keep(object);
+  if (!set_operands(state)) return nullptr;
   measure_calls(state);
-  // An entry without any gradient keeps input 0 as its default: the runtime says what is missing.
-  state->default_wrt = {uint32_t{1} << first_differentiable, 1, false, {0}};
+  keep.release();
   return self;
+}
+
+[[gnu::cold]] EntryObject *raise_no_derivative(const EntryState &entry) {
+  const char *name = kind_name(entry.kind);
+  PyErr_Format(PyExc_NotImplementedError, "%s: the module has no %s of this kernel: export it with derivatives=['%s']",
+               entry.label.c_str(), name, name);
+  return nullptr;
+}
+
+// Tangents are told apart by their order alone, so it is one.
+[[gnu::cold]] EntryObject *raise_order(const EntryState &entry, PyObject *object) {
+  PyErr_Format(PyExc_ValueError,
+               "%s: argument 'wrt': expected names in the order of the inputs, as the tangents are, got %R",
+               entry.label.c_str(), object);
+  return nullptr;
 }
 
 // (tiaot._load.restore, (Module or StateMemory, kernel's name, variant or None, attribute or None))
@@ -136,6 +189,36 @@ PyObject *reduce(const EntryState &entry, const char *attribute) {
 PyObject *entry_doc(PyObject *object) { return documentation_of(object, entry_of(object)); }
 PyObject *kernel_doc(PyObject *object) { return documentation_of(object, kernel_of(object)); }
 
+}  // namespace
+
+EntryObject *entry_for_wrt(EntryObject *object, PyObject *const *values, PyObject *keywords) {
+  EntryState &entry = object->state;
+  if (entry.default_wrt.mask == 0) return raise_no_derivative(entry);
+  PyObject *given = nullptr;
+  for (Py_ssize_t i = 0; keywords != nullptr && i < PyTuple_GET_SIZE(keywords); ++i) {
+    if (PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(keywords, i), "wrt") == 0) given = values[i];
+  }
+  if (given == nullptr) return object;
+  Wrt wrt;
+  if (!read_wrt(entry, given, &wrt)) return nullptr;
+  for (int i = 0; i < wrt.count; ++i) {
+    if (wrt.place[i] != i) return raise_order(entry, given);
+  }
+  const auto is_right = [&](const EntryState &one) {
+    return one.default_wrt.mask == wrt.mask && one.default_wrt.is_tuple == wrt.is_tuple;
+  };
+  if (is_right(entry)) return object;
+  for (const Ref &other : entry.for_other_wrt) {
+    if (is_right(entry_of(other.get()))) return reinterpret_cast<EntryObject *>(other.get());
+  }
+  EntryObject *other =
+      new_entry(entry.module, entry.owner.get(), entry.kernel, entry.variant, entry.arrays, nullptr, entry.kind, wrt);
+  if (other != nullptr) entry.for_other_wrt.emplace_back(reinterpret_cast<PyObject *>(other));
+  return other;
+}
+
+namespace {
+
 std::string description(const EntryState &entry, const std::string &name) {
   std::string text = name + ": " + entry.desc->signature;
   if (entry.variant != nullptr) text += std::string("; ") + entry.variant;
@@ -151,6 +234,7 @@ int entry_traverse(PyObject *object, visitproc visit, void *arg) {
   Py_VISIT(entry_of(object).last_wrt_object.get());
   Py_VISIT(entry_of(object).memory_object.get());
   Py_VISIT(entry_of(object).grad.get());
+  for (const Ref &other : entry_of(object).for_other_wrt) Py_VISIT(other.get());
   return 0;
 }
 
@@ -167,7 +251,9 @@ PyObject *entry_repr(PyObject *object) {
 }
 
 PyObject *entry_bind(PyObject *object, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords) {
-  return bind_entry(reinterpret_cast<EntryObject *>(object), arguments, count, keywords);
+  auto *entry = reinterpret_cast<EntryObject *>(object);
+  if (has_tangents(entry->state.kind)) entry = entry_for_wrt(entry, arguments + count, keywords);
+  return entry == nullptr ? nullptr : bind_entry(entry, arguments, count, keywords);
 }
 
 PyObject *entry_reduce(PyObject *object, PyObject *) {
@@ -235,6 +321,8 @@ int kernel_traverse(PyObject *object, visitproc visit, void *arg) {
   Py_VISIT(self->vjp);
   Py_VISIT(self->jacobian);
   Py_VISIT(self->grad);
+  Py_VISIT(self->jvp);
+  Py_VISIT(self->hvp);
   return 0;
 }
 
@@ -246,6 +334,8 @@ void kernel_dealloc(PyObject *object) {
   Py_XDECREF(self->vjp);
   Py_XDECREF(self->jacobian);
   Py_XDECREF(self->grad);
+  Py_XDECREF(self->jvp);
+  Py_XDECREF(self->hvp);
   type->tp_free(object);
   Py_DECREF(type);
 }
@@ -321,6 +411,8 @@ PyMemberDef kernel_members[] = {
     {"__vectorcalloffset__", T_PYSSIZET, offsetof(KernelObject, vectorcall), READONLY, nullptr},
     {"vjp", T_OBJECT_EX, offsetof(KernelObject, vjp), READONLY, kVjpDoc},
     {"jacobian", T_OBJECT_EX, offsetof(KernelObject, jacobian), READONLY, kJacobianDoc},
+    {"jvp", T_OBJECT_EX, offsetof(KernelObject, jvp), READONLY, kJvpDoc},
+    {"hvp", T_OBJECT_EX, offsetof(KernelObject, hvp), READONLY, kHvpDoc},
     {nullptr, 0, 0, 0, nullptr},
 };
 
@@ -375,11 +467,13 @@ bool add_kernel_types(PyObject *module) {
 
 PyObject *new_kernel(const std::shared_ptr<OpenModule> &module, PyObject *owner, const tiaot_kernel *kernel,
                      const char *variant, const ArrayKind *arrays, PyObject *memory) {
-  EntryObject *entries[4] = {};
-  Ref keep[4];
-  for (int kind : {TIAOT_FORWARD, TIAOT_VJP, TIAOT_JACOBIAN, TIAOT_GRAD}) {
-    if (kind == TIAOT_GRAD && !has_grad(*tiaot_kernel_descriptor(kernel), variant)) continue;
-    entries[kind] = new_entry(module, owner, kernel, variant, arrays, memory, kind);
+  const tiaot_kernel_desc &desc = *tiaot_kernel_descriptor(kernel);
+  EntryObject *entries[TIAOT_HVP + 1] = {};
+  Ref keep[TIAOT_HVP + 1];
+  for (int kind = TIAOT_FORWARD; kind <= TIAOT_HVP; ++kind) {
+    if (kind == TIAOT_GRAD && find_entry(desc, variant, kind) == nullptr) continue;
+    if (has_tangents(kind) && desc.state != 0) continue;
+    entries[kind] = new_entry(module, owner, kernel, variant, arrays, memory, kind, default_wrt(desc, variant, kind));
     keep[kind] = Ref(reinterpret_cast<PyObject *>(entries[kind]));
     if (!keep[kind]) return nullptr;
   }
@@ -392,6 +486,8 @@ PyObject *new_kernel(const std::shared_ptr<OpenModule> &module, PyObject *owner,
   self->jacobian = keep[TIAOT_JACOBIAN].release();
   if (memory != nullptr) self->forward->state.grad = Ref(Py_XNewRef(keep[TIAOT_GRAD].get()));
   self->grad = keep[TIAOT_GRAD].release();
+  self->jvp = keep[TIAOT_JVP].release();
+  self->hvp = keep[TIAOT_HVP].release();
   keep[TIAOT_FORWARD].release();
   return object;
 }

@@ -76,8 +76,8 @@ class Module {
     throw nb::python_error();
   }
 
-  nb::object state(nb::handle self) const {
-    PyObject *memory = new_state_memory(open(), self.ptr());
+  nb::object state(nb::handle self, bool zeros) const {
+    PyObject *memory = new_state_memory(open(), self.ptr(), zeros);
     if (memory == nullptr) throw nb::python_error();
     return nb::module_::import_("tiaot._state").attr("State")(nb::steal(memory));
   }
@@ -149,7 +149,8 @@ nb::dict describe_entry(const tiaot_kernel_desc &kernel, const tiaot_entry_desc 
     code_bytes[tiaot_cpu_level_name(level)] = entry.code_bytes[level];
   }
   nb::dict item;
-  item["kind"] = entry.kind == TIAOT_FORWARD ? "forward" : entry.kind == TIAOT_VJP ? "vjp" : "grad";
+  constexpr const char *kKinds[] = {"forward", "vjp", "jacobian", "grad", "jvp", "hvp"};
+  item["kind"] = kKinds[entry.kind];
   item["wrt"] = wrt;
   item["symbol"] = entry.symbol;
   item["block_rows"] = entry.block_rows;
@@ -285,6 +286,17 @@ int32_t cuda_device_count() {
   throw nb::python_error();
 }
 
+void cuda_release(int32_t device) {
+  tiaot_status status;
+  {
+    nb::gil_scoped_release release;  // it waits for the device
+    status = tiaot_cuda_release(device);
+  }
+  if (status == TIAOT_OK) return;
+  raise_status(status);
+  throw nb::python_error();
+}
+
 nb::object open_module(nb::bytes path, nb::str path_text, bool shipped) {
   tiaot_module *handle = nullptr;
   tiaot_status status;
@@ -384,6 +396,8 @@ NB_MODULE(_core, m) {
   m.def("cuda_device_count", &cuda_device_count,
         "The number of CUDA devices. RuntimeError, with the reason, where there is no driver or it does not work.");
 
+  m.def("cuda_release", &cuda_release, nb::arg("device"), "See tiaot.cuda.release; -1: every device.");
+
   m.def("prepare_torch", &use_torch, nb::arg("torch"),
         "Readies for_tensors and TensorCall for the package `torch`. ImportError where it is too old.");
   m.def("for_tensors", &for_tensors, nb::arg("kernel"),
@@ -410,7 +424,8 @@ NB_MODULE(_core, m) {
       .def("info", &Module::info, kInfoDoc)
       .def("_cuda_image", &Module::cuda_image, nb::arg("device"))
       .def(
-          "state", [](nb::handle self) { return nb::cast<Module &>(self).state(self); }, kStateDoc)
+          "state", [](nb::handle self, bool zeros) { return nb::cast<Module &>(self).state(self, zeros); },
+          nb::kw_only(), nb::arg("zeros") = false, kStateDoc)
       .def("close", &Module::close, kCloseDoc)
       .def("__enter__", [](nb::handle self) { return nb::borrow(self); })
       .def("__exit__", [](Module &self, nb::args) { self.close(); })

@@ -17,11 +17,12 @@ uint32_t number_dtype(const EntryState &entry, const Call &call, int position) {
     bool fits = true;
     for (int i = 0; i < entry.positional_count && fits; ++i) {
       const DLDataType &type = call.tensors[i].dtype;
-      fits = is_number(call.operands[i]) || dtypes[i] == (static_cast<uint32_t>(type.code) << 8 | type.bits);
+      const uint32_t dtype = dtypes[argument_of(entry, i)];
+      fits = is_number(call.operands[i]) || dtype == (static_cast<uint32_t>(type.code) << 8 | type.bits);
     }
-    if (fits) return dtypes[position];
+    if (fits) return dtypes[argument_of(entry, position)];
   }
-  return entry.desc->variants[0].dtypes[position];
+  return entry.desc->variants[0].dtypes[argument_of(entry, position)];
 }
 
 // The parts of a message about a number.
@@ -85,7 +86,7 @@ bool write_number(const EntryState &entry, int position, uint32_t dtype, const N
     case TIAOT_UINT8:
       return write_integer<uint8_t>(number, place);
     default:
-      return raise_number(number, PyExc_TypeError, "an array of " + dtypes_of(entry, position));
+      return raise_number(number, PyExc_TypeError, "an array of " + dtypes_of(entry, argument_of(entry, position)));
   }
 }
 

@@ -16,6 +16,11 @@ int input_index(const EntryState &entry, PyObject *name) {
   return -1;
 }
 
+// The flag of the inputs that an entry's `wrt` can name.
+uint32_t wanted_flag(const EntryState &entry) {
+  return entry.kind == TIAOT_JVP || entry.kind == TIAOT_HVP ? TIAOT_ARGUMENT_TANGENT : TIAOT_ARGUMENT_DIFFERENTIABLE;
+}
+
 // Adds a name's bit to the mask and tells its input.
 bool add_name(const EntryState &entry, PyObject *name, Wrt *wrt, int *index) {
   if (!PyUnicode_Check(name)) {
@@ -26,7 +31,7 @@ bool add_name(const EntryState &entry, PyObject *name, Wrt *wrt, int *index) {
   *index = input_index(entry, name);
   if (*index < 0 || *index >= 32) {  // an input beyond the mask's bits has no gradient
     PyErr_Format(PyExc_ValueError, "%s: argument 'wrt': expected names out of %s, got %R", entry.label.c_str(),
-                 input_names(*entry.desc, true).c_str(), name);
+                 input_names(*entry.desc, wanted_flag(entry)).c_str(), name);
     return false;
   }
   const uint32_t bit = uint32_t{1} << *index;
@@ -41,11 +46,11 @@ bool add_name(const EntryState &entry, PyObject *name, Wrt *wrt, int *index) {
 
 }  // namespace
 
-std::string input_names(const tiaot_kernel_desc &desc, bool differentiable_only) {
+std::string input_names(const tiaot_kernel_desc &desc, uint32_t flags) {
   std::string names;
   for (uint32_t i = 0; i < desc.input_count; ++i) {
     const tiaot_argument_desc &argument = desc.arguments[i];
-    if (differentiable_only && (argument.flags & TIAOT_ARGUMENT_DIFFERENTIABLE) == 0) continue;
+    if (flags != 0 && (argument.flags & flags) == 0) continue;
     names += (names.empty() ? "" : ", ") + std::string(argument.name);
   }
   return names;

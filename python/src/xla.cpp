@@ -149,7 +149,7 @@ xla::Error *find_device(const xla::CallFrame &frame, int32_t *device) {
     for (int64_t i = 0; i < operands->size; ++i) {
       const void *data =
           operands->types[i] == xla::kBuffer ? static_cast<xla::Buffer *>(operands->values[i])->data : nullptr;
-      if (data != nullptr && device_of_address(data, device)) return nullptr;
+      if (data != nullptr && device_of_address(data, device) == DeviceOfAddress::kDevice) return nullptr;
     }
   }
   return nullptr;  // nothing has memory, so there is nothing to do: any device will do

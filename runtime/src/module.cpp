@@ -142,6 +142,7 @@ tiaot_kernel make_kernel(const tiaot_kernel_desc &desc, int level) {
   kernel.level = level;
   for (uint32_t i = 0; i < desc.input_count; ++i) {
     if (desc.arguments[i].flags & TIAOT_ARGUMENT_DIFFERENTIABLE) kernel.differentiable |= 1u << i;
+    if (desc.arguments[i].flags & TIAOT_ARGUMENT_TANGENT) kernel.tangents |= 1u << i;
   }
   const uint32_t arguments = desc.input_count + desc.output_count;
   for (uint32_t v = 0; v < desc.variant_count; ++v) {
@@ -198,6 +199,7 @@ extern "C" tiaot_status tiaot_module_open(const char *path, tiaot_module **modul
   tiaot_source source{};
   source.struct_size = sizeof source;
   source.path = path;
+  const Loading loading;
   return guarded([&] { return open_module(source, module); });
 }
 
@@ -207,6 +209,7 @@ extern "C" tiaot_status tiaot_module_open_from(const tiaot_source *source, tiaot
     return raise(TIAOT_ERROR_VALUE, "tiaot_module_open_from: %s is NULL", source == nullptr ? "source" : "module");
   }
   if (tiaot_status status = check_source(*source)) return status;
+  const Loading loading;
   return guarded([&] { return open_module(*source, module); });
 }
 

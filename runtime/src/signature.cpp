@@ -236,15 +236,45 @@ int32_t device_of(const DLTensor &tensor) {
 }
 
 Slot find_slot(const Request &request, uint32_t index, uint32_t (&room)[2 * TIAOT_MAX_DIMS]) {
-  if (index < request.inputs()) return slot_of_argument(request, Role::kArgument, index);
-  if (request.entry == TIAOT_FORWARD) return slot_of_argument(request, Role::kOutput, index);
-  const uint32_t operands = request.operands();
-  if (index < operands) return slot_of_argument(request, Role::kCotangent, index);
-  if (request.entry == TIAOT_VJP) {
-    return slot_of_argument(request, Role::kGradient, gradient_input(request.wrt, index - operands));
+  const uint32_t inputs = request.inputs(), outputs = request.outputs(), operands = request.operands();
+  if (index < inputs) return slot_of_argument(request, Role::kArgument, index);
+  if (index < operands) {
+    if (request.has_cotangents() && index < inputs + outputs) {
+      return slot_of_argument(request, Role::kCotangent, index);
+    }
+    const uint32_t tangent = index - (operands - request.gradients);
+    return slot_of_argument(request, Role::kTangent, gradient_input(request.wrt, tangent));
   }
-  return jacobian_slot(request, index - operands, room);
+  const uint32_t result = index - operands;
+  switch (request.entry) {
+    case TIAOT_FORWARD:
+      return slot_of_argument(request, Role::kOutput, index);
+    case TIAOT_JVP:
+      return slot_of_argument(request, result < outputs ? Role::kOutput : Role::kTangent, inputs + result % outputs);
+    case TIAOT_VJP:
+    case TIAOT_HVP:
+      return slot_of_argument(request, result < request.gradients ? Role::kGradient : Role::kGradientTangent,
+                              gradient_input(request.wrt, result % request.gradients));
+    default:
+      return jacobian_slot(request, result, room);
+  }
 }
+
+namespace {
+
+// Checks the arrays of a jvp or hvp from `index` on, behind its inputs and cotangents.
+[[gnu::noinline]] uint32_t find_fault_along(const Request &request, const DLTensor *arrays, uint32_t index,
+                                            uint32_t end, Checked *checked, Fault *fault) {
+  uint32_t room[2 * TIAOT_MAX_DIMS];
+  for (; index < end; ++index) {
+    const Slot slot = find_slot(request, index, room);
+    *fault = check_argument(request, arrays[index], index, slot.argument, *checked);
+    if (*fault != Fault::kNone) return index;
+  }
+  return end;
+}
+
+}  // namespace
 
 uint32_t find_fault(const Request &request, const DLTensor *arrays, uint32_t end, Checked *checked, Fault *fault) {
   const tiaot_kernel &kernel = *request.kernel;
@@ -260,13 +290,15 @@ uint32_t find_fault(const Request &request, const DLTensor *arrays, uint32_t end
   checked->row_work = 0;
   for (uint32_t d = 0; d < kernel.desc->dim_count; ++d) checked->sizes[d] = kUnknown;
 
-  const uint32_t operands = request.operands();
+  const bool along = request.has_tangents();
+  const uint32_t operands = request.operands() - (along ? request.gradients : 0);
   const uint32_t primals = request.entry == TIAOT_FORWARD ? operands + request.outputs() : operands;
   uint32_t index = 0;
   for (; index < std::min(end, primals); ++index) {
     *fault = check_argument(request, arrays[index], index, index, *checked);
     if (*fault != Fault::kNone) return index;
   }
+  if (along) return find_fault_along(request, arrays, index, end, checked, fault);
   for (uint32_t wrt = request.wrt; index < end; ++index, wrt &= wrt - 1) {
     *fault = request.entry == TIAOT_JACOBIAN
                  ? check_jacobian(request, arrays[index], index, *checked)
@@ -310,8 +342,7 @@ tiaot_status check_arrays(const Request &request, const DLTensor *arrays, int32_
     if (tiaot_status status = check_again(request, arrays, end, checked, at, fault)) return status;
   }
 
-  const uint32_t first = request.entry == TIAOT_FORWARD ? request.inputs() : operands;
-  for (uint32_t result = first; result < end; ++result) {
+  for (uint32_t result = operands; result < end; ++result) {
     for (uint32_t other = 0; other < result; ++other) {
       if (overlap(*checked, result, other)) return explain_overlap(request, result, other);
     }
