@@ -221,6 +221,22 @@ def test_many_threads_at_once() -> None:
     assert not wrong
 
 
+def test_subnormal_numbers_do_not_show_the_threads() -> None:
+    """XLA's threads flush them to zero; those of the pool then do the same, whichever thread a piece falls to."""
+    kernel = jax.jit(tiaot.jax.load("dense_tanh"))
+    rng = np.random.default_rng(0)
+    x, W = (jnp.asarray(rng.standard_normal(shape) * 1e-20, jnp.float32) for shape in ((200_000, 8), (4, 8)))
+    before = tiaot.get_num_threads()
+    try:
+        tiaot.set_num_threads(1)
+        expected = np.asarray(kernel(x, W, jnp.zeros(4, jnp.float32)))
+        tiaot.set_num_threads(2)
+        for _ in range(8):
+            np.testing.assert_array_equal(kernel(x, W, jnp.zeros(4, jnp.float32)), expected)
+    finally:
+        tiaot.set_num_threads(before)
+
+
 REFUSED = {
     "half": (lambda x: x.astype(jnp.float16), TypeError, "'x': expected float32 or float64, got float16"),
     "integers": (lambda x: x.astype(jnp.int32), TypeError, "'x': expected float32 or float64, got int32"),
