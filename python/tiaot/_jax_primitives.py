@@ -133,7 +133,7 @@ class _Computation:
 
     def _lower(self, context: Any, *values: Any, kernel: Callee, wrt: Names, mapped: int) -> Any:
         if self._entry is None:
-            raise NotImplementedError(f"{kernel}: the module has no forward-mode derivative (jvp)")
+            raise NotImplementedError(f"{kernel}: there is no forward-mode derivative (jvp) on JAX arrays")
         return kernel.lower(context, values, self._entry, wrt, mapped, self._names(kernel.signature, wrt))
 
     def _batch(
@@ -206,7 +206,7 @@ def _differentiate_linear(
     count = len(kernel.signature.inputs)
     if not all(map(_is_zero, tangents[:count])):
         raise NotImplementedError(
-            f"{kernel}: a derivative of its gradient was asked for; the module has first derivatives only"
+            f"{kernel}: a derivative of its gradient was asked for; JAX arrays have first derivatives only"
         )
     run = functools.partial(computation, kernel=kernel, wrt=wrt, mapped=mapped)
     outputs = run(*primals)

@@ -216,11 +216,11 @@ class Operator:
 
     def refuse_second_derivative(self) -> None:
         raise NotImplementedError(
-            f"{self.signature.label}: a derivative of its gradient was asked for; the module has first derivatives only"
+            f"{self.signature.label}: a derivative of its gradient was asked for; tensors have first derivatives only"
         )
 
     def refuse_forward_mode(self) -> None:
-        raise NotImplementedError(f"{self.signature.label}: the module has no forward-mode derivative (jvp)")
+        raise NotImplementedError(f"{self.signature.label}: there is no forward-mode derivative (jvp) on tensors")
 
     # vmap: the mapped dimension joins the batch where that leaves no sum to take apart; otherwise call by call.
 
