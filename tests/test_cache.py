@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -149,3 +150,10 @@ def test_a_user_without_a_home_has_no_cache(monkeypatch: pytest.MonkeyPatch) -> 
     assert cache.default_folder() is None
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
     assert cache.default_folder() == Path("/somewhere/tiaot")
+
+
+def test_taichi_starts_without_a_home(source: Path, tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if name not in ("HOME", "XDG_CACHE_HOME")}
+    command = [sys.executable, "-m", "tiaot", "export", source, "-o", tmp_path / "module.so", "--no-verify"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr

@@ -9,6 +9,7 @@ import functools
 import hashlib
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 _MOST_BYTES = 512 << 20  # of all entries; the longest unused go first
@@ -27,6 +28,11 @@ def default_folder() -> Path | None:
         return Path(base or Path.home() / ".cache", "tiaot")
     except RuntimeError:
         return None
+
+
+def give_taichi_a_home() -> None:
+    """Taichi aborts where it starts without HOME, for folders that nothing is written to here."""
+    os.environ.setdefault("HOME", tempfile.gettempdir())
 
 
 @functools.cache

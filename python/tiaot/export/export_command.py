@@ -72,12 +72,13 @@ def run(arguments: argparse.Namespace) -> int:
 
     def work() -> None:
         from .build import export
-        from .cache import default_folder
+        from .cache import default_folder, give_taichi_a_home
 
         gate = not arguments.no_verify
         source = arguments.source or find_module(arguments.module)
         output, jobs = arguments.output or f"{Path(source).stem}.tiaot.so", arguments.jobs
         cache = None if arguments.no_cache else default_folder()
+        give_taichi_a_home()
         start = time.monotonic()
         made = export(
             source,

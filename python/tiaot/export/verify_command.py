@@ -16,8 +16,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Prints what was compared for each kernel. 1 when something disagrees."""
 
     def work() -> None:
+        from .cache import give_taichi_a_home
         from .verify import verify
 
+        give_taichi_a_home()
         for name, found in verify(arguments.module, arguments.against, say=terminal.say).items():
             terminal.say("")
             print(f"{name}: {found}")
