@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import importlib.metadata
 import json
@@ -16,9 +17,10 @@ from pathlib import Path
 import llvmlite.binding as llvm
 
 from .cache import Cache
+from .computation import Computation
 from .cuda.build import Devices, Key, build_for_cuda, value_inputs
 from .cuda.lower import CudaEntry
-from .declare import LEVELS, Family
+from .declare import LEVELS, Family, Variant
 from .ir import LoweringError
 from .link import link
 from .lower import LoweredEntry, compile_text, lower
@@ -43,7 +45,7 @@ class Built:
     contents: list[Content]  # what a state starts with
     notes: list[str]  # what was left out, for the author
     cuda: CudaCode | None
-    emulated: bytes  # the code for CUDA on the CPU, where there is some and it was asked for
+    cuda_trial: bytes  # what the code for CUDA is tried with, where there is some and it was asked for
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ def export(
             candidate = Path(directory, Path(target).name)
             write(built, candidate, version=version, verification={})
             try:
-                verification = verify(candidate, source, built.emulated, say=say)
+                verification = verify(candidate, source, built.cuda_trial, say=say)
             except VerificationError as error:
                 raise VerificationError(f"no module was written: {error}") from None
     write(built, target, version=version, verification=verification)
@@ -140,6 +142,7 @@ def build(
     families, traces = traced.families, traced.traces
     signatures = {family.name: family.signature for family in families}
     primals = {(trace.kernel, trace.variant.name): trace for trace in traces if not trace.wrt}
+    traces = [*traces, *_along_tangents(families, traces)]
     requests = [
         (signatures[trace.kernel], trace, primals[trace.kernel, trace.variant.name], level, cache)
         for level in LEVELS
@@ -160,9 +163,7 @@ def build(
         for family in families
     ]
     objects = [*(entry.object for entry in lowered), *devices.objects]
-    return Built(
-        families, kernels, objects, traced.state, traced.contents, traced.notes, devices.code, devices.emulated
-    )
+    return Built(families, kernels, objects, traced.state, traced.contents, traced.notes, devices.code, devices.trial)
 
 
 def write(built: Built, target: str | os.PathLike[str], *, version: str, verification: Mapping[str, str]) -> None:
@@ -218,23 +219,45 @@ def _lower(request: tuple[Signature, Trace, Trace, str, Path | None]) -> Lowered
         raise LoweringError(text if text.startswith(trace.kernel) else f"{trace.kernel}: {text}") from None
 
 
+def _along_tangents(families: list[Family], traces: list[Trace]) -> list[Trace]:
+    """The traces of the entries with tangents that the families ask for: those of the primal and the vjps, again."""
+    asked = {(family.name, each) for family in families for each in family.entries if each.forward_mode}
+    sets = {family.name: family.along for family in families}
+    found = []
+    for trace in traces:
+        for along in (trace.wrt,) if trace.wrt else sets[trace.kernel]:
+            again = dataclasses.replace(trace, along=along)
+            if (trace.kernel, again.computation) in asked:
+                found.append(again)
+    return found
+
+
+def _cuda_entry(
+    on_cuda: Mapping[Key, CudaEntry | str], family: Family, variant: Variant, computation: Computation
+) -> CudaEntry | str:
+    """The code for CUDA of an entry, or why there is none; "" where none was asked for."""
+    if computation.forward_mode:
+        return f"a {computation.kind} has code for the CPU only" if on_cuda else ""
+    return on_cuda.get((family.name, variant.name, computation.wrt), "")
+
+
 def _variants(
     family: Family, traces: list[Trace], lowered: list[LoweredEntry], on_cuda: Mapping[Key, CudaEntry | str]
 ) -> list[VariantEntries]:
-    by_entry: dict[tuple[str, tuple[str, ...]], list[LoweredEntry]] = {}
+    by_entry: dict[tuple[str, Computation], list[LoweredEntry]] = {}
     autodiff = {}
     values = (
         value_inputs(family, [trace for trace in traces if trace.kernel == family.name]) if on_cuda else frozenset()
     )
     for trace, entry in zip(traces, lowered, strict=True):
         if trace.kernel == family.name:
-            by_entry.setdefault((trace.variant.name, trace.wrt), []).append(entry)
+            by_entry.setdefault((trace.variant.name, trace.computation), []).append(entry)
             autodiff[trace.variant.name] = trace.autodiff
     variants = []
     for variant in family.variants():
-        entries = [(wrt, by_entry[variant.name, wrt]) for wrt in family.entries]
+        entries = [(computation, by_entry[variant.name, computation]) for computation in family.entries]
         dtypes = {argument.name: family.dtype(argument.name, variant) for argument in family.signature.arguments}
-        cuda = {wrt: on_cuda.get((family.name, variant.name, wrt), "") for wrt in family.entries}
+        cuda = {each: _cuda_entry(on_cuda, family, variant, each) for each in family.entries}
         sizes = dict(variant.sizes)
         variants.append(
             VariantEntries(variant.name, variant.dtype, dtypes, sizes, autodiff[variant.name], entries, cuda, values)

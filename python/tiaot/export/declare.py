@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from .signature import Signature, parse_signature
+from .computation import FORWARD, GRAD, Computation, sets_along
+from .signature import REAL_DTYPES, Signature, parse_signature
 
 
 class ExportError(Exception):
     """Kernels of a session cannot be exported; the message says where and why."""
 
 
-STATE = ("*",)  # stands for the fields, in place of the names of inputs that a vjp differentiates
 LEVELS = ("x86-64-v2", "x86-64-v3", "x86-64-v4")
 
 
@@ -79,11 +79,22 @@ class Family:
     doc: str
     state: bool = False  # it works on the module's state, Taichi's fields
     gradient: bool = False  # and has an adjoint there
+    derivatives: tuple[str, ...] = ()  # beside vjps: some of computation.DERIVATIVES
 
     @property
-    def entries(self) -> tuple[tuple[str, ...], ...]:
-        """Its entries by the inputs that they differentiate: () is forward, STATE the adjoint on the state."""
-        return ((), *self.wrt, *((STATE,) if self.gradient else ()))
+    def entries(self) -> tuple[Computation, ...]:
+        """What its entries compute, forward first."""
+        vjps = [Computation("vjp", names) for names in self.wrt]
+        jvps = [Computation("jvp", names) for names in self.along if "jvp" in self.derivatives]
+        hvps = [Computation("hvp", names) for names in self.wrt if "hvp" in self.derivatives]
+        return (FORWARD, *vjps, *([GRAD] if self.gradient else []), *jvps, *hvps)
+
+    @property
+    def along(self) -> tuple[tuple[str, ...], ...]:
+        """The sets of inputs that a jvp has tangents of."""
+        dtypes = (self.argument_dtypes.get(each.name, self.dtypes[0]) for each in self.signature.inputs)
+        able = [each.name for each, dtype in zip(self.signature.inputs, dtypes, strict=True) if dtype in REAL_DTYPES]
+        return sets_along(self.wrt, tuple(able))
 
     def variants(self) -> list[Variant]:
         """Every variant, for each element type the most specific first, as the descriptor wants them."""
@@ -137,6 +148,11 @@ class Declaration:
             raise ValueError(
                 f"{family.name}: works on fields: its gradient is that of the fields, which are no inputs: leave "
                 "wrt and vjp out"
+            )
+        if family.derivatives:
+            raise ValueError(
+                f"{family.name}: works on fields, along which there is no {family.derivatives[0]}: leave "
+                "derivatives out"
             )
         return replace(self, family=replace(family, wrt=(), state=True, gradient=gradient))
 

@@ -142,6 +142,7 @@ def family(
     sizes: Sequence[Mapping[str, int]] | None = None,
     draw: Mapping[str, Draw] | None = None,
     finite_differences: bool = True,
+    derivatives: Sequence[str] = (),
 ) -> Callable[[Make], Make]:
     """Declare a family of kernels; its name is the function's. What is wrong in it is told at the export.
 
@@ -155,6 +156,8 @@ def family(
         sizes: the dimensions that the kernel is verified at, `[{"B": 3, "n": 8}]`.
         draw: for an input, what draws it for verification: `draw(rng, shape, sizes)` with a `numpy.random.Generator`.
         finite_differences: whether the gradients must be the kernel's slopes; False for one that is meant to differ.
+        derivatives: what is compiled beside the vjps: "jvp", the derivative along tangents of inputs, and "hvp", that
+            of the vjp (Hessian-vector products).
 
     Raises:
         TypeError: when it is used without parentheses, or decorates a Taichi kernel.
@@ -188,6 +191,7 @@ def kernel(
     sizes: Sequence[Mapping[str, int]] | None = None,
     draw: Mapping[str, Draw] | None = None,
     finite_differences: bool = True,
+    derivatives: Sequence[str] = (),
 ) -> Callable[[Any], Any]:
     """Declare one Taichi kernel as it is; its name is the function's. What is wrong in it is told at the export.
 
@@ -211,6 +215,8 @@ def kernel(
         draw: for an input or a field, what draws it for verification: `draw(rng, shape, sizes)` with a
             `numpy.random.Generator`.
         finite_differences: whether the gradients must be the kernel's slopes; False for one that is meant to differ.
+        derivatives: what is compiled beside the vjps: "jvp", the derivative along tangents of inputs, numbers by value
+            among them, and "hvp", that of the vjp (Hessian-vector products).
 
     Raises:
         TypeError: when it is used without parentheses, or what is decorated is no Taichi kernel.

@@ -100,13 +100,11 @@ def run(arguments: argparse.Namespace) -> int:
 def _tell(made: Exported, output: str, seconds: float) -> None:
     """What was made and how it was checked, on standard output."""
     from .build import module_name
-    from .declare import STATE
 
     size = os.path.getsize(output) / 1024
     print(f"wrote {output} ({size:,.0f} KiB) and {module_name(output)}.h in {seconds:.0f} s")
     for family in made.families:
-        vjps = [f"vjp {' '.join(wrt)}" for wrt in family.wrt]
-        entries = ["forward", *vjps, *(["grad"] if STATE in family.entries else [])]
+        entries = [each.text for each in family.entries]
         print(f"  {family.name}: {family.signature.text}")
         print(f"    {', '.join(entries)}")
         print(f"    {made.verification.get(family.name, 'not verified')}")

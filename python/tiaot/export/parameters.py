@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from .dtypes import ELEMENT_TYPES
 from .signature import DTYPES, REAL_DTYPES, Signature
 
 if TYPE_CHECKING:
@@ -82,8 +83,7 @@ def _taichi_dtypes() -> dict[str, Any]:
     """Taichi's element type of each name."""
     import taichi as ti
 
-    types = (ti.i32, ti.i64, ti.u8, ti.f16, ti.f32, ti.f64)
-    return dict(zip(DTYPES, types, strict=True))
+    return {each.name: getattr(ti, each.taichi) for each in ELEMENT_TYPES}
 
 
 def taichi_type(dtype: str, element: tuple[int, ...]) -> Any:

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .computation import check_derivatives
 from .declare import Declaration, Family, Implementation, scratch_shapes
 from .decorate import Request
 from .parameters import argument_dtypes, derive_signature, is_array, is_template
@@ -31,6 +32,7 @@ def _family(
     sizes: Sequence[Mapping[str, int]] | None,
     draw: Mapping[str, Any] | None,
     finite_differences: bool,
+    derivatives: Sequence[str],
 ) -> Declaration:
     make = request.decorated
     parsed = parse_signature(signature, batch)
@@ -41,7 +43,9 @@ def _family(
     _check_fixed(parsed, fixed)
     _check_sizes(parsed, sizes)
     _check_names("draw", tuple(draw or ()), parsed)
-    family = Family(make.__name__, parsed, tuple(dtypes), {}, tuple(fixed), sets, inspect.getdoc(make) or "")
+    asked = check_derivatives(derivatives)
+    doc = inspect.getdoc(make) or ""
+    family = Family(make.__name__, parsed, tuple(dtypes), {}, tuple(fixed), sets, doc, derivatives=asked)
     chosen = None if sizes is None else tuple(sizes)
     return Declaration(family, make, chosen, dict(draw or {}), finite_differences, place=request.place)
 
@@ -59,6 +63,7 @@ def _kernel(
     sizes: Sequence[Mapping[str, int]] | None,
     draw: Mapping[str, Any] | None,
     finite_differences: bool,
+    derivatives: Sequence[str],
 ) -> Declaration:
     decorated = request.decorated
     parsed = parse_signature(derive_signature(decorated) if signature is None else signature, batch)
@@ -74,6 +79,9 @@ def _kernel(
     sets = _sets_of_inputs(parsed, list(vjp) if vjp and wrt is None else wrt, able)
     if sets:
         _check_cotangents(decorated, parsed, types)
+    asked = check_derivatives(derivatives)
+    if asked:
+        _check_tangents(decorated, parsed, types)
     family = Family(
         decorated.__name__,
         parsed,
@@ -82,6 +90,7 @@ def _kernel(
         tuple(fixed),
         sets,
         inspect.getdoc(decorated._primal.func) or "",
+        derivatives=asked,
     )
     given = dict(constants or {})
     if hasattr(decorated, "_kernel_owner"):  # a method: Taichi takes its instance for a template
@@ -99,6 +108,16 @@ def _kernel(
         place=request.place,
         derived=signature is None,
     )
+
+
+def _check_tangents(decorated: Any, signature: Signature, types: Mapping[str, str]) -> None:
+    """ValueError for an output of a kernel that is to have derivatives along tangents, and cannot."""
+    for each in signature.outputs:
+        if types[each.name] not in REAL_DTYPES:
+            raise ValueError(
+                f"{decorated.__name__}: output {each.name!r} has whole numbers and so no tangent: leave derivatives "
+                "out, or compute it in a kernel of its own"
+            )
 
 
 def _check_cotangents(decorated: Any, parsed: Signature, types: Mapping[str, str]) -> None:

@@ -10,7 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .declare import LEVELS, STATE, Family
+from .abi import index_name
+from .computation import Computation
+from .declare import LEVELS, Family
 from .signature import DTYPES, Argument, Signature
 from .state import Content, Field, State
 
@@ -27,8 +29,8 @@ TARGET = "x86_64-linux"
 CODE_TYPE = "i32 (i64, i64*, i8**, i8*, i8*)"
 WORKSPACE_TYPE = "i64 (i64, i64*)"
 CUDA_CODE_TYPE = "i32 (i64, i64*, i8**, i64, i8*, i8*)"
-_BATCHED, _DIFFERENTIABLE, _VALUE = 1, 2, 4
-_FORWARD, _VJP, _GRAD = 0, 1, 3
+_BATCHED, _DIFFERENTIABLE, _VALUE, _TANGENT = 1, 2, 4, 8
+_KINDS = {"forward": 0, "vjp": 1, "grad": 3, "jvp": 4, "hvp": 5}
 _IMAGE_KINDS = {"cubin": 0, "ptx": 1}
 
 
@@ -50,8 +52,8 @@ class VariantEntries:
     dtypes: dict[str, str]  # of every argument
     sizes: dict[str, int]
     autodiff: bool
-    entries: list[tuple[tuple[str, ...], list[LoweredEntry]]]  # wrt, () for forward, STATE
-    cuda: dict[tuple[str, ...], CudaEntry | str]  # by the wrt; why there is none, "" where none was asked for
+    entries: list[tuple[Computation, list[LoweredEntry]]]
+    cuda: dict[Computation, CudaEntry | str]  # or why there is none, "" where none was asked for
     values: frozenset[str] = frozenset()  # inputs that CUDA takes from the host's memory too
 
 
@@ -142,15 +144,11 @@ def _cuda(tables: _Tables, cuda: CudaCode) -> str:
     return tables.array([row])
 
 
-def index_name(kernel: str) -> str:
-    """The symbol of the number that a module gives a kernel of its code for CUDA."""
-    return f"tiaot_cuda_index_{kernel}"
-
-
 def _kernel(tables: _Tables, family: Family, variants: list[VariantEntries], verification: str) -> list[str]:
     signature = family.signature
     dims = signature.dims
     differentiable = {name for names in family.wrt for name in names}
+    tangents = {name for each in family.entries if each.forward_mode for name in each.wrt}
     values = frozenset().union(*(variant.values for variant in variants))
     return [
         tables.string(family.name),
@@ -162,7 +160,9 @@ def _kernel(tables: _Tables, family: Family, variants: list[VariantEntries], ver
         tables.array([[tables.string(dim)] for dim in dims]),
         f"i32 {len(signature.inputs)}",
         f"i32 {len(signature.outputs)}",
-        tables.array([_argument(tables, argument, dims, differentiable, values) for argument in signature.arguments]),
+        tables.array(
+            [_argument(tables, argument, dims, differentiable, tangents, values) for argument in signature.arguments]
+        ),
         f"i32 {len(variants)}",
         f"i32 {int(family.state)}",
         tables.array([_variant(tables, family, variant) for variant in variants]),
@@ -170,10 +170,15 @@ def _kernel(tables: _Tables, family: Family, variants: list[VariantEntries], ver
 
 
 def _argument(
-    tables: _Tables, argument: Argument, dims: Sequence[str], differentiable: set[str], values: frozenset[str]
+    tables: _Tables,
+    argument: Argument,
+    dims: Sequence[str],
+    differentiable: set[str],
+    tangents: set[str],
+    values: frozenset[str],
 ) -> list[str]:
     flags = _BATCHED * argument.batched + _DIFFERENTIABLE * (argument.name in differentiable)
-    flags += _VALUE * (argument.name in values)
+    flags += _VALUE * (argument.name in values) + _TANGENT * (argument.name in tangents)
     axes = tables.array([[f"i32 {dims.index(dim)}"] for dim in argument.dims])
     return [tables.string(argument.name), f"i32 {flags}", f"i32 {len(argument.dims)}", axes]
 
@@ -187,7 +192,7 @@ def _variant(tables: _Tables, family: Family, variant: VariantEntries) -> list[s
         f"i32 {int(variant.autodiff)}",
         f"i32 {len(variant.entries)}",
         tables.array(
-            [_entry(tables, signature, wrt, lowered, variant.cuda.get(wrt, "")) for wrt, lowered in variant.entries]
+            [_entry(tables, signature, each, lowered, variant.cuda.get(each, "")) for each, lowered in variant.entries]
         ),
     ]
 
@@ -211,14 +216,14 @@ def _content(content: Content) -> list[str]:
 
 
 def _entry(
-    tables: _Tables, signature: Signature, wrt: tuple[str, ...], lowered: list[LoweredEntry], cuda: CudaEntry | str
+    tables: _Tables, signature: Signature, computation: Computation, lowered: list[LoweredEntry], cuda: CudaEntry | str
 ) -> list[str]:
     first = lowered[0]
     assert [entry.level for entry in lowered] == list(LEVELS)
     assert len({(entry.block_rows, bool(entry.workspace)) for entry in lowered}) == 1
     return [
-        f"i32 {_GRAD if wrt == STATE else _VJP if wrt else _FORWARD}",
-        f"i32 {signature.wrt_mask(wrt)}",
+        f"i32 {_KINDS[computation.kind]}",
+        f"i32 {signature.wrt_mask(computation.wrt)}",
         tables.string(first.symbol),
         f"i64 {first.block_rows}",
         function_pointer(WORKSPACE_TYPE, first.workspace) if first.workspace else "i8* null",

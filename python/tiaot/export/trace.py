@@ -15,7 +15,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from .declare import STATE, Family, Variant
+from .computation import STATE, Computation, of_trace
+from .declare import Family, Variant
 from .parameters import Parameter
 from .signature import parse_signature
 from .state import Content, State
@@ -31,7 +32,10 @@ class TraceError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Trace:
-    """One traced entry of one variant. `wrt` is empty for forward, and STATE for the adjoint of a kernel on state."""
+    """One traced entry of one variant. `wrt` is empty for forward, and STATE for the adjoint of a kernel on state.
+
+    Where `along` names inputs, the entry computes the derivative along tangents of these, too.
+    """
 
     kernel: str
     variant: Variant
@@ -42,6 +46,7 @@ class Trace:
     overwrites: bool  # it writes every element of outputs, of batched gradients and of what it reads of its scratch
     tasks: tuple[str, ...]  # IR of each top-level loop or stretch of statements, in the order that they run
     state: State | None = None  # what its fields are, of a kernel on state
+    along: tuple[str, ...] = ()
 
     @property
     def on_state(self) -> bool:
@@ -50,8 +55,11 @@ class Trace:
 
     @property
     def symbol(self) -> str:
-        entry = "grad" if self.on_state else f"vjp_{'_'.join(self.wrt)}" if self.wrt else "forward"
-        return f"{self.kernel}_{self.variant.name}_{entry}"
+        return f"{self.kernel}_{self.variant.name}_{self.computation.name}"
+
+    @property
+    def computation(self) -> Computation:
+        return of_trace(self.wrt, self.along)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,6 +123,7 @@ def _read_family(record: dict[str, Any]) -> Family:
         record["doc"],
         record["state"],
         record["gradient"],
+        tuple(record["derivatives"]),
     )
 
 

@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from .cache import Cache
+from .computation import STATE
 from .content import contents, read_fields
-from .declare import STATE, Declaration, Family, Implementation, Variant
+from .declare import Declaration, Family, Implementation, Variant
 from .decorate import place_of
 from .fields import describe_trees, has_gradient, lay_out, real_places, refusals
 from .fingerprint import own_modules, source_without_other_kernels, values
@@ -180,6 +181,7 @@ def _describe(family: Family) -> dict[str, Any]:
         "doc": family.doc,
         "state": family.state,
         "gradient": family.gradient,
+        "derivatives": family.derivatives,
     }
 
 
