@@ -434,6 +434,32 @@ def test_a_state_starts_with_what_the_file_wrote(tmp_path: Path) -> None:
     assert subprocess.run([tmp_path / "main"], capture_output=True, text=True, check=True).stdout == "10 50 0\n"
 
 
+def test_content_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    text = """
+import taichi as ti
+ti.init(arch=ti.cpu)
+def make():
+    hidden = ti.field(ti.f32, shape=3)
+    hidden[1] = 2.0
+
+    @ti.kernel
+    def total() -> ti.f32:
+        s = 0.0
+        for i in hidden:
+            s += hidden[i]
+        return s
+
+    return total
+
+total = make()
+"""
+    done = run_export(tmp_path, text, "--no-verify")
+    assert done.returncode == 0, done.stderr
+    assert re.search(
+        r"field_\d+: no variable of the file holds this field, .*: a state starts with zeros there", done.stderr
+    )
+
+
 def test_content_that_is_too_much_is_refused(tmp_path: Path) -> None:
     text = TABLE.replace("n = 6", "n = 1 << 25").replace(
         "for i in range(n):\n    table[i] = 10.0 * i", "table.fill(1.0)"
