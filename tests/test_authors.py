@@ -393,7 +393,7 @@ fill()
 MAIN = """
 #include <stdio.h>
 #include <stdlib.h>
-#include "my-table.h"
+#include "my_table.h"
 
 int main(void) {
   char *state = aligned_alloc(64, (MY_TABLE_STATE_BYTES + 63) / 64 * 64);
@@ -408,13 +408,13 @@ int main(void) {
 
 
 def test_a_state_starts_with_what_the_file_wrote(tmp_path: Path) -> None:
-    done = run_export(tmp_path, TABLE, "--no-verify", name="my-table")
+    done = run_export(tmp_path, TABLE, "--no-verify", name="my_table")
     assert done.returncode == 0, done.stderr
     said = (
         "a state starts with what the file wrote into table, pairs_a, pairs_b, rest, halves; the other fields are zeros"
     )
     assert said in done.stderr
-    module = tiaot.open(tmp_path / "my-table.so")
+    module = tiaot.open(tmp_path / "my_table.so")
     state, other = module.state(), module.state()
     for each in (state, copy.copy(state), pickle.loads(pickle.dumps(state))):
         assert each.table.tolist() == [0, 10, 20, 30, 40, 50]
@@ -429,7 +429,7 @@ def test_a_state_starts_with_what_the_file_wrote(tmp_path: Path) -> None:
     state.table[...] = 0
     assert not pickle.loads(pickle.dumps(state)).table.any() and other.table.any()
     (tmp_path / "main.c").write_text(MAIN)
-    command = ["cc", "main.c", "my-table.so", "-o", "main", "-Wl,-rpath," + str(tmp_path)]
+    command = ["cc", "main.c", "my_table.so", "-o", "main", "-Wl,-rpath," + str(tmp_path)]
     subprocess.run(command, cwd=tmp_path, check=True)
     assert subprocess.run([tmp_path / "main"], capture_output=True, text=True, check=True).stdout == "10 50 0\n"
 
