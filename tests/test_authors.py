@@ -393,7 +393,7 @@ fill()
 MAIN = """
 #include <stdio.h>
 #include <stdlib.h>
-#include "my-table.h"
+#include "my_table.h"
 
 int main(void) {
   char *state = aligned_alloc(64, (MY_TABLE_STATE_BYTES + 63) / 64 * 64);
@@ -408,13 +408,13 @@ int main(void) {
 
 
 def test_a_state_starts_with_what_the_file_wrote(tmp_path: Path) -> None:
-    done = run_export(tmp_path, TABLE, "--no-verify", name="my-table")
+    done = run_export(tmp_path, TABLE, "--no-verify", name="my_table")
     assert done.returncode == 0, done.stderr
     said = (
         "a state starts with what the file wrote into table, pairs_a, pairs_b, rest, halves; the other fields are zeros"
     )
     assert said in done.stderr
-    module = tiaot.open(tmp_path / "my-table.so")
+    module = tiaot.open(tmp_path / "my_table.so")
     state, other = module.state(), module.state()
     for each in (state, copy.copy(state), pickle.loads(pickle.dumps(state))):
         assert each.table.tolist() == [0, 10, 20, 30, 40, 50]
@@ -429,9 +429,35 @@ def test_a_state_starts_with_what_the_file_wrote(tmp_path: Path) -> None:
     state.table[...] = 0
     assert not pickle.loads(pickle.dumps(state)).table.any() and other.table.any()
     (tmp_path / "main.c").write_text(MAIN)
-    command = ["cc", "main.c", "my-table.so", "-o", "main", "-Wl,-rpath," + str(tmp_path)]
+    command = ["cc", "main.c", "my_table.so", "-o", "main", "-Wl,-rpath," + str(tmp_path)]
     subprocess.run(command, cwd=tmp_path, check=True)
     assert subprocess.run([tmp_path / "main"], capture_output=True, text=True, check=True).stdout == "10 50 0\n"
+
+
+def test_content_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    text = """
+import taichi as ti
+ti.init(arch=ti.cpu)
+def make():
+    hidden = ti.field(ti.f32, shape=3)
+    hidden[1] = 2.0
+
+    @ti.kernel
+    def total() -> ti.f32:
+        s = 0.0
+        for i in hidden:
+            s += hidden[i]
+        return s
+
+    return total
+
+total = make()
+"""
+    done = run_export(tmp_path, text, "--no-verify")
+    assert done.returncode == 0, done.stderr
+    assert re.search(
+        r"field_\d+: no variable of the file holds this field, .*: a state starts with zeros there", done.stderr
+    )
 
 
 def test_content_that_is_too_much_is_refused(tmp_path: Path) -> None:

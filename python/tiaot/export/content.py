@@ -12,12 +12,15 @@ from .state import Content, Field, State
 _MOST_BYTES = 64 << 20  # of a module; what is larger belongs into a file of its own
 
 
-def read_fields(fields: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The fields that hold anything but zeros, by name. Runs kernels of Taichi's."""
+def were_used() -> bool:
+    """Whether a field was read or written, or a kernel ran, since Taichi was set up."""
     from taichi.lang import impl
 
-    if not impl.get_runtime().materialized:  # nothing was read or written, and no kernel ran
-        return {}
+    return bool(impl.get_runtime().materialized)
+
+
+def read_fields(fields: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The fields that hold anything but zeros, by name. Runs kernels of Taichi's."""
     arrays = {name: np.asarray(field.to_numpy()) for name, field in fields.items()}
     return {name: array for name, array in arrays.items() if array.any()}
 

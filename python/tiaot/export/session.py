@@ -172,12 +172,13 @@ class _Cells:
 
     def _contents(self, names: Mapping[str, Any]) -> Iterator[str]:
         """Lines that give the fields what they hold now."""
-        from taichi.lang import impl
         from taichi.lang.field import Field
         from taichi.lang.struct import StructField
 
+        from .content import were_used
+
         fields = {name: value for name, value in names.items() if isinstance(value, Field)}
-        for name, field in fields.items() if impl.get_runtime().materialized else ():
+        for name, field in fields.items() if were_used() else ():
             parts = field.to_numpy() if isinstance(field, StructField) else {"": field.to_numpy()}
             for part, array in parts.items():
                 where = f"numpy.load({self._saved(f'{name}.{part}', array)!r})"

@@ -151,5 +151,6 @@ def _why(child: subprocess.CompletedProcess[str], directory: Path) -> str:
     if not doing.exists():
         return f"tracing ended with {status}:\n{said}"
     record = json.loads(doing.read_text())
-    known = record["hints"] or ["no reason is known: try with parts of the kernel left out" + record["otherwise"]]
-    return "\n".join([f"Taichi's compiler ended ({status}) at {record['what']}:", *known, "It said:", said])
+    unknown = ["no reason is known: try with parts of the kernel left out" + record["otherwise"], "It said:", said]
+    known = record["hints"] or unknown
+    return "\n".join([f"Taichi's compiler ended ({status}) at {record['what']}:", *known])

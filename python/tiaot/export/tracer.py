@@ -23,7 +23,7 @@ from typing import Any
 
 from .cache import Cache
 from .computation import STATE
-from .content import contents, read_fields
+from .content import contents, read_fields, were_used
 from .declare import Declaration, Family, Implementation, Variant
 from .decorate import place_of
 from .fields import describe_trees, has_gradient, lay_out, real_places, refusals
@@ -52,7 +52,7 @@ def _main(path: str, directory: str, cache: str, target: str) -> None:
         print_kernel_llvm_ir=True,
         log_level=ti.ERROR,
     )
-    file, arrays = _load(path, ti)
+    file, arrays = _load(path, ti, target)
     tracer = _Tracer(ti, file, target)
     known = Cache(Path(cache) if cache else None)
     common = _common(file, ti) if cache else ""
@@ -90,12 +90,12 @@ def _main(path: str, directory: str, cache: str, target: str) -> None:
     used = set().union(*(nodes for _, nodes in found))
     try:
         state = lay_out(file.fields, used) if any(family["state"] for family in families) else None
-        pieces = [] if state is None else contents(state, arrays)
+        pieces = [] if state is None or arrays is None else contents(state, arrays)
     except ValueError as error:
         raise KernelFileError(f"{path}: {error}") from error
     for piece in pieces:
         Path(f"content.{piece.offset}").write_bytes(piece.data)
-    notes += [] if state is None else _on_content(state, file, arrays)
+    notes += [] if state is None or arrays is None else _on_content(state, file, arrays)
     index = {
         "contents": [piece.offset for piece in pieces],
         "families": families,
@@ -143,7 +143,7 @@ def _on_content(state: State, file: KernelFile, arrays: Mapping[str, Any]) -> li
     if kept := [name for name in names if name in arrays]:
         notes.append(f"a state starts with what the file wrote into {', '.join(kept)}; the other fields are zeros")
     unknown = [name for name in names if name not in file.fields and not name.endswith(".grad")]
-    if unknown and arrays:
+    if unknown:
         notes.append(
             f"{', '.join(unknown)}: no variable of the file holds this field, so that its content cannot be read: a "
             "state starts with zeros there; give it a variable"
@@ -151,15 +151,15 @@ def _on_content(state: State, file: KernelFile, arrays: Mapping[str, Any]) -> li
     return notes
 
 
-def _load(path: str, ti: Any) -> tuple[KernelFile, dict[str, Any]]:
-    """Runs the kernel file: what it declares, and the fields that it wrote to.
+def _load(path: str, ti: Any, target: str) -> tuple[KernelFile, dict[str, Any] | None]:
+    """Runs the kernel file: what it declares, and the fields that it wrote to, None where it touched none.
 
     What it runs itself is compiled in another way, so that Taichi compiles it again for us.
     """
     config = ti.lang.impl.current_cfg()
     config.fast_math, config.print_kernel_llvm_ir = True, False
     file = load_kernel_file(path)
-    arrays = read_fields(file.fields)
+    arrays = read_fields(file.fields) if target == "cpu" and were_used() else None
     config.fast_math, config.print_kernel_llvm_ir = False, True
     for declaration in file.declarations:
         if declaration.kernel is not None:
