@@ -7,8 +7,8 @@ Each task becomes a function `run`, whose pointers are noalias. It builds Taichi
 stack. A parallel loop is cut into pieces by Taichi. The threads of the host share them out, or one thread runs all.
 
 Results do not depend on the threads. The pieces of a reduction have a partial result each, and these are put together
-in the order of the pieces. Where a loop adds floating-point numbers up atomically (ir/passes/summed.py), each piece adds
-into a copy of its own if copies are small beside the data. Otherwise the loop runs on one thread.
+in the order of the pieces. Where a loop adds floating-point numbers up atomically (ir/passes/summed.py), each piece
+adds into a copy of its own if copies are small beside the data. Otherwise the loop runs on one thread.
 """
 
 from __future__ import annotations
