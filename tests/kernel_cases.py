@@ -67,7 +67,7 @@ def _any_numbers(n: int, rng: np.random.Generator) -> np.ndarray:
 DRAWN: dict[str, dict[str, Draw]] = {
     "dense_tanh": {"dense_tanh": _dense},
     "whole": whole_cases.DRAWN,
-    "rows": {name: partial(_rows, name) for name in ("move", "shift", "bilinear", "stretch", "wrap")},
+    "rows": {name: partial(_rows, name) for name in ("move", "shift", "bilinear", "stretch", "wrap", "tally")},
     "half": {
         "convert": lambda n, rng: [rng.uniform(-1, 1, n).astype(np.float16), rng.uniform(-1, 1, n).astype(np.float32)],
         "curve": lambda n, rng: [*_half(("n",))(n, rng), 0.5],

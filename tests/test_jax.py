@@ -303,3 +303,13 @@ def test_several_outputs_and_missing_gradients(small_path) -> None:
     close(none(s, k), 2 * s)
     with pytest.raises(NotImplementedError, match="no gradient for argument 'x'"):
         jax.grad(lambda x: none(x, k).sum())(s)
+
+
+@pytest.mark.parametrize(("entry", "wrt"), [(2**32, 0), (-(2**32), 0), (0, 2**32), (1, 1 - 2**32)])
+def test_attributes_that_no_kernel_has(entry: int, wrt: int) -> None:
+    kernel = tiaot.jax.load("dense_tanh")
+    arrays = [jnp.ones(shape) for shape in ((2, 8), (4, 8), (4,))]
+    call = jax.ffi.ffi_call("tiaot_call", jax.ShapeDtypeStruct((2, 4), np.float64))
+    attributes = {"kernel": kernel._key, "entry": np.int64(entry), "wrt": np.int64(wrt)}
+    with pytest.raises(jax.errors.JaxRuntimeError, match="attributes are not those"):
+        jax.block_until_ready(call(*arrays, **attributes))

@@ -50,11 +50,7 @@ class Simulation:
     @torch.compiler.disable  # type: ignore[untyped-decorator,unused-ignore]  # not a program that torch could trace
     def __call__(self, *tensors: Tensor, steps: int = 1) -> Any:
         program = self._program
-        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
-            raise ValueError(f"{program.label}: argument 'steps': expected an integer of 0 or more, got {steps!r}")
-        if len(tensors) != len(program.inputs):
-            names = ", ".join(program.inputs)
-            raise TypeError(f"{program.label}: expected {len(program.inputs)} tensors ({names}), got {len(tensors)}")
+        program.check_call(len(tensors), steps)
         for name, tensor in zip(program.inputs, tensors, strict=True):
             self._check(name, tensor)
         record = Record()

@@ -19,10 +19,11 @@ from jax import export as _export
 
 from . import _core, _load
 from ._framework import Handle, bound, checked
-from ._jax_primitives import TARGET, Callee, call
+from ._jax_primitives import TARGET, KernelCallee, call
+from ._jax_simulation import Simulation
 from ._shapes import Signature
 
-__all__ = ["DISABLED_CHECKS", "Kernel", "load", "wrap"]
+__all__ = ["DISABLED_CHECKS", "Kernel", "Simulation", "load", "wrap"]
 
 # What jax.export is told for a program with kernels in it: `jax.export.export(f, disabled_checks=DISABLED_CHECKS)`. It
 # stands for the promise that the process that runs the program loads the kernels with tiaot.jax first.
@@ -60,7 +61,7 @@ class Kernel(Handle):
         super().__init__(kernel)
         self._signature = Signature(kernel)
         variant = kernel.variants[0] if len(kernel.variants) == 1 else ""
-        self._callee = Callee(":".join((kernel.name, kernel.module.hash, variant)), self._signature)
+        self._callee = KernelCallee(":".join((kernel.name, kernel.module.hash, variant)), self._signature)
         _core.register_for_xla(self._callee.key, kernel)
         self._call = jax.jit(self._run, inline=True)
 

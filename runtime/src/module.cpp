@@ -17,6 +17,7 @@
 
 #include "cpu.hpp"
 #include "error.hpp"
+#include "loading.hpp"
 #include "private_copy.hpp"
 #include "sha256.hpp"
 
@@ -141,6 +142,7 @@ tiaot_kernel make_kernel(const tiaot_kernel_desc &desc, int level) {
   kernel.level = level;
   for (uint32_t i = 0; i < desc.input_count; ++i) {
     if (desc.arguments[i].flags & TIAOT_ARGUMENT_DIFFERENTIABLE) kernel.differentiable |= 1u << i;
+    if (desc.arguments[i].flags & TIAOT_ARGUMENT_TANGENT) kernel.tangents |= 1u << i;
   }
   const uint32_t arguments = desc.input_count + desc.output_count;
   for (uint32_t v = 0; v < desc.variant_count; ++v) {
@@ -197,6 +199,7 @@ extern "C" tiaot_status tiaot_module_open(const char *path, tiaot_module **modul
   tiaot_source source{};
   source.struct_size = sizeof source;
   source.path = path;
+  const Loading loading;
   return guarded([&] { return open_module(source, module); });
 }
 
@@ -206,10 +209,14 @@ extern "C" tiaot_status tiaot_module_open_from(const tiaot_source *source, tiaot
     return raise(TIAOT_ERROR_VALUE, "tiaot_module_open_from: %s is NULL", source == nullptr ? "source" : "module");
   }
   if (tiaot_status status = check_source(*source)) return status;
+  const Loading loading;
   return guarded([&] { return open_module(*source, module); });
 }
 
-extern "C" void tiaot_module_close(tiaot_module *module) { delete module; }
+extern "C" void tiaot_module_close(tiaot_module *module) {
+  const tiaot::Loading loading;
+  delete module;
+}
 
 extern "C" const tiaot_module_desc *tiaot_module_descriptor(const tiaot_module *module) { return module->desc; }
 

@@ -10,7 +10,7 @@ a kernel changes in place, and their adjoint is Taichi's own.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from . import sums, support
 from .code import IR_TYPES, Code
@@ -18,7 +18,7 @@ from .declare import Variant
 from .ir import LoweringError, TracedModule, read_tasks
 from .ir.origins import Array
 from .ir.passes.offsets import Layout
-from .keys import STATE, Key, Role
+from .keys import STATE, Key, Role, with_tangents
 from .parameters import Parameter
 from .signature import ITEM_SIZES, Argument, Signature
 from .trace import Trace
@@ -59,6 +59,7 @@ class WholeArrays:
 
     def __init__(self, signature: Signature, trace: Trace, primal: Trace) -> None:
         self.signature = signature
+        self.along = trace.along
         self.trace = trace
         self.variant: Variant = trace.variant
         self.state = trace.state
@@ -143,6 +144,9 @@ class WholeArrays:
                         need(Key(Role.ADJOINT, name), parameter.dtype, self.outputs[name])
                 elif parameter.role == "input" and parameter.gradient and name not in self.trace.wrt:
                     need(Key(Role.SPARE, name), parameter.dtype, self.inputs[name])
+        if self.along:
+            for buffer in [each for each in buffers.values() if each.dtype.startswith("float")]:
+                buffers[buffer.key.tangent] = replace(buffer, key=buffer.key.tangent)
         return list(buffers.values())
 
     def _layout(self, part: Part) -> Layout:
@@ -170,6 +174,7 @@ class WholeArrays:
             keys = [Key(Role.INPUT, argument.name) for argument in self.signature.inputs]
         else:
             keys = [Key(Role(role), argument.name) for role, argument in self.signature.arrays(self.trace.wrt)]
+            keys = with_tangents(keys, self.along)
         return [*keys, STATE] if self.state is not None else keys
 
     def _elements(self, code: Code, argument: Argument) -> str:
@@ -186,23 +191,39 @@ class WholeArrays:
             for name in self.outputs:
                 size = self._argument_bytes(code, name)
                 if name in updated:
-                    self._copy(code, Key(Role.OUTPUT, name), Key(Role.INPUT, name), size)
+                    self._copy_with_tangent(code, Key(Role.OUTPUT, name), Key(Role.INPUT, name), size)
                 elif not self.trace.overwrites:
-                    self._zero(code, Key(Role.OUTPUT, name), size)
+                    self._zero_with_tangent(code, Key(Role.OUTPUT, name), size)
         for key, size in sizes.items():
             name = key.name
+            if key.is_tangent:
+                continue
             if key.role is Role.ADJOINT:
-                self._copy(code, key, Key(Role.COTANGENT, name), size)
+                self._copy_with_tangent(code, key, Key(Role.COTANGENT, name), size)
             elif key.role is Role.PRIMAL and name in updated:
-                self._copy(code, key, Key(Role.INPUT, name), size)
+                self._copy_with_tangent(code, key, Key(Role.INPUT, name), size)
             elif key.role is not Role.SCRATCH or not self.trace.overwrites:
-                self._zero(code, key, size)
+                self._zero_with_tangent(code, key, size)
         for name in () if self.trace.on_state else self.trace.wrt:
             size = self._argument_bytes(code, name)
             if name in updated and self.differentiate:
-                self._copy(code, Key(Role.GRADIENT, name), Key(Role.COTANGENT, name), size)
+                self._copy_with_tangent(code, Key(Role.GRADIENT, name), Key(Role.COTANGENT, name), size)
             elif not (self.trace.overwrites and self.signature.argument(name).batched):
-                self._zero(code, Key(Role.GRADIENT, name), size)
+                self._zero_with_tangent(code, Key(Role.GRADIENT, name), size)
+
+    def _zero_with_tangent(self, code: Code, key: Key, size: str) -> None:
+        self._zero(code, key, size)
+        if key.tangent in self._keys():
+            self._zero(code, key.tangent, size)
+
+    def _copy_with_tangent(self, code: Code, target: Key, source: Key, size: str) -> None:
+        self._copy(code, target, source, size)
+        if target.tangent not in self._keys():
+            return
+        if source.tangent in self._keys():
+            self._copy(code, target.tangent, source.tangent, size)
+        else:
+            self._zero(code, target.tangent, size)
 
     def _zero(self, code: Code, key: Key, size: str) -> None:
         """Fills an array of so many bytes with zeros."""

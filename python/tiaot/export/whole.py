@@ -16,6 +16,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import functools
+import re
 from dataclasses import dataclass
 
 from . import state as fields
@@ -23,6 +24,7 @@ from . import sums, support
 from .arguments import SEED, Buffer, Part, WholeArrays, struct_type
 from .code import IR_TYPES, Code
 from .ir import Task
+from .ir.instructions import Call, Instruction
 from .ir.model import Function
 from .ir.origins import Array, Root
 from .ir.passes.atomics import depends_on_order, plain_additions
@@ -64,10 +66,16 @@ class Own(enum.Enum):
     FAILED = "failed"
     SEED = "seed"
     LOCALS = "locals"  # the memory that the pieces of a loop have for themselves
+    TANGENT_TEMPORARIES = "tangent_temporaries"
+    TANGENT_LOCALS = "tangent_locals"
 
     @property
     def register(self) -> str:
         return f"%{self.value}"
+
+    @property
+    def is_pointer(self) -> bool:
+        return self is not Own.SEED
 
 
 RecordKey = Key | Dim | Stride | Own
@@ -93,7 +101,10 @@ class WholeEntry(WholeArrays):
                 targets = summed([task.body], roots) if ordered else None
                 arrays = [self._summed_array(part, target) for target in targets or ()]
                 if arrays and None not in arrays:
-                    found[part.name, index] = [array for array in arrays if array is not None]
+                    copied = [array for array in arrays if array is not None]
+                    for array in [each for each in copied if each.key.tangent in self._keys()]:
+                        copied.append(dataclasses.replace(array, key=array.key.tangent))
+                    found[part.name, index] = copied
         return found
 
     def _summed_array(self, part: Part, target: Target) -> Buffer | None:
@@ -115,6 +126,7 @@ class WholeEntry(WholeArrays):
         """Everything but what is linked: types, tasks, the entry, the definitions that are ours."""
         modules = [part.module for part in self.parts]
         self.symbol = symbol
+        self.functions: list[str] = []  # those with the tasks in them
         steps = ""
         if self.state is not None:
             steps = fields.definitions(modules, self.state)
@@ -126,7 +138,7 @@ class WholeEntry(WholeArrays):
                 texts.append(self._run(part, index, task))
             prepared = [self._prepared(part, index, task) for index, task in enumerate(module.tasks)]
             texts.append(dataclasses.replace(module, tasks=tuple(prepared)).text(part.name))
-        own, declarations = support.own_definitions(modules)
+        own, declarations = support.own_definitions(modules, mathematical=not self.along)
         return "\n".join(
             [
                 *dict.fromkeys(line for module in modules for line in module.type_lines),
@@ -158,7 +170,9 @@ class WholeEntry(WholeArrays):
         return task.changed(prepare)
 
     def _is_parallel(self, task: Task) -> bool:
-        return task.pieces > 1 and not depends_on_order([task.body])
+        # A tangent follows the winner of an atomic minimum or maximum: that takes one thread at a time.
+        serial = bool(self.along) and any(map(_is_extremum, task.body.instructions))
+        return task.pieces > 1 and not serial and not depends_on_order([task.body])
 
     def workspace_function(self, symbol: str) -> str:
         """`i64 SYMBOL(rows, dims)`, a module.h `tiaot_workspace_size`."""
@@ -239,9 +253,26 @@ class WholeEntry(WholeArrays):
 
     def _record_keys(self) -> list[RecordKey]:
         dims = [Dim(dim) for dim in self.signature.dims if dim not in self.variant.sizes]
-        fixed = [Own.TEMPORARIES, Own.FAILED, *([Own.SEED] if self.random else [])]
+        fixed = [
+            Own.TEMPORARIES,
+            *([Own.TANGENT_TEMPORARIES] if self.along else []),
+            Own.FAILED,
+            *([Own.SEED] if self.random else []),
+        ]
         strides = dict.fromkeys(Stride(array.key) for arrays in self.sums.values() for array in arrays)
-        return [*self.pointers, *dims, *fixed, *strides, Own.LOCALS]
+        locals_ = [Own.LOCALS, *([Own.TANGENT_LOCALS] if self.along else [])]
+        return [*self.pointers, *dims, *fixed, *strides, *locals_]
+
+    def shadows(self, symbol: str) -> dict[str, dict[str, str]]:
+        """Of each function to differentiate the parameters that point to memory with a shadow, and to that."""
+        if not self.along:
+            return {}
+        pairs = {key.register: key.tangent.register for key in self.pointers if key.tangent in self.pointers}
+        pairs[Own.TEMPORARIES.register] = Own.TANGENT_TEMPORARIES.register
+        pairs[Own.LOCALS.register] = Own.TANGENT_LOCALS.register
+        pairs[Own.FAILED.register] = Own.FAILED.register  # an integer, which a stack writes to
+        names = {value[1:]: shadow[1:] for value, shadow in pairs.items()}
+        return dict.fromkeys(self.functions, names)
 
     def _record(self, code: Code) -> str:
         keys = self._record_keys()
@@ -249,18 +280,21 @@ class WholeEntry(WholeArrays):
         code.do(f"store i32 0, i32* {self.failed}")
         room = max(support.temporaries_bytes(part.module for part in self.parts), 1)
         temporaries = code.add(f"alloca [{room} x i8], align 64")
+        tangents = code.add(f"alloca [{room} x i8], align 64") if self.along else ""
         record = code.add(f"alloca [{len(keys)} x i64]")
         for place, key in enumerate(keys):
             if isinstance(key, Dim):
                 value = code.sizes[key.name]
             elif key is Own.TEMPORARIES:
                 value = code.add(f"ptrtoint [{room} x i8]* {temporaries} to i64")
+            elif key is Own.TANGENT_TEMPORARIES:
+                value = code.add(f"ptrtoint [{room} x i8]* {tangents} to i64")
             elif key is Own.FAILED:
                 value = code.add(f"ptrtoint i32* {self.failed} to i64")
             elif key is Own.SEED:
                 typed = code.add(f"bitcast i8* {self.pointers[Key(Role.INPUT, SEED)]} to i64*")
                 value = code.add(f"load i64, i64* {typed}")
-            elif key is Own.LOCALS:
+            elif key in (Own.LOCALS, Own.TANGENT_LOCALS):
                 continue
             elif isinstance(key, Stride):
                 value = "0"
@@ -273,12 +307,13 @@ class WholeEntry(WholeArrays):
         return code.add(f"getelementptr [{count} x i64], [{count} x i64]* {record}, i64 0, i64 {place}")
 
     def _local_buffers(self, code: Code) -> dict[tuple[str, int], str]:
-        """Of each parallel loop the buffers that its pieces have for themselves, one after another."""
+        """Of each parallel loop the buffers that its pieces have for themselves, one after another; behind them those
+        of their tangents."""
         buffers = {}
         for part in self.parts:
             for index, task in enumerate(part.module.tasks):
                 if task.pieces:
-                    size = task.pieces * self._stride(task)
+                    size = task.pieces * self._stride(task) * (2 if self.along else 1)
                     array = code.add(f"alloca [{size} x i8], align 64")
                     buffers[part.name, index] = code.add(f"bitcast [{size} x i8]* {array} to i8*")
         return buffers
@@ -294,8 +329,14 @@ class WholeEntry(WholeArrays):
         if not task.pieces:
             code.do(f"call void {name}.piece(i8* {raw}, i64 0)")
             return
-        slot = self._record_slot(code, record, count, count - 1)
-        code.do(f"store i64 {code.add(f'ptrtoint i8* {local} to i64')}, i64* {slot}")
+        buffer = code.add(f"ptrtoint i8* {local} to i64")
+        keys = self._record_keys()
+        code.do(f"store i64 {buffer}, i64* {self._record_slot(code, record, count, keys.index(Own.LOCALS))}")
+        if self.along:
+            behind = code.add(f"add i64 {buffer}, {task.pieces * self._stride(task)}")
+            code.do(
+                f"store i64 {behind}, i64* {self._record_slot(code, record, count, keys.index(Own.TANGENT_LOCALS))}"
+            )
         tag = f"{part.name}{index}"
         if self._is_parallel(task):
             self._run_pieces(code, tag, name, task, raw)
@@ -403,7 +444,7 @@ class WholeEntry(WholeArrays):
                     loaded = outer.add(f"add i64 {loaded}, {ahead}")
                 values.append(f"i8* {outer.add(f'inttoptr i64 {loaded} to i8*')}")
                 formals.append(f"i8* noalias {key.register}")
-            elif key in (Own.TEMPORARIES, Own.FAILED, Own.LOCALS):
+            elif isinstance(key, Own) and key.is_pointer:
                 values.append(f"i8* {outer.add(f'inttoptr i64 {loaded} to i8*')}")
                 formals.append(f"i8* {key.register}")
             else:
@@ -420,6 +461,7 @@ class WholeEntry(WholeArrays):
         )
         if self.signature.batch:
             inner.sizes["rows"] = inner.sizes[self.signature.batch]
+        self.functions.append(f"{name[1:]}.run")
         self._set_up(inner, part, index, task)
         for each in calls:
             inner.do(each)
@@ -462,3 +504,8 @@ class WholeEntry(WholeArrays):
             slot = code.add(f"getelementptr {kind}, {kind}* {array}, i64 0, i64 {place}")
             code.do(f"store i8* %root_{node}, i8** {slot}")
         return code.add(f"bitcast {kind}* {array} to i8*")
+
+
+def _is_extremum(instruction: Instruction) -> bool:
+    """Whether it is an atomic minimum or maximum of floating-point numbers."""
+    return isinstance(instruction, Call) and re.fullmatch(r"atomic_(min|max)_f\d+", instruction.name) is not None

@@ -30,6 +30,7 @@ from .host import HostCode, Value
 from .kernels import kernel
 
 _LOCAL_BYTES = 1024  # of copies that a thread keeps in its own memory
+_SUM_BYTES = 320  # of sums that a thread keeps in registers, of which it has 255 of four bytes
 _VECTOR_BYTES = 16  # that a device moves at once, at most
 _MOST_THREADS = 65536  # that have copies in the workspace
 _WORKSPACE_BYTES = 256 << 20  # of these copies, where that leaves a block of threads
@@ -103,6 +104,13 @@ class CudaRowsEntry:
         fixed = not any(size.startswith("%") for size in sizes)
         return fixed and sum(int(size) for size in sizes) * self.item <= _LOCAL_BYTES
 
+    def _sums_in_registers(self) -> bool:
+        """Whether a thread keeps its sums to itself until its last sample."""
+        code = self._fixed()
+        sizes = [self._sample(code, key) for key in self._summed()]
+        fixed = not any(size.startswith("%") for size in sizes)
+        return fixed and sum(int(size) for size in sizes) * self.item <= _SUM_BYTES
+
     def _per_thread(self, code: Code) -> str:
         """Elements of the workspace that each thread has for itself."""
         keys = [*([] if self._is_local() else self._copied()), *self._summed()]
@@ -149,14 +157,14 @@ class CudaRowsEntry:
         )
 
     def _prepared(self, module: TracedModule, trace: Trace, prefix: str, stack_values: int) -> str:
-        summed = {key.name for key in self._summed()}
+        apart = set() if self._sums_in_registers() else {key.name for key in self._summed()}
 
         def layout(index: int, field: int) -> tuple[int, int | None]:
             return trace.parameters[index].rank + bool(trace.parameters[index].element), None
 
         def is_summed(index: int, field: int) -> bool:
             parameter = trace.parameters[index]
-            return parameter.role == "input" and field == 2 and parameter.name in summed
+            return parameter.role == "input" and field == 2 and parameter.name in apart
 
         def prepare(function: Function) -> Function:
             function = plain_additions(fix_stacks(function, stack_values))
@@ -186,8 +194,13 @@ class CudaRowsEntry:
         structs = {"task": self._context(code, self.trace.parameters)}
         if self.primal:
             structs["primal"] = self._context(code, self.primal_trace.parameters)
-        for key in self._summed():
-            self._zero_summed(code, pointers[key], self._sample(code, key), key)
+        sums = {key: pointers[key] for key in self._summed()}  # in the workspace
+        own: dict[str, list[str]] = {}
+        for key, place in sums.items():
+            if self._sums_in_registers():
+                pointers[key], own[key] = self._zero_registers(code, int(self._sample(code, key)))
+            else:
+                self._zero_summed(code, place, self._sample(code, key), key)
         code.do("%any = icmp slt i64 %thread, %rows")
         code.do("%before = add i64 %thread, 0")
         code.do("br label %rows.begin")
@@ -202,6 +215,8 @@ class CudaRowsEntry:
         code.do("%more = icmp slt i64 %next.row, %rows")
         code.do("br i1 %more, label %row.begin, label %rows.end")
         code.label("rows.end")
+        for key, elements in own.items():
+            self._store_registers(code, elements, sums[key])
         return kernel(name, self._formals(aligned), code, alone=False)
 
     def _place_copies(self, code: Code) -> dict[Key, str]:
@@ -222,13 +237,17 @@ class CudaRowsEntry:
         for key in self._copied():
             size = self._sample(code, key)
             if local:
-                array = code.add(f"alloca [{size} x {self.type}], align 16")
-                pointers[key] = code.add(f"bitcast [{size} x {self.type}]* {array} to {self.type}*")
+                pointers[key] = self._room(code, size)
             else:
                 start = place(size)
                 at = code.multiply(size, "%thread")
                 pointers[key] = code.add(f"getelementptr {self.type}, {self.type}* {start}, i64 {at}")
         return pointers
+
+    def _room(self, code: Code, elements: str) -> str:
+        """Memory of the thread's own."""
+        array = code.add(f"alloca [{elements} x {self.type}], align 16")
+        return code.add(f"bitcast [{elements} x {self.type}]* {array} to {self.type}*")
 
     def _loop(self, code: Code, name: str, elements: str, body: str) -> None:
         """A loop over %NAME.e in 0 .. elements; `body` are instructions, in which @ stands for `%NAME.`."""
@@ -250,6 +269,22 @@ class CudaRowsEntry:
 @p = getelementptr {self.type}, {self.type}* {pointer}, i64 @o
 store {self.type} 0.0, {self.type}* @p"""
         self._loop(code, f"zero_{key.name}", elements, body)
+
+    def _zero_registers(self, code: Code, count: int) -> tuple[str, list[str]]:
+        """An array of the thread's own, of zeros, and pointers to its elements: one by one, for LLVM to dissolve it."""
+        room = self._room(code, str(count))
+        elements = [code.add(f"getelementptr {self.type}, {self.type}* {room}, i64 {place}") for place in range(count)]
+        for element in elements:
+            code.do(f"store {self.type} 0.0, {self.type}* {element}")
+        return room, elements
+
+    def _store_registers(self, code: Code, elements: list[str], place: str) -> None:
+        """Puts a thread's sums where those of all threads lie element by element."""
+        for number, element in enumerate(elements):
+            value = code.add(f"load {self.type}, {self.type}* {element}")
+            at = code.add(f"mul nsw i64 %threads, {number}")
+            target = code.add(f"getelementptr {self.type}, {self.type}* {place}, i64 {at}")
+            code.do(f"store {self.type} {value}, {self.type}* {target}")
 
     def _copy(self, code: Code, name: str, source: str | None, target: str, elements: str) -> None:
         """target[...] = source[...], or zeros."""
@@ -294,8 +329,12 @@ store {self.type} {value}, {self.type}* @q"""
             elif key not in self._summed():
                 results.append((f"out_{key.name}", copies[key], pointer, size))
         for key in copies:
-            if key.role in (Role.GRADIENT, Role.SPARE) and key not in self._summed():
+            if key.role in (Role.OUTPUT, Role.GRADIENT, Role.SPARE) and key not in self._summed():
                 self._copy(code, f"clear_{key.name}", None, copies[key], self._sample(code, key))
+        if not self.trace.wrt:  # an output need not be written as a whole, and may be added to
+            for argument in self.signature.outputs:
+                key = Key(Role.OUTPUT, argument.name)
+                self._copy(code, f"clear_{argument.name}", None, pointers[key], self._sample(code, key))
         if self.primal:
             self._run(code, structs["primal"], self.primal_trace.parameters, self.primal, "primal", pointers)
         self._run(code, structs["task"], self.trace.parameters, self.module, "task", pointers)
