@@ -21,7 +21,7 @@ LEAST, MOST = -(2**31), 2**31 - 1
 
 @pytest.fixture(scope="module")
 def path() -> Path:
-    return cuda_export.emulated_path("integers")
+    return cuda_export.exported_path("integers")
 
 
 @pytest.fixture(params=LEVELS)
