@@ -63,6 +63,13 @@ def test_values_and_gradients(simulation: Simulation, steps: int) -> None:
         close(transform(weighed(simulation))(*START), weighed(reference)(*START))
 
 
+def test_inputs_by_name(simulation: Simulation) -> None:
+    x, v = START
+    close(simulation(v=v, x=x, steps=2), simulation(x, v, steps=2))
+    with pytest.raises(TypeError, match="state: missing 'x'"):
+        simulation(v=v)
+
+
 def test_transforms(simulation: Simulation) -> None:
     close(jax.jacrev(simulation, (0, 1))(*START), jax.jacrev(reference, (0, 1))(*START))
     x, v = START

@@ -140,7 +140,7 @@ def test_numbers_that_are_refused(numbers: tiaot.Module) -> None:
         ("count", 7.0, TypeError, "an integer, got float"),
         ("count", True, TypeError, "a number or an array of int32, got bool"),
         ("count", np.True_, TypeError, f"a number or an array of int32, got numpy.{np.bool_.__name__}"),
-        ("count", np.timedelta64(7), TypeError, "a number or an array of int32, got numpy.timedelta64"),
+        ("count", np.timedelta64(7, "s"), TypeError, "a number or an array of int32, got numpy.timedelta64"),
         ("factor", np.longdouble(2), TypeError, f"a number or an array of float64, got numpy.{np.longdouble.__name__}"),
         ("factor", np.complex64(2), TypeError, "a number or an array of float64, got numpy.complex64"),
         ("factor", 10**400, ValueError, f"a number that fits float64, got 1{36 * '0'}..."),
@@ -172,3 +172,27 @@ def test_types_that_go_with_sizes(numbers: tiaot.Module) -> None:
             f"got {np.dtype(np.int64 if size == 3 else np.int32)}[{size}]",
             lambda size=size: numbers.sift(ones[size], np.ones(size, np.int64 if size == 3 else np.int32)),
         )
+
+
+def test_numbers_for_torch(numbers: tiaot.Module) -> None:
+    torch = pytest.importorskip("torch")
+    kernel = tiaot.torch.wrap(numbers.weigh)
+    x = torch.arange(3.0, dtype=torch.float64, requires_grad=True)
+    y = kernel(x, f32(2), np.int64(7), np.uint8(3), 1)
+    assert y.tolist() == [11, 13, 15]
+    with pytest.raises(TypeError, match=r"argument 'count': expected an integer, got float32$"):
+        kernel(x, 2, f32(7), 3, 1)
+    with pytest.raises(ValueError, match=r"argument 'count': expected an integer that fits int32, got 2147483648$"):
+        kernel(x, 2, np.int64(2**31), 3, 1)
+    factor = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
+    with pytest.raises(NotImplementedError, match=r"no gradient for it, being a number: annotated as .*ndim=0\)"):
+        kernel(x, factor, 7, 3, 1)
+
+
+def test_numbers_for_jax(numbers: tiaot.Module) -> None:
+    jax = pytest.importorskip("jax")
+    with jax.enable_x64(True):
+        kernel, x = tiaot.jax.wrap(numbers.weigh), jax.numpy.arange(3.0)
+        assert kernel(x, f32(2), np.int64(7), np.uint8(3), 1).tolist() == [11, 13, 15]
+        with pytest.raises(NotImplementedError, match=r"argument 'factor', being a number: annotated as .*ndim=0\)"):
+            jax.grad(lambda factor: kernel(x, factor, 7, 3, 1).sum())(2.0)

@@ -74,6 +74,16 @@ def test_values_and_gradients(simulation: Simulation, start: Any, steps: int) ->
     close(gradients(lambda x, v: simulation(x, v, steps=steps), start), gradients(reference, double, steps))
 
 
+def test_inputs_by_name(simulation: Simulation, start: Any) -> None:
+    x, v = start
+    close(simulation(v=v, x=x), simulation(x, v))
+    close(simulation(x, v=v, steps=2), simulation(x, v, steps=2))
+    with pytest.raises(TypeError, match="state: missing 'v'"):
+        simulation(x=x)
+    with pytest.raises(TypeError, match="state: argument 'x': given by position and by name"):
+        simulation(x, x=x)
+
+
 def test_no_steps(simulation: Simulation, start: Any) -> None:
     x, v = (each.clone().requires_grad_() for each in start)
     y, loss = simulation(x, v, steps=0)

@@ -90,7 +90,7 @@ bool take_wrt(EntryState *entry, PyObject *object, Call *call) {
   return true;
 }
 
-bool take_option(EntryState *entry, Option option, PyObject *value, Call *call) {
+[[gnu::hot]] bool take_option(EntryState *entry, Option option, PyObject *value, Call *call) {
   if (option == kWrt) return take_wrt(entry, value, call);
   if (value == Py_None) return true;
   if (option == kOut) {
@@ -133,7 +133,8 @@ bool take_named(const EntryState &entry, int position, PyObject *const *argument
   return true;
 }
 
-bool take_keywords(EntryState *entry, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords, Call *call) {
+[[gnu::hot]] bool take_keywords(EntryState *entry, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords,
+                                Call *call) {
   const Py_ssize_t keyword_count = PyTuple_GET_SIZE(keywords);
   for (Py_ssize_t i = 0; i < keyword_count; ++i) {
     PyObject *keyword = PyTuple_GET_ITEM(keywords, i), *value = arguments[count + i];

@@ -26,7 +26,7 @@ struct BoundCallObject {
   std::string label;
 };
 
-PyObject *bound_call_run(PyObject *object, PyObject *const *, size_t nargsf, PyObject *keywords) {
+[[gnu::hot]] PyObject *bound_call_run(PyObject *object, PyObject *const *, size_t nargsf, PyObject *keywords) {
   auto *self = reinterpret_cast<BoundCallObject *>(object);
   if (self->module->closed.load(std::memory_order_relaxed)) {
     return raise_closed(self->label, *self->module);

@@ -31,18 +31,22 @@ bool take_tuple(const EntryState &entry, PyObject *out, int count, const char *o
   return false;
 }
 
-// Reads an array as number `place` of the call.
-inline bool read(const EntryState &entry, PyObject *object, bool writable, int place, Call *call, Mismatch *mismatch) {
+// Reads an array that is no plain one of NumPy's, as number `place` of the call.
+[[gnu::noinline]] bool read_other(const EntryState &entry, PyObject *object, bool writable, int place, Call *call,
+                                  Mismatch *mismatch) {
+  keep_shapes(call);  // of those before this one, whose library may run any code
   DLTensor *tensor = &call->tensors[place];
-  if (entry.arrays == nullptr && read_plain_array(object, writable, tensor)) {
-    call->unkept |= uint64_t{1} << place;
-    return true;
-  }
-  keep_shapes(call);  // those before this one, whose library may run any code
-  if (entry.arrays == nullptr) {
-    if (!read_uncommon_array(object, writable, tensor, &call->reading, mismatch)) return false;
-  } else if (!entry.arrays->read(object, writable, tensor, &call->reading, mismatch)) {
-    return false;
+  const bool fine = entry.arrays == nullptr ? read_uncommon_array(object, writable, tensor, &call->reading, mismatch)
+                                            : entry.arrays->read(object, writable, tensor, &call->reading, mismatch);
+  if (fine) call->unkept |= uint64_t{1} << place;
+  return fine;
+}
+
+// Reads an array as number `place` of the call. False with an exception set, or `mismatch` filled in.
+[[gnu::always_inline]] inline bool read(const EntryState &entry, PyObject *object, bool writable, int place, Call *call,
+                                        Mismatch *mismatch) {
+  if (entry.arrays != nullptr || !read_plain_array(object, writable, &call->tensors[place])) {
+    return read_other(entry, object, writable, place, call, mismatch);
   }
   call->unkept |= uint64_t{1} << place;
   return true;
@@ -83,7 +87,7 @@ std::string result_text(const EntryState &entry, int part, int argument) {
 }
 
 // Reads the arrays of `out`: a tuple over outputs where there are several, of tuples over `wrt` where that is a tuple.
-bool take_out(const EntryState &entry, Call *call, int first) {
+[[gnu::hot]] bool take_out(const EntryState &entry, Call *call, int first) {
   Mismatch mismatch;
   PyObject *out = call->out;
   const bool inner_tuple = call->inner_tuple;
@@ -120,7 +124,7 @@ PyObject *make_result(const EntryState &entry, Call *call, int output, int place
 }
 
 // Allocates the results, in the structure that take_out reads.
-bool make_results(const EntryState &entry, Call *call, int first) {
+[[gnu::hot]] bool make_results(const EntryState &entry, Call *call, int first) {
   if (call->outer == 0) {
     call->result = Ref(Py_NewRef(Py_None));
     return true;

@@ -71,7 +71,8 @@ inline bool is_number(PyObject *object) {
 }
 
 // Puts the operands in order and reads the options. False with an exception set.
-bool take_arguments(EntryState *entry, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords, Call *call);
+[[gnu::hot]] bool take_arguments(EntryState *entry, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords,
+                                 Call *call);
 
 // Makes an array without dimensions of a number; the memory is a lease of the call. The arrays have been read, among
 // whose variants it chooses the element type. False with an exception set.
@@ -81,9 +82,10 @@ bool take_number(const EntryState &entry, int position, Call *call);
 void keep_shapes(Call *call);
 
 // Fills in a call from Python's arguments. False with an exception set.
-bool prepare_call(EntryState *entry, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords, Call *call);
+[[gnu::hot]] bool prepare_call(EntryState *entry, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords,
+                               Call *call);
 
 // The last step of that: reads `call->out`, or allocates the results, for operands that have been read.
-bool prepare_results(const EntryState &entry, Call *call);
+[[gnu::hot]] bool prepare_results(const EntryState &entry, Call *call);
 
 }  // namespace tiaot::binding

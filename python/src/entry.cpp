@@ -11,7 +11,7 @@ namespace {
 
 // Runs a call. What takes longer than to release the GIL does without it; on a CUDA device every call does, since to
 // hand its work over takes longer, and may wait for what does need the GIL.
-tiaot_status run_call(const EntryState &entry, Call *prepared) {
+[[gnu::hot]] tiaot_status run_call(const EntryState &entry, Call *prepared) {
   const Call &call = *prepared;
   const uint32_t mask = call.wrt != nullptr ? call.wrt->mask : 0;
   const bool cuda = call.reading.cuda.found;
@@ -62,7 +62,7 @@ Ref make_record(const EntryState &entry, const Call &call) {
 }
 
 // Hands out the results of a call that has been run: they are of the library of the first operand that is not NumPy's.
-Ref take_result(const EntryState &entry, Call *call) {
+[[gnu::hot]] Ref take_result(const EntryState &entry, Call *call) {
   const bool ours = entry.arrays == nullptr && call->out == nullptr && call->outer > 0 && !call->reading.cuda.found;
   for (int i = 0; i < entry.positional_count && ours; ++i) {
     PyObject *operand = call->operands[i];
@@ -72,7 +72,8 @@ Ref take_result(const EntryState &entry, Call *call) {
 }
 
 // As call_entry; `call` was made for the entry.
-PyObject *run(EntryState *entry, PyObject *const *arguments, size_t nargsf, PyObject *keywords, Call *call) {
+[[gnu::hot]] PyObject *run(EntryState *entry, PyObject *const *arguments, size_t nargsf, PyObject *keywords,
+                           Call *call) {
   if (!prepare_call(entry, arguments, PyVectorcall_NARGS(nargsf), keywords, call)) return nullptr;
   const tiaot_status status = run_call(*entry, call);
   return status == TIAOT_OK ? take_result(*entry, call).release() : raise_status(status);

@@ -90,7 +90,7 @@ using Bound = std::unique_ptr<tiaot_bound, DestroyBound>;
 // they are, `record` what a tape keeps of each call, or empty.
 PyObject *new_bound_call(const EntryState &entry, Bound bound, Ref arrays, Ref result, Reading reading, Ref record);
 
-PyObject *call_entry(EntryObject *entry, PyObject *const *arguments, size_t nargsf, PyObject *keywords);
+[[gnu::hot]] PyObject *call_entry(EntryObject *entry, PyObject *const *arguments, size_t nargsf, PyObject *keywords);
 PyObject *bind_entry(EntryObject *entry, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords);
 
 // Both of a kernel's results: (outputs, gradients), from the arguments of a vjp.

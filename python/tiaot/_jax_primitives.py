@@ -133,7 +133,7 @@ class _Computation:
 
     def _lower(self, context: Any, *values: Any, kernel: Callee, wrt: Names, mapped: int) -> Any:
         if self._entry is None:
-            raise NotImplementedError(f"{kernel}: the module has no forward-mode derivative (jvp)")
+            raise NotImplementedError(f"{kernel}: there is no forward-mode derivative (jvp) on JAX arrays")
         return kernel.lower(context, values, self._entry, wrt, mapped, self._names(kernel.signature, wrt))
 
     def _batch(
@@ -190,7 +190,8 @@ def _differentiate_call(primals: Any, tangents: Any, *, kernel: Callee, wrt: Nam
     moving = {name: t for name, t in zip(kernel.signature.inputs, tangents, strict=True) if not _is_zero(t)}
     for name in moving:
         if name not in kernel.signature.differentiable:
-            raise NotImplementedError(f"{kernel}: the module has no gradient for argument '{name}'")
+            why = kernel.signature.why_no_gradient(name)
+            raise NotImplementedError(f"{kernel}: the module has no gradient for argument '{name}'{why}")
     if not moving:
         return outputs, [_zero_of(output) for output in outputs]
     changes = jvp(*primals, *moving.values(), kernel=kernel, wrt=tuple(moving), mapped=mapped)
@@ -205,7 +206,7 @@ def _differentiate_linear(
     count = len(kernel.signature.inputs)
     if not all(map(_is_zero, tangents[:count])):
         raise NotImplementedError(
-            f"{kernel}: a derivative of its gradient was asked for; the module has first derivatives only"
+            f"{kernel}: a derivative of its gradient was asked for; JAX arrays have first derivatives only"
         )
     run = functools.partial(computation, kernel=kernel, wrt=wrt, mapped=mapped)
     outputs = run(*primals)

@@ -10,6 +10,7 @@ import numpy as np
 from jax.interpreters import mlir
 
 from . import _core
+from ._framework import bound
 from ._jax_primitives import FORWARD, Callee, Names, call, untyped
 from ._simulation import Program, Record, Run
 
@@ -44,9 +45,11 @@ class Simulation:
         self._program = Program(module, run, inputs, outputs, constants, passive)
         self._call = jax.jit(self._run, static_argnames="steps", inline=True)
 
-    def __call__(self, *arrays: Any, steps: int = 1) -> Any:
+    def __call__(self, *arrays: Any, steps: int = 1, **named: Any) -> Any:
         program = self._program
-        program.check_call(len(arrays), steps)
+        arrays = bound(program, arrays, named) if named else arrays
+        program.check_count(len(arrays))
+        program.check_steps(steps)
         for name, array in zip(program.inputs, arrays, strict=True):
             if not isinstance(array, (jax.Array, np.ndarray)):
                 got = type(array).__name__

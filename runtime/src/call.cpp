@@ -295,8 +295,8 @@ tiaot_status tiaot::run_call(const Request &request, const DLTensor *arrays, int
 
 using namespace tiaot;
 
-extern "C" tiaot_status tiaot_call(const tiaot_kernel *kernel, int entry, uint32_t wrt, const DLTensor *arrays,
-                                   int32_t count, const tiaot_options *options) {
+extern "C" [[gnu::hot]] tiaot_status tiaot_call(const tiaot_kernel *kernel, int entry, uint32_t wrt,
+                                                const DLTensor *arrays, int32_t count, const tiaot_options *options) {
   return guarded([&] {
     Request request;
     if (tiaot_status status = make_request(kernel, entry, wrt, options, &request)) return status;
@@ -304,9 +304,10 @@ extern "C" tiaot_status tiaot_call(const tiaot_kernel *kernel, int entry, uint32
   });
 }
 
-extern "C" tiaot_status tiaot_results(const tiaot_kernel *kernel, int entry, uint32_t wrt, const DLTensor *arrays,
-                                      int32_t count, const tiaot_options *options, DLTensor *results, int32_t capacity,
-                                      int64_t *shapes, int32_t shape_capacity, int32_t *result_count) {
+extern "C" [[gnu::hot]] tiaot_status tiaot_results(const tiaot_kernel *kernel, int entry, uint32_t wrt,
+                                                   const DLTensor *arrays, int32_t count, const tiaot_options *options,
+                                                   DLTensor *results, int32_t capacity, int64_t *shapes,
+                                                   int32_t shape_capacity, int32_t *result_count) {
   return guarded([&] {
     Request request;
     if (tiaot_status status = make_request(kernel, entry, wrt, options, &request)) return status;
@@ -314,8 +315,8 @@ extern "C" tiaot_status tiaot_results(const tiaot_kernel *kernel, int entry, uin
   });
 }
 
-extern "C" int64_t tiaot_work(const tiaot_kernel *kernel, int entry, uint32_t wrt, const DLTensor *arrays,
-                              int32_t count) {
+extern "C" [[gnu::hot]] int64_t tiaot_work(const tiaot_kernel *kernel, int entry, uint32_t wrt, const DLTensor *arrays,
+                                           int32_t count) {
   return estimate_work({kernel, entry, wrt, count_bits(wrt), 0, nullptr, nullptr, nullptr, nullptr}, arrays, count);
 }
 
@@ -339,7 +340,7 @@ extern "C" tiaot_status tiaot_bind(const tiaot_kernel *kernel, int entry, uint32
   });
 }
 
-extern "C" tiaot_status tiaot_bound_run(const tiaot_bound *bound) {
+extern "C" [[gnu::hot]] tiaot_status tiaot_bound_run(const tiaot_bound *bound) {
   return guarded([&] { return bound->kind == tiaot_bound::kPlan ? run_plan(bound->plan) : run_other(*bound); });
 }
 

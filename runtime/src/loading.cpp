@@ -1,6 +1,7 @@
 // loading.cpp: the one lock, and its handlers around a fork.
 #include "loading.hpp"
 
+#include <dlfcn.h>
 #include <pthread.h>
 
 #include <mutex>
@@ -26,5 +27,10 @@ std::recursive_mutex &the_mutex() {
 
 Loading::Loading() { the_mutex().lock(); }
 Loading::~Loading() { the_mutex().unlock(); }
+
+void unload(void *library) {
+  const Loading loading;
+  dlclose(library);
+}
 
 }  // namespace tiaot

@@ -13,4 +13,7 @@ class Loading {
   Loading &operator=(const Loading &) = delete;
 };
 
+// dlclose with that.
+void unload(void *library);
+
 }  // namespace tiaot

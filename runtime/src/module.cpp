@@ -32,7 +32,7 @@ struct File {
 };
 
 struct CloseLibrary {
-  void operator()(void *library) const { dlclose(library); }
+  void operator()(void *library) const { unload(library); }
 };
 using Library = std::unique_ptr<void, CloseLibrary>;
 
@@ -173,7 +173,7 @@ tiaot_kernel make_kernel(const tiaot_kernel_desc &desc, int level) {
 tiaot_status make_module(const tiaot_module_desc &desc, int level, void *library, tiaot_module **module) {
   std::unique_ptr<tiaot_module> result(new (std::nothrow) tiaot_module{library, &desc, level, false, {}, {}});
   if (result == nullptr) {
-    if (library != nullptr) dlclose(library);
+    if (library != nullptr) unload(library);
     return raise(TIAOT_ERROR_MEMORY, "out of memory");
   }
   result->kernels.reserve(desc.kernel_count);
@@ -188,7 +188,7 @@ tiaot_status make_module(const tiaot_module_desc &desc, int level, void *library
 }  // namespace tiaot
 
 tiaot_module::~tiaot_module() {
-  if (library != nullptr) dlclose(library);
+  if (library != nullptr) tiaot::unload(library);
 }
 
 extern "C" tiaot_status tiaot_module_open(const char *path, tiaot_module **module) {
@@ -213,10 +213,7 @@ extern "C" tiaot_status tiaot_module_open_from(const tiaot_source *source, tiaot
   return guarded([&] { return open_module(*source, module); });
 }
 
-extern "C" void tiaot_module_close(tiaot_module *module) {
-  const tiaot::Loading loading;
-  delete module;
-}
+extern "C" void tiaot_module_close(tiaot_module *module) { delete module; }
 
 extern "C" const tiaot_module_desc *tiaot_module_descriptor(const tiaot_module *module) { return module->desc; }
 

@@ -68,12 +68,12 @@ struct Checked {
 };
 
 // Checks the options and the entry asked for.
-tiaot_status make_request(const tiaot_kernel *kernel, int entry, uint32_t wrt, const tiaot_options *options,
-                          Request *request);
+[[gnu::hot]] tiaot_status make_request(const tiaot_kernel *kernel, int entry, uint32_t wrt,
+                                       const tiaot_options *options, Request *request);
 
 // Checks the first `count` arrays of a call: all of them, or its operands.
-tiaot_status check_arrays(const Request &request, const DLTensor *arrays, int32_t count, bool with_results,
-                          Checked *checked);
+[[gnu::hot]] tiaot_status check_arrays(const Request &request, const DLTensor *arrays, int32_t count, bool with_results,
+                                       Checked *checked);
 
 // Bits that are set. Baseline x86-64 has no instruction for it, and the compiler's own function is a call away.
 inline uint32_t count_bits(uint32_t bits) {
@@ -136,7 +136,8 @@ Slot find_slot(const Request &request, uint32_t index, uint32_t (&room)[2 * TIAO
 
 // Sets up *checked for a request, but for its `device`, and checks arrays before `end`; the place of the first fault,
 // or `end`. With a CUDA device, where the arrays are has been checked.
-uint32_t find_fault(const Request &request, const DLTensor *arrays, uint32_t end, Checked *checked, Fault *fault);
+[[gnu::hot]] uint32_t find_fault(const Request &request, const DLTensor *arrays, uint32_t end, Checked *checked,
+                                 Fault *fault);
 
 [[gnu::cold]] tiaot_status explain_fault(const Request &request, const DLTensor *arrays, uint32_t index, Fault fault,
                                          int32_t device);
