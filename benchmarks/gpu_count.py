@@ -95,10 +95,11 @@ def ptx_of(source: Path) -> str:
     """The PTX of the kernels of a file."""
     from tiaot.export.cuda.compile import emit_ptx
     from tiaot.export.cuda.lower import lower
+    from tiaot.export.cuda.standin import CUDA
     from tiaot.export.ir import LoweringError
     from tiaot.export.trace import trace_file
 
-    traced = trace_file(source, None, "cuda")
+    traced = trace_file(source, None, CUDA)
     signatures = {family.name: family.signature for family in traced.families}
     primals = {(trace.kernel, trace.variant.name): trace for trace in traced.traces if not trace.wrt}
     device = []

@@ -189,13 +189,14 @@ def test_entries_without_cuda_code_have_a_reason(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("byte", ["255", "1"])  # glibc fills new memory with the complement
 def test_the_trace_does_not_follow_from_what_memory_held(tmp_path: Path, byte: str) -> None:
+    from tiaot.export.cuda.standin import CUDA
     from tiaot.export.trace import trace_file
 
     (tmp_path / "kernels.py").write_text(HEADER + "released = ti.ndarray(ti.f32, 4)\ndel released\n" + DOUBLE)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MALLOC_PERTURB_", byte)
-        found = trace_file(tmp_path / "kernels.py", None, "cuda").traces
-    plain = trace_file(tmp_path / "kernels.py", None, "cuda").traces
+        found = trace_file(tmp_path / "kernels.py", None, CUDA).traces
+    plain = trace_file(tmp_path / "kernels.py", None, CUDA).traces
     assert len(found) == 2 and [each.tasks for each in found] == [each.tasks for each in plain]
 
 
@@ -206,9 +207,10 @@ def test_small_layers_stay_in_registers(tmp_path: Path) -> None:
     """No local memory: the arrays of a sample, Taichi's context and its argument struct are dissolved."""
     from tiaot.export.cuda.compile import _tool, emit_ptx
     from tiaot.export.cuda.lower import lower
+    from tiaot.export.cuda.standin import CUDA
     from tiaot.export.trace import trace_file
 
-    traced = trace_file(cuda_export.SOURCES["dense_tanh"], None, "cuda")
+    traced = trace_file(cuda_export.SOURCES["dense_tanh"], None, CUDA)
     signature = traced.families[0].signature
     traces = [trace for trace in traced.traces if trace.variant.name == "float32_n8_m4"]
     primal = next(trace for trace in traces if not trace.wrt)

@@ -13,6 +13,7 @@ pytest.importorskip("llvmlite")
 from tiaot.export.cuda.compile import optimize
 from tiaot.export.cuda.lower import CudaEntry, lower
 from tiaot.export.cuda.patched import PATCHED, RUNTIME
+from tiaot.export.cuda.standin import CUDA
 from tiaot.export.ir import LoweringError
 from tiaot.export.lower import runtime_text
 from tiaot.export.trace import trace_file
@@ -69,7 +70,7 @@ FORMS = {
 def lowered(folder: Path, source: str) -> dict[str, CudaEntry | str]:
     """The forward entry of every kernel of a source, or why there is none."""
     (folder / "made.py").write_text(source)
-    traced = trace_file(folder / "made.py", None, "cuda")
+    traced = trace_file(folder / "made.py", None, CUDA)
     signatures = {family.name: family.signature for family in traced.families}
     found: dict[str, CudaEntry | str] = {key[0]: why for key, why in traced.refused.items()}
     for trace in traced.traces:

@@ -80,10 +80,8 @@ class WholeArrays:
                 f"{trace.kernel}: draws random numbers: add '{SEED}' to the inputs of its signature, an integer that "
                 "they follow from"
             )
-        if self.random and signature.batch:
-            raise LoweringError(
-                f"{trace.kernel}: draws random numbers, which a kernel with a batch cannot: leave batch out"
-            )
+        if signature.batch:
+            support.refuse_random(trace.kernel, (part.module for part in self.parts))
         self.buffers = self._buffers()
         self.pointers: dict[Key, str] = {}  # where the entry has its arrays, by their keys
 

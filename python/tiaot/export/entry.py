@@ -60,10 +60,7 @@ class Entry:
         self.block_rows = self._block_rows()
         scratch_bytes = self._workspace(Code(self._fixed_sizes()))
         self.on_stack = not scratch_bytes.startswith("%") and int(scratch_bytes) <= _STACK_BYTES
-        if support.uses_random(self._modules()):
-            raise LoweringError(
-                f"{trace.kernel}: draws random numbers, which a kernel with a batch cannot: leave batch out"
-            )
+        support.refuse_random(trace.kernel, self._modules())
 
     def _modules(self) -> list[TracedModule]:
         return [self.module] if self.primal is None else [self.module, self.primal]

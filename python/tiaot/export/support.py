@@ -122,6 +122,16 @@ def uses_random(modules: Iterable[TracedModule]) -> bool:
     return any(name in _RANDOM_NAMES for module in modules for name in module.declarations)
 
 
+def refuse_random(kernel: str, modules: Iterable[TracedModule]) -> None:
+    """Look for random numbers in a kernel with a batch.
+
+    Raises:
+        LoweringError: when it draws some.
+    """
+    if uses_random(modules):
+        raise LoweringError(f"{kernel}: draws random numbers, which a kernel with a batch cannot: leave batch out")
+
+
 def draws_random(text: str) -> bool:
     """Whether a task's IR draws random numbers."""
     return any(f"@{name}(" in text for name in _RANDOM_NAMES)

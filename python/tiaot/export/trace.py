@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -75,25 +76,32 @@ class Traced:
     refused: dict[tuple[str, ...], str]  # for CUDA: why there is no trace, by kernel, variant and names of the wrt
 
 
-def trace_file(path: str | os.PathLike[str], cache: Path | None = None, target: str = "cpu") -> Traced:
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """What Taichi compiles for. `prepare` puts what it needs for that into a folder, and gives variables of its
+    environment."""
+
+    name: str  # "cpu", or "cuda": then kernels over fields are left out
+    prepare: Callable[[Path], Mapping[str, str]] = lambda _: {}
+
+
+CPU = Target("cpu")
+
+
+def trace_file(path: str | os.PathLike[str], cache: Path | None = None, target: Target = CPU) -> Traced:
     """Trace every entry of every variant of every kernel that a file declares.
 
     Args:
         cache: the folder with what was traced before, from where unchanged kernels are taken.
-        target: "cpu", or "cuda": then kernels over fields are left out, and what Taichi refuses is told in `refused`.
+        target: what to compile for. What Taichi refuses for another than the CPU is told in `refused`.
 
     Raises:
         TraceError: with what Taichi or the file said.
     """
     with tempfile.TemporaryDirectory(prefix="tiaot-trace-") as directory:
         command = [sys.executable, "-m", "tiaot.export.tracer", os.path.abspath(path), directory, str(cache or "")]
-        environment = dict(os.environ)
-        if target == "cuda":
-            from .cuda.standin import write_driver  # which needs LLVM, as nothing else here
-
-            write_driver(Path(directory))
-            environment["LD_LIBRARY_PATH"] = os.pathsep.join([directory, environment.get("LD_LIBRARY_PATH", "")])
-        child = subprocess.run([*command, target], capture_output=True, text=True, check=False, env=environment)
+        environment = {**os.environ, **target.prepare(Path(directory))}
+        child = subprocess.run([*command, target.name], capture_output=True, text=True, check=False, env=environment)
         index = Path(directory, "index.json")
         if child.returncode != 0 or not index.exists():
             raise TraceError(_why(child, Path(directory)) or f"{path}: tracing failed")

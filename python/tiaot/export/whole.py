@@ -1,12 +1,14 @@
-"""Entries of kernels without a batch: the traced tasks in their order, as one C function of module.h's `tiaot_code`.
-Those of kernels with a batch that entry.py does not take, too: the samples that such an entry is given are then all.
+"""Entries of whole kernels: one C function, module.h's `tiaot_code`, that runs the traced tasks in their order.
 
-Each task becomes a function `run`, whose pointers are noalias, over Taichi's argument struct and context on its own
-stack. A parallel loop is cut into pieces as Taichi cuts it, and the pieces are handed to the host's threads, or run one
-after another; what they share out to neighbours (the partial results of a reduction) is put together in their order, so
-that the result does not depend on the threads. In a loop that adds floating-point numbers up atomically it would:
-there each piece adds into a copy of its own (sums.py) where that costs little beside the data, or the loop runs on one
-thread.
+A kernel is whole where it has no batch. One that has is treated so where entry.py does not take it: all of the samples
+that the entry is given are then one call.
+
+Each task becomes a function `run`, whose pointers are noalias. It builds Taichi's argument struct and context on its
+stack. A parallel loop is cut into pieces by Taichi. The threads of the host share them out, or one thread runs all.
+
+Results do not depend on the threads. The pieces of a reduction have a partial result each, and these are put together
+in the order of the pieces. Where a loop adds floating-point numbers up atomically (ir/passes/summed.py), each piece
+adds into a copy of its own if copies are small beside the data. Otherwise the loop runs on one thread.
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ from .copies import sum_kernel, sum_name
 from .device import THREADS
 from .kernels import is_value
 from .lower import CudaEntry, lower
+from .standin import CUDA
 from .trial import trial_library
 
 Key = tuple[str, str, tuple[str, ...]]  # kernel, variant, the inputs that are differentiated
@@ -58,7 +59,7 @@ def build_for_cuda(
     """
     version = ptxas_version()  # that there is one is to be known first
     say("tracing for CUDA")
-    found = trace_file(source, cache, "cuda")
+    found = trace_file(source, cache, CUDA)
     entries: dict[Key, CudaEntry | str] = {(key[0], key[1], key[2:]): why for key, why in found.refused.items()}
     for family in traced.families:
         for variant in family.variants():

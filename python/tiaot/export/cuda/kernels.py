@@ -7,7 +7,7 @@ to be copied to the device before a launch. Ranges that follow from shapes and n
 (bounds.py).
 
 In a loop that adds floating-point numbers up atomically the order would show in the result. Where nothing else touches
-what is added to (sums.py), there is a second kernel for it, whose threads add to copies of their own.
+what is added to (ir/passes/summed.py), there is a second kernel for it, whose threads add to copies of their own.
 """
 
 from __future__ import annotations

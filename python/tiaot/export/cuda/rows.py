@@ -12,7 +12,7 @@ from __future__ import annotations
 from .. import support
 from ..arguments import store_pointers, store_shape, struct_type
 from ..code import IR_TYPES, Code
-from ..ir import LoweringError, TracedModule, read_tasks
+from ..ir import TracedModule, read_tasks
 from ..ir.model import Function
 from ..ir.passes.atomics import plain_additions
 from ..ir.passes.finish import finish
@@ -54,10 +54,7 @@ class CudaRowsEntry:
         outputs = [index for index, parameter in enumerate(trace.parameters) if parameter.role == "output"]
         reads_outputs = any(self.module.may_touch(index, 1) for index in outputs)
         self.primal = read_tasks(primal.tasks) if trace.wrt and reads_outputs else None
-        if support.uses_random(self._modules()):
-            raise LoweringError(
-                f"{trace.kernel}: draws random numbers, which a kernel with a batch cannot: leave batch out"
-            )
+        support.refuse_random(trace.kernel, self._modules())
 
     def _modules(self) -> list[TracedModule]:
         return [self.module] if self.primal is None else [self.module, self.primal]

@@ -6,10 +6,12 @@ The answers do not reach the code: what Taichi would launch with them is the run
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from ..link import link_library
 from ..lower import compile_text
+from ..trace import Target
 
 _CAPABILITY = (7, 5)  # of the device: Taichi's code for it runs on every later one
 # By CUdevice_attribute. 115 is whether it has memory pools: where not, Taichi reads a flag that it never wrote.
@@ -43,6 +45,15 @@ _SUCCEED = """
     cuMemsetD8_v2 cuMipmappedArrayGetLevel cuPointerGetAttribute cuSignalExternalSemaphoresAsync
     cuStreamSynchronize cuSurfObjectCreate cuWaitExternalSemaphoresAsync
 """
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    """Puts the driver into a folder; what a process needs to find it there."""
+    write_driver(folder)
+    return {"LD_LIBRARY_PATH": os.pathsep.join([str(folder), os.environ.get("LD_LIBRARY_PATH", "")])}
+
+
+CUDA = Target("cuda", _environment)
 
 
 def write_driver(folder: Path) -> None:
