@@ -24,6 +24,7 @@ FEW = 8  # below so many samples, packing W costs more than it saves
     batch="B",
     fixed=[{"n": 4, "m": 4}, {"n": 8, "m": 4}, {"n": 8, "m": 8}, {}],
     wrt=["x", "W b", "x W b"],
+    derivatives=["jvp", "hvp"],
 )
 def dense_tanh(variant):
     """A dense layer with tanh: y = tanh(W x + b), for each sample of a batch."""

@@ -86,6 +86,19 @@ def test_every_entry_and_what_is_waited_for(driver: Driver) -> None:
 
 
 @in_child
+def test_outputs_and_gradients_from_one_call(driver: Driver) -> None:
+    kernel = cuda_arrays.open_module().affine
+    expected = reference()
+    x, s, v = devices(*inputs())
+    y, gs, gx = devices(*(np.full_like(expected[name], 99) for name in ("y", "s", "x")))
+    value, gradients = kernel.value_and_vjp(x, s=s, k=K, y_cotangent=v, wrt=["s", "x"], out=(y, (gs, gx)), stream=7)
+    assert value is y and gradients[0] is gs
+    for got, name in ((y, "y"), (gs, "s"), (gx, "x")):
+        np.testing.assert_array_equal(got.array, expected[name])
+    assert [each.streams for each in (x, s, v, y, gs, gx)] == [[7]] * 6  # each is read once
+
+
+@in_child
 def test_numbers_by_value_are_taken_from_either_memory(driver: Driver) -> None:
     kernel = cuda_arrays.open_module().affine
     x, s, _ = devices(*inputs())

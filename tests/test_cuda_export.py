@@ -184,6 +184,21 @@ def test_entries_without_cuda_code_have_a_reason(tmp_path: Path) -> None:
     assert "    in_blocks_float32_dynamic_forward: is written for blocks of rows" in said
 
 
+# ---- the trace
+
+
+@pytest.mark.parametrize("byte", ["255", "1"])  # glibc fills new memory with the complement
+def test_the_trace_does_not_follow_from_what_memory_held(tmp_path: Path, byte: str) -> None:
+    from tiaot.export.trace import trace_file
+
+    (tmp_path / "kernels.py").write_text(HEADER + "released = ti.ndarray(ti.f32, 4)\ndel released\n" + DOUBLE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MALLOC_PERTURB_", byte)
+        found = trace_file(tmp_path / "kernels.py", None, "cuda").traces
+    plain = trace_file(tmp_path / "kernels.py", None, "cuda").traces
+    assert len(found) == 2 and [each.tasks for each in found] == [each.tasks for each in plain]
+
+
 # ---- registers and memory
 
 

@@ -43,7 +43,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # Stacks of unknown length, and a kernel that is written for blocks of rows.
 WITHOUT = {
     "whole": {("recurrence", "vjp")},
-    "rows": {("move", "vjp")},
+    "rows": {("move", "vjp"), ("tally", "vjp")},
     "half": {("row", "vjp")},
     "various": {("product", "vjp"), ("smooth", "forward"), ("smooth", "vjp")},
 }

@@ -9,8 +9,10 @@ namespace {
 // The integer that stands for the stream, of an object that has one: NVIDIA's protocol, torch's and CuPy's attributes.
 Ref stream_number(PyObject *object) {
   if (PyIndex_Check(object)) return Ref(PyNumber_Index(object));
-  if (has_attribute(object, "__cuda_stream__")) {
-    Ref answer = call_method(object, "__cuda_stream__");  // (version of the protocol, handle)
+  Ref found;
+  if (!find_attribute(object, "__cuda_stream__", &found)) return Ref();
+  if (found) {
+    Ref answer(PyObject_CallNoArgs(found.get()));  // (version of the protocol, handle)
     if (!answer) return Ref();
     if (PyTuple_Check(answer.get()) && PyTuple_GET_SIZE(answer.get()) == 2) {
       return Ref(Py_NewRef(PyTuple_GET_ITEM(answer.get(), 1)));
@@ -18,7 +20,8 @@ Ref stream_number(PyObject *object) {
     return Ref(Py_NewRef(answer.get()));
   }
   for (const char *name : {"cuda_stream", "ptr"}) {
-    if (has_attribute(object, name)) return get_attribute(object, name);
+    if (!find_attribute(object, name, &found)) return Ref();
+    if (found) return found;
   }
   return Ref(Py_NewRef(object));
 }

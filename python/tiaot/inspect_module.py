@@ -52,7 +52,7 @@ def _columns(rows: list[list[str]]) -> list[str]:
 
 
 def _entry_name(entry: dict[str, Any]) -> str:
-    return f"vjp {', '.join(entry['wrt'])}" if entry["kind"] == "vjp" else str(entry["kind"])
+    return f"{entry['kind']} {', '.join(entry['wrt'])}".strip()
 
 
 def _sizes(variant: dict[str, Any]) -> str:

@@ -72,7 +72,7 @@ def _run_taichi(
 ) -> dict[str, np.ndarray]:
     import taichi as ti
 
-    from .declare import load_kernel_file
+    from .kernel_file import load_kernel_file
 
     double = mode == "double"
     ti.init(

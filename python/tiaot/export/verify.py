@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 
 from . import trial_state
-from .declare import Declaration, Family, KernelFile, Variant
+from .declare import Declaration, Family, Variant
+from .kernel_file import KernelFile
 from .trial import STEP
 
 Say = Callable[[str], None]
@@ -404,7 +405,7 @@ def _slope_error(
 def _main(module: str, source: str, cuda_trial: str | None = None) -> int:
     import taichi as ti
 
-    from .declare import load_kernel_file
+    from .kernel_file import load_kernel_file
 
     ti.init(arch=ti.cpu, log_level=ti.ERROR)
     try:

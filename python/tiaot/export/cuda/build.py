@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 
+from .. import sums
 from ..arguments import SEED
 from ..cache import Cache
 from ..declare import Family
@@ -61,9 +62,9 @@ def build_for_cuda(
     entries: dict[Key, CudaEntry | str] = {(key[0], key[1], key[2:]): why for key, why in found.refused.items()}
     for family in traced.families:
         for variant in family.variants():
-            for wrt in family.entries:
+            for computation in family.entries:
                 if family.state:
-                    entries[family.name, variant.name, wrt] = _ON_FIELDS
+                    entries[family.name, variant.name, computation.wrt] = _ON_FIELDS
     signatures = {family.name: family.signature for family in traced.families}
     primals = {(trace.kernel, trace.variant.name): trace for trace in found.traces if not trace.wrt}
     requests = [
@@ -78,9 +79,9 @@ def build_for_cuda(
     lowered = [entry for entry in entries.values() if not isinstance(entry, str)]
     if not lowered:
         return Devices(entries, None, [])
-    sums = [sum_name(dtype) for dtype in ("float32", "float64")]
-    kernels = [*(kernel for entry in lowered for kernel in entry.kernels), *sums]
-    extra = optimize("\n".join([THREADS, *(sum_kernel(dtype) for dtype in ("float32", "float64"))]))
+    sum_names = [sum_name(dtype) for dtype in sums.DTYPES]
+    kernels = [*(kernel for entry in lowered for kernel in entry.kernels), *sum_names]
+    extra = optimize("\n".join([THREADS, *(sum_kernel(dtype) for dtype in sums.DTYPES)]))
     say(f"assembling for {len(architectures)} architectures")
     ptx = emit_ptx([*(entry.device for entry in lowered), extra])
     images = _assemble(ptx, architectures, version, cache, jobs)
