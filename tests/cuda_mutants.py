@@ -71,6 +71,7 @@ def mutate(ptx: str, entries: set[str], chance: random.Random) -> tuple[Mutant, 
 
 def survives(driver: Driver, folder: Path, file: str, name: str, text: str) -> bool:
     """Whether all checks of a kernel pass with the text in place of its module's."""
+    tiaot.cuda.release()
     driver.replace_ptx(text.encode())
     try:
         with tiaot.open(folder / f"{file}.so") as module:
@@ -85,6 +86,7 @@ def survives(driver: Driver, folder: Path, file: str, name: str, text: str) -> b
 
 def launched(driver: Driver, folder: Path, file: str, name: str) -> tuple[str, set[str]]:
     """The PTX of a module, and which kernels its checks launch."""
+    tiaot.cuda.release()  # the code of a closed module would be taken over when it is opened again
     driver.calls()
     with tiaot.open(folder / f"{file}.so") as module:
         check_kernel(cuda_interpreted.InterpretedArrays(), module, file, name, SIZES)

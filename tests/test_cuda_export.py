@@ -276,8 +276,10 @@ def test_sizes_whose_sum_is_beyond_32_bits(driver: Driver) -> None:
     m = (1 << 30) + 4
     kernel = opened(driver, "dense_tanh").dense_tanh
 
-    def there(*shape: int) -> Interface:  # nothing looks at the memory
-        return Interface(np.zeros(1, np.float32), shape=shape, strides=None, data=(1 << 40, False))
+    places = iter(range(1 << 40, 1 << 44, 1 << 40))  # at which nothing looks
+
+    def there(*shape: int) -> Interface:
+        return Interface(np.zeros(1, np.float32), shape=shape, strides=None, data=(next(places), False))
 
     given = there(1, 1), there(m, 1), there(m), there(1, m)
     found = launches(driver, lambda: kernel.vjp(*given, wrt=("W", "b"), out=(there(m, 1), there(m))))
