@@ -30,7 +30,7 @@ struct FixedInputs {
 
 struct tiaot_partial {
   tiaot::Request request;
-  tiaot_executor executor;     // a copy: the caller's need not live on
+  tiaot_executor executor;      // a copy: the caller's need not live on
   std::vector<uint32_t> fixed;  // inputs, ascending
   tiaot::Replaceable<tiaot::FixedInputs> current{nullptr};
 };
@@ -119,8 +119,8 @@ extern "C" tiaot_status tiaot_partial_create(const tiaot_kernel *kernel, int ent
     for (uint32_t i = 0; i < 32; ++i) {
       if (!(fixed >> i & 1)) continue;
       if (i >= inputs) {
-        return raise(TIAOT_ERROR_VALUE, "%s.%s: fixed has bit %u set, but the kernel has %u inputs", request.desc().name,
-                     entry_name(entry), i, request.inputs());
+        return raise(TIAOT_ERROR_VALUE, "%s.%s: fixed has bit %u set, but the kernel has %u inputs",
+                     request.desc().name, entry_name(entry), i, request.inputs());
       }
       result->fixed.push_back(i);
     }
