@@ -13,6 +13,7 @@ if not shutil.which("readelf") or not shutil.which("objdump"):
     pytest.skip("needs binutils", allow_module_level=True)
 
 EXTENSION = Path(_core.__file__)
+LIBRARY = EXTENSION.parent / "lib" / "libtiaot.so.0"
 
 
 def module() -> Path:
@@ -23,9 +24,9 @@ def run(*command: str | Path) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
-@pytest.mark.parametrize("which", ["extension", "module"])
+@pytest.mark.parametrize("which", ["extension", "library", "module"])
 def test_hardening(which: str) -> None:
-    path = EXTENSION if which == "extension" else module()
+    path = {"extension": EXTENSION, "library": LIBRARY, "module": module()}[which]
     segments, dynamic = run("readelf", "-lW", path), run("readelf", "-dW", path)
     assert "GNU_RELRO" in segments
     assert re.search(r"\(FLAGS.*(BIND_NOW|NOW)", dynamic)  # with it, all of the table of functions is read-only
@@ -42,8 +43,16 @@ def test_a_module_runs_nothing_when_it_is_opened() -> None:
     assert "IFUNC" not in run("readelf", "-sW", module())
 
 
-def test_the_extension_is_fortified() -> None:
-    assert re.search(r"__(vsnprintf|memcpy|snprintf|pread)_chk", run("readelf", "-sW", "--dyn-syms", EXTENSION))
+@pytest.mark.parametrize("path", [EXTENSION, LIBRARY], ids=lambda path: path.name)
+def test_the_runtime_is_fortified(path: Path) -> None:
+    assert re.search(r"__(vsnprintf|memcpy|snprintf|pread)_chk", run("readelf", "-sW", "--dyn-syms", path))
+
+
+@pytest.mark.parametrize("path", [EXTENSION, LIBRARY], ids=lambda path: path.name)
+def test_symbols_of_old_systems(path: Path) -> None:
+    """Nothing of a libgcc newer than the oldest supported compiler's, as conversions of float16 would be."""
+    versions = re.findall(r"GCC_(\d+)\.", run("readelf", "-VW", path))
+    assert versions and all(int(version) < 7 for version in versions)
 
 
 # What came after SSE2, by its spelling: SSE3, SSSE3, SSE4, POPCNT, AVX and its companions. Prefixes, but for the last.

@@ -11,9 +11,9 @@
 
 namespace tiaot::binding {
 
-constexpr DLDeviceType kCudaManaged = static_cast<DLDeviceType>(13);  // DLPack's kDLCUDAManaged
+constexpr int kCudaManaged = 13;  // DLPack's kDLCUDAManaged: beyond the values of our enum
 
-inline bool is_cuda(DLDeviceType type) { return type == kDLCUDA || type == kCudaManaged; }
+inline bool is_cuda(DLDeviceType type) { return type == kDLCUDA || static_cast<int>(type) == kCudaManaged; }
 
 // Reads an array on `device`, or one that says so by __cuda_array_interface__, where that is nullptr. While the place
 // is not settled an input is only met: the tensor gets its device, nothing else. False with `mismatch` filled in.

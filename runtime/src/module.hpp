@@ -55,7 +55,7 @@ struct LoadedImage {
   uintptr_t base;
 
   bool holds(const void *data, uint64_t bytes) const;
-  bool holds_text(const char *text) const;  // with its NUL
+  bool holds_text(const char *text) const;  // with its NUL, and UTF-8
   bool holds_code(const void *code) const;
 
  private:

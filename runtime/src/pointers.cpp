@@ -1,4 +1,5 @@
-// pointers.cpp: that every pointer in a module's tables stays inside of the module, so that reading them cannot fault.
+// pointers.cpp: that every pointer in a module's tables stays inside of the module, so that reading them cannot fault,
+// and that texts are UTF-8.
 // Knows nothing of what the tables mean; see tables.cpp.
 #include <cstring>
 
@@ -6,6 +7,24 @@
 
 namespace tiaot {
 namespace {
+
+// Whether bytes are UTF-8: no overlong form, no surrogate, nothing beyond the last code point.
+bool is_utf8(const unsigned char *text, size_t size) {
+  for (size_t i = 0; i < size;) {
+    const unsigned char first = text[i++];
+    if (first < 0x80) continue;
+    const int more = first >= 0xf0 ? 3 : first >= 0xe0 ? 2 : 1;
+    if (first < 0xc2 || first > 0xf4) return false;
+    uint32_t code = first & (0x3fu >> more);
+    for (int k = 0; k < more; ++k, ++i) {
+      if (i == size || (text[i] & 0xc0) != 0x80) return false;
+      code = code << 6 | (text[i] & 0x3f);
+    }
+    constexpr uint32_t kLeast[] = {0, 0x80, 0x800, 0x10000};
+    if (code < kLeast[more] || code > 0x10ffff || (code >= 0xd800 && code < 0xe000)) return false;
+  }
+  return true;
+}
 
 // Follows the tables from the descriptor on. A pointer is looked at before what it points to; a NULL is left to
 // check_tables, as nothing that is read here.
@@ -95,7 +114,10 @@ bool LoadedImage::holds(const void *data, uint64_t bytes) const { return room(da
 
 bool LoadedImage::holds_text(const char *text) const {
   const uint64_t bytes = room(text, false);
-  return bytes > 0 && std::memchr(text, 0, bytes) != nullptr;
+  const void *end = bytes == 0 ? nullptr : std::memchr(text, 0, bytes);
+  if (end == nullptr) return false;
+  return is_utf8(reinterpret_cast<const unsigned char *>(text),
+                 static_cast<size_t>(static_cast<const char *>(end) - text));
 }
 
 bool LoadedImage::holds_code(const void *code) const { return room(code, true) > 0; }
