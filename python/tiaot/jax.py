@@ -53,8 +53,8 @@ class Kernel(Handle):
     or Python numbers in place of arrays without dimensions. Reverse-mode derivatives are the module's, first ones only.
 
     Raises TypeError for another element type or a wrong number of arguments, ValueError for a wrong shape,
-    NotImplementedError for a gradient that the module does not have, a second derivative and forward mode; when the program runs,
-    ValueError for a module that has been closed.
+    NotImplementedError for a gradient that the module does not have, a second derivative and forward mode; when the
+    program runs, ValueError for a module that has been closed.
     """
 
     def __init__(self, kernel: _core.Kernel) -> None:
