@@ -5,7 +5,7 @@ Knows nothing of frameworks: sizes may be their symbols, element types are names
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -50,6 +50,16 @@ class Signature:
         """The sets of inputs whose gradients one entry of every variant computes."""
         of_each = [{frozenset(e["wrt"]) for e in v["entries"] if e["kind"] == "vjp"} for v in self._variants]
         return tuple(sorted(set.intersection(*of_each), key=lambda wrt: (len(wrt), sorted(wrt))))
+
+    def covering(self, kind: str, names: Collection[str]) -> tuple[str, ...] | None:
+        """The smallest set of inputs, in their order, that has these names and a jvp or hvp in every variant; None where
+        there is none."""
+        of_each = [{frozenset(e["wrt"]) for e in v["entries"] if e["kind"] == kind} for v in self._variants]
+        fitting = [wrt for wrt in set.intersection(*of_each) if wrt.issuperset(names)]
+        if not fitting:
+            return None
+        best = min(fitting, key=lambda wrt: (len(wrt), sorted(wrt)))
+        return tuple(name for name in self.inputs if name in best)
 
     def why_no_gradient(self, name: str) -> str:
         """What to add to a message about an input that has no gradient."""

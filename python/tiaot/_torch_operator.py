@@ -6,11 +6,12 @@ import copy
 import itertools
 import keyword
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from . import _core
 from ._shapes import Signature
@@ -66,6 +67,43 @@ class Operator:
             inputs = itertools.compress(operands, needed)
             gradients = [g.to(t.device) if g.device != t.device else g for g, t in zip(gradients, inputs, strict=True)]
         return gradients
+
+    def run_second(
+        self, needed: Sequence[bool], wanted: Sequence[bool], operands: Sequence[Tensor], tangents: Sequence[Tensor]
+    ) -> list[Tensor | None]:
+        """What the gradients of `run_vjp` pull back to their operands: a tensor for each that is wanted, else None.
+
+        For cotangents v and tangents u of the inputs that are needed it is, by the symmetry of second derivatives, the
+        derivative of the vjp along u, and for v the derivative of the outputs along u.
+        """
+        count = len(self.signature.inputs)
+        given = dict(zip(itertools.compress(self.signature.inputs, needed), tangents, strict=True))
+        inputs = dict(zip(self.signature.inputs, operands[:count], strict=True))
+        second: list[Tensor | None] = [None] * len(operands)
+
+        def along(kind: str, names: Iterable[str]) -> tuple[tuple[str, ...], list[Tensor]]:
+            wrt = self.signature.covering(kind, {*given, *names})
+            if wrt is None:
+                self._refuse_second(kind, [name for name in inputs if name in {*given, *names}])
+            assert wrt is not None
+            return wrt, [given[name] if name in given else torch.zeros_like(inputs[name]) for name in wrt]
+
+        names = list(itertools.compress(self.signature.inputs, wanted[:count]))
+        if names:
+            wrt, directions = along("hvp", names)
+            products = dict(zip(wrt, self.raw.hvp(*operands, *directions, wrt=wrt)[1], strict=True))
+            second[:count] = [products[name] if name in names else None for name in self.signature.inputs]
+        if any(wanted[count:]):
+            wrt, directions = along("jvp", ())
+            moved = _tuple(self.raw.jvp(*operands[:count], *directions, wrt=wrt)[1])
+            second[count:] = [each if want else None for each, want in zip(moved, wanted[count:], strict=True)]
+        return second
+
+    def _refuse_second(self, kind: str, names: Sequence[str]) -> None:
+        raise NotImplementedError(
+            f"{self.signature.label}: a derivative of its gradient was asked for, which takes an {kind} with respect to "
+            f"({', '.join(names)}), and the module has none: export it with derivatives=['jvp', 'hvp']"
+        )
 
     def vjp(self, needed: Sequence[bool], operands: Sequence[Tensor]) -> list[Tensor]:
         """The same through the dispatcher, for tensors of any kind."""
@@ -216,7 +254,8 @@ class Operator:
 
     def refuse_second_derivative(self) -> None:
         raise NotImplementedError(
-            f"{self.signature.label}: a derivative of its gradient was asked for; tensors have first derivatives only"
+            f"{self.signature.label}: a derivative of its gradient was asked for, which is there for plain tensors under "
+            "torch.autograd only, not under torch.func, torch.compile and the like"
         )
 
     def refuse_forward_mode(self) -> None:
@@ -295,6 +334,12 @@ class _Limited:
     def vjp(self, *operands: Tensor, wrt: tuple[str, ...]) -> Any:
         return self._kernel.vjp(*operands, wrt=wrt, num_threads=self._num_threads)
 
+    def jvp(self, *operands: Tensor, wrt: tuple[str, ...]) -> Any:
+        return self._kernel.jvp(*operands, wrt=wrt, num_threads=self._num_threads)
+
+    def hvp(self, *operands: Tensor, wrt: tuple[str, ...]) -> Any:
+        return self._kernel.hvp(*operands, wrt=wrt, num_threads=self._num_threads)
+
 
 class _Recorded(torch.autograd.Function):
     """The quick form, for plain tensors under torch.autograd alone."""
@@ -313,7 +358,8 @@ class _Recorded(torch.autograd.Function):
         needed = ctx.needs_input_grad[1:]
         operands = (*ctx.saved_tensors, *cotangents)
         if torch.is_grad_enabled():  # create_graph=True: the gradient itself may be asked for its gradient
-            gradients = operator.vjp(needed, operands)
+            plain = not _transforming() and not any(map(_has_tangent, operands))
+            gradients = list(_Gradient.apply(operator, needed, *operands)) if plain else operator.vjp(needed, operands)
         else:
             try:
                 gradients = operator.run_vjp(needed, operands)
@@ -324,6 +370,23 @@ class _Recorded(torch.autograd.Function):
     @staticmethod
     def jvp(ctx: Any, *_: Any) -> None:
         ctx.operator.refuse_forward_mode()
+
+
+class _Gradient(torch.autograd.Function):
+    """The gradient of _Recorded where it may be asked for its own gradient, once."""
+
+    @staticmethod
+    def forward(ctx: Any, operator: Operator, needed: tuple[bool, ...], *operands: Tensor) -> tuple[Tensor, ...]:
+        ctx.operator, ctx.needed = operator, needed
+        ctx.save_for_backward(*operands)
+        return tuple(operator.run_vjp(needed, operands))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *tangents: Tensor) -> tuple[Any, ...]:
+        operator: Operator = ctx.operator
+        wanted = ctx.needs_input_grad[2:]
+        return None, None, *operator.run_second(ctx.needed, wanted, ctx.saved_tensors, tangents)
 
 
 # Function.apply looks for transforms and signatures first, which takes as long as all the rest; TensorCall has looked.
