@@ -254,8 +254,8 @@ class Operator:
 
     def refuse_second_derivative(self) -> None:
         raise NotImplementedError(
-            f"{self.signature.label}: a derivative of its gradient was asked for, which is there for plain tensors under "
-            "torch.autograd only, not under torch.func, torch.compile and the like"
+            f"{self.signature.label}: a derivative of its gradient was asked for, which is there for plain tensors "
+            "under torch.autograd only, not under torch.func, torch.compile and the like"
         )
 
     def refuse_forward_mode(self) -> None:
