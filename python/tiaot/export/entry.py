@@ -21,7 +21,7 @@ from .trace import Trace
 _LANES_BYTES = 12288  # of a block in lanes: it fits a 32 KiB first-level cache beside the caller's rows
 _LANES_ROWS = 64  # of a block in lanes whose size is not known at export
 _STACK_BYTES = 16384  # scratch up to this size lies on the stack, larger or dynamic in the caller's workspace
-_VECTOR_BYTES = {"x86-64-v2": 16, "x86-64-v3": 32, "x86-64-v4": 32}  # v4 is planned as v3, see lower.py
+_VECTOR_BYTES = {"x86-64-v2": 16, "x86-64-v3": 32, "x86-64-v4": 64}  # v4 is planned as v3, see lower.py
 
 
 class Entry:

@@ -180,7 +180,7 @@ class Definitions:
     def slot(self, pointer: str) -> tuple[int, int] | None:
         """Which array an element pointer belongs to: (index in the argument struct, 1 data or 2 gradient)."""
         opcode, rest = self.operation(pointer)
-        if opcode == "getelementptr" and (match := re.match(r"[\w]+, [\w]+\* (%[\w.]+), i\d+ ", rest)):
+        while opcode == "getelementptr" and (match := re.match(r"[\w]+, [\w]+\* (%[\w.]+), i\d+ ", rest)):
             opcode, rest = self.operation(match[1])
         if opcode != "load" or not (match := re.search(r"\* (%[\w.]+), align \d+$", rest)):
             return None
@@ -194,7 +194,7 @@ class Definitions:
         return int(match[1]), field
 
 
-_ELEMENT = re.compile(r"^(\s*%[\w.]+ = getelementptr (\w+), \w+\* %[\w.]+, )i32 (%[\w.]+)$")
+_ELEMENT = re.compile(r"^\s*(%[\w.]+) = getelementptr (\w+), \w+\* (%[\w.]+), i32 (%[\w.]+)$")
 _BINARY = re.compile(r"^i32 (\S+), (\S+)$")
 
 
@@ -217,12 +217,13 @@ def widen_offsets(body: list[str], layout: Callable[[int, int], tuple[int, int |
     lines: list[str] = []
     for line in body:
         match = _ELEMENT.match(line)
-        slot = definitions.slot(line.split("=")[0].strip()) if match else None
+        slot = definitions.slot(match[1]) if match else None
         if match is None or slot is None:
             lines.append(line)
             continue
+        name, kind, array, offset = match.groups()
         rank, stride = layout(*slot)
-        chain = _offset_chain(definitions, match[3], rank)
+        chain = _offset_chain(definitions, offset, rank)
         if chain is None:
             if stride is not None:
                 raise LoweringError(f"an element of a batched array is reached by {line.strip()!r}, not by its indices")
@@ -230,30 +231,39 @@ def widen_offsets(body: list[str], layout: Callable[[int, int], tuple[int, int |
             continue
         if stride is not None:  # the batch, the first axis, becomes the last
             chain = [*chain[1:], (str(stride), chain[0][1])]
-        lines += _wide_offset(definitions, chain, "%wide" + line.split("=")[0].strip()[1:])
-        lines.append(f"{match[1]}i64 {lines[-1].split('=')[0].strip()}")
+        lines += _wide_element(definitions, chain, name, kind, array)
     return lines
 
 
-def _wide_offset(definitions: Definitions, chain: list[tuple[str, str]], tag: str) -> list[str]:
-    """Instructions for ((i0 * s1 + i1) * s2 + i2)... in i64; the last one's result is the offset."""
+def _wide_element(
+    definitions: Definitions, chain: list[tuple[str, str]], name: str, kind: str, array: str
+) -> list[str]:
+    """Instructions that define `name` as the pointer to the element at ((i0 * s1 + i1) * s2 + i2)..., in i64.
+
+    The row, the place in it and what is constant are added one after another: offsets that are sums LLVM's SLP
+    vectoriser would compute in vector registers, and not know any longer that neighbours are neighbours.
+    """
+    tag = "%wide" + name[1:]
     lines: list[str] = []
-    total = None
+    total = None  # of the axes so far
     for axis, (size, index) in enumerate(chain):
         plain, constant = peel_constant(definitions, index)
-        wide = str(constant)
+        wide = "0"
         if plain is not None:
-            lines.append(f"  {tag}.p{axis} = sext i32 {plain} to i64")
-            lines.append(f"  {tag}.i{axis} = add nsw i64 {tag}.p{axis}, {constant}")
-            wide = f"{tag}.i{axis}"
-        if total is None:
-            total = wide
+            wide = f"{tag}.p{axis}"
+            lines.append(f"  {wide} = sext i32 {plain} to i64")
+        if total is not None:
+            lines.append(f"  {tag}.s{axis} = sext i32 {size} to i64")
+            lines.append(f"  {tag}.m{axis} = mul nsw i64 {total}, {tag}.s{axis}")
+        row = "0" if total is None else f"{tag}.m{axis}"
+        if axis < len(chain) - 1:
+            lines.append(f"  {tag}.i{axis} = add nsw i64 {wide}, {constant}")
+            lines.append(f"  {tag}.t{axis} = add nsw i64 {row}, {tag}.i{axis}")
+            total = f"{tag}.t{axis}"
             continue
-        lines.append(f"  {tag}.s{axis} = sext i32 {size} to i64")
-        lines.append(f"  {tag}.m{axis} = mul nsw i64 {total}, {tag}.s{axis}")
-        lines.append(f"  {tag}.t{axis} = add nsw i64 {tag}.m{axis}, {wide}")
-        total = f"{tag}.t{axis}"
-    lines.append(f"  {tag} = add nsw i64 {total}, 0")
+        lines.append(f"  {tag}.row = getelementptr {kind}, {kind}* {array}, i64 {row}")
+        lines.append(f"  {tag}.at = getelementptr {kind}, {kind}* {tag}.row, i64 {wide}")
+        lines.append(f"  {name} = getelementptr {kind}, {kind}* {tag}.at, i64 {constant}")
     return lines
 
 

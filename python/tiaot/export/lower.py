@@ -24,7 +24,9 @@ DATA_LAYOUT = "e-m:e-p270:32:32-p271:32:32-p272:64:64-i64:64-f80:128-n8:16:32:64
 
 # At x86-64-v4 LLVM 15 vectorises strided loads as gathers, several times slower than what it does at x86-64-v3. The
 # code is planned for v3 and then generated for v4: twice the registers, memory operands that broadcast, masks.
-_PLANNED_AS = {"x86-64-v4": "x86-64-v3"}
+import os
+_PLANNED_AS = {"x86-64-v4": "x86-64-v3"} if os.environ.get("PLAN3") else {}
+_FEATURES = {} if os.environ.get("P256") else {"x86-64-v4": "-prefer-256-bit"}
 
 
 @dataclass(frozen=True)
@@ -69,13 +71,14 @@ def initialize_llvm() -> None:
     # before registers are given out, a layer of 8 x 4 is a fifth faster, and nothing slower.
     llvm.set_option("tiaot", "-pre-RA-sched=list-ilp")
     llvm.set_option("tiaot", "-enable-misched=false")
+    llvm.set_option("tiaot", "-slp-max-vf=16")
 
 
 def target_machine(level: str) -> Any:
     """LLVM's code generator for a CPU level, whatever the CPU of this machine."""
     initialize_llvm()
     target = llvm.Target.from_triple(TRIPLE)
-    return target.create_target_machine(cpu=level, features="", opt=3, reloc="pic", codemodel="small")
+    return target.create_target_machine(cpu=level, features=_FEATURES.get(level, ""), opt=3, reloc="pic", codemodel="small")
 
 
 def compile_text(text: str, level: str = LEVELS[0]) -> bytes:
