@@ -108,12 +108,18 @@ def build(
     traced = trace_file(source, cache)
     families, traces = traced.families, traced.traces
     signatures = {family.name: family.signature for family in families}
-    primals = {(trace.kernel, trace.variant.name): trace for trace in traces if not trace.wrt}
-    requests = [
-        (signatures[trace.kernel], trace, primals[trace.kernel, trace.variant.name], level, cache)
-        for level in LEVELS
-        for trace in traces
-    ]
+    of_entry: dict[tuple[str, str, tuple[str, ...]], list[Trace]] = {}  # one for each stretch of CPU levels
+    for trace in traces:
+        of_entry.setdefault((trace.kernel, trace.variant.name, trace.wrt), []).append(trace)
+    requests = []
+    for level in LEVELS:
+        for trace in traces:
+            if level not in trace.levels:
+                continue
+            primals = of_entry[trace.kernel, trace.variant.name, ()]
+            primal = next(each for each in primals if each.levels == trace.levels)
+            others = [each for each in of_entry[trace.kernel, trace.variant.name, trace.wrt] if each is not trace]
+            requests.append((signatures[trace.kernel], trace, primal, others, level, cache))
     lowered = []
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(jobs, len(requests)), mp_context=context) as processes:
@@ -158,15 +164,15 @@ def write(built: Built, target: str | os.PathLike[str], *, version: str, verific
     Path(target).with_suffix(".h").write_text(header(name, built.kernels, built.state))
 
 
-def _lower(request: tuple[Signature, Trace, Trace, str, Path | None]) -> LoweredEntry:
-    signature, trace, primal, level, folder = request
+def _lower(request: tuple[Signature, Trace, Trace, list[Trace], str, Path | None]) -> LoweredEntry:
+    signature, trace, primal, others, level, folder = request
     cache = Cache(folder)
-    key = ("lower", level, repr(signature), repr(trace), repr(primal))
+    key = ("lower", level, repr(signature), repr(trace), repr(primal), repr(others))
     if (stored := cache.get(*key)) is not None:
         record, _, image = stored.partition(b"\n")
         return LoweredEntry(**json.loads(record), object=image)
     try:
-        entry = lower(signature, trace, primal, level)
+        entry = lower(signature, trace, primal, level, others)
         record = {name: value for name, value in vars(entry).items() if name != "object"}
         cache.put(json.dumps(record).encode() + b"\n" + entry.object, *key)
         return entry

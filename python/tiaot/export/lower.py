@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,8 @@ from .whole import WholeEntry
 TRIPLE = "x86_64-unknown-linux-gnu"
 DATA_LAYOUT = "e-m:e-p270:32:32-p271:32:32-p272:64:64-i64:64-f80:128-n8:16:32:64-S128"
 
-# At x86-64-v4 LLVM 15 vectorises strided loads as gathers, several times slower than what it does at x86-64-v3. The
-# code is planned for v3 and then generated for v4: twice the registers, memory operands that broadcast, masks.
-import os
-_PLANNED_AS = {"x86-64-v4": "x86-64-v3"} if os.environ.get("PLAN3") else {}
-_FEATURES = {} if os.environ.get("P256") else {"x86-64-v4": "-prefer-256-bit"}
+# LLVM keeps to 256 bits at x86-64-v4 where it is not told otherwise, for CPUs that clock down with 512.
+_FEATURES = {"x86-64-v4": "-prefer-256-bit"}
 
 
 @dataclass(frozen=True)
@@ -42,15 +40,21 @@ class LoweredEntry:
     object: bytes
 
 
-def lower(signature: Signature, trace: Trace, primal: Trace, level: str) -> LoweredEntry:
-    """Lower one traced entry for a CPU level; `primal` is the forward trace of the same variant.
+def lower(signature: Signature, trace: Trace, primal: Trace, level: str, others: Sequence[Trace] = ()) -> LoweredEntry:
+    """Lower one traced entry for a CPU level.
+
+    Args:
+        primal: the forward trace of the same variant.
+        others: the traces of the same entry for other CPU levels.
 
     Raises:
         LoweringError: when the kernel uses something that cannot be lowered.
     """
     function = f"{trace.symbol}_{level.rpartition('-')[2]}"
     if signature.batch and Entry.suits(trace, primal):
-        entry: Entry | WholeEntry = Entry(signature, trace, primal, level)
+        entry: Entry | WholeEntry = Entry(signature, trace, primal, level, others)
+    elif others:
+        raise LoweringError(f"{trace.kernel}: by_level is for kernels with a batch that are written for blocks of rows")
     else:
         entry = WholeEntry(signature, trace, primal)
     text = entry.text(function)
@@ -71,6 +75,8 @@ def initialize_llvm() -> None:
     # before registers are given out, a layer of 8 x 4 is a fifth faster, and nothing slower.
     llvm.set_option("tiaot", "-pre-RA-sched=list-ilp")
     llvm.set_option("tiaot", "-enable-misched=false")
+    # Neighbours are put into one vector up to here. Further it would take the rows of a tile together, which lie apart,
+    # load them with gathers, and look for that in time that grows faster than the tile.
     llvm.set_option("tiaot", "-slp-max-vf=16")
 
 
@@ -78,7 +84,9 @@ def target_machine(level: str) -> Any:
     """LLVM's code generator for a CPU level, whatever the CPU of this machine."""
     initialize_llvm()
     target = llvm.Target.from_triple(TRIPLE)
-    return target.create_target_machine(cpu=level, features=_FEATURES.get(level, ""), opt=3, reloc="pic", codemodel="small")
+    return target.create_target_machine(
+        cpu=level, features=_FEATURES.get(level, ""), opt=3, reloc="pic", codemodel="small"
+    )
 
 
 def compile_text(text: str, level: str = LEVELS[0]) -> bytes:
@@ -87,7 +95,7 @@ def compile_text(text: str, level: str = LEVELS[0]) -> bytes:
     Raises:
         LoweringError: when LLVM does not take the text.
     """
-    machine, planner = target_machine(level), target_machine(_PLANNED_AS.get(level, level))
+    machine = target_machine(level)
     if re.search(r"\bhalf\b", text):
         text += half.DEFINITIONS
     source = f'target datalayout = "{DATA_LAYOUT}"\ntarget triple = "{TRIPLE}"\n{text}\n'
@@ -99,7 +107,7 @@ def compile_text(text: str, level: str = LEVELS[0]) -> bytes:
     _link_runtime(module)
     options = llvm.create_pipeline_tuning_options(3)
     options.loop_vectorization = options.slp_vectorization = options.loop_interleaving = options.loop_unrolling = True
-    builder = llvm.create_pass_builder(planner, options)
+    builder = llvm.create_pass_builder(machine, options)
     builder.getModulePassManager().run(module, builder)
     for name in undefined(module):
         if name not in _LIBRARY | _hidden(module):

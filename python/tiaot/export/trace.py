@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from .cache import Cache
-from .declare import STATE, Declaration, Family, Implementation, KernelFile, Variant, load_kernel_file
+from .declare import LEVELS, STATE, Declaration, Family, Implementation, KernelFile, Variant, load_kernel_file
 from .fields import describe_trees, has_gradient, lay_out, refusals
 from .fingerprint import own_modules, source_without_other_kernels, values
 from .parameters import Parameter, example_arguments, parameters_of
@@ -49,6 +49,7 @@ class Trace:
     overwrites: bool  # it writes every element of outputs, of batched gradients and of what it reads of its scratch
     tasks: tuple[str, ...]  # IR of each top-level loop or stretch of statements, in the order that they run
     state: State | None = None  # what its fields are, of a kernel on state
+    levels: tuple[str, ...] = LEVELS  # the CPU levels that it is for
 
     @property
     def on_state(self) -> bool:
@@ -66,7 +67,8 @@ class Traced:
     """What a kernel file declares, traced."""
 
     families: list[Family]
-    traces: list[Trace]  # of each family forward first, in the order of `Family.variants` and `Family.entries`
+    # Of each family in the order of `Family.variants`, of what is for the same CPU levels, and of `Family.entries`.
+    traces: list[Trace]
     state: State | None
     notes: list[str]  # what was left out, for the author
     reused: list[str]  # names of the kernels whose traces the cache had
@@ -133,6 +135,7 @@ def _read_trace(record: dict[str, Any], directory: str, state: State | None) -> 
         record["overwrites"],
         tuple(Path(directory, file).read_text() for file in record["files"]),
         state,
+        tuple(record["levels"]),
     )
 
 
@@ -283,6 +286,7 @@ class _Tracer:
                     f"{declaration.family.name}: expected the family to return autodiff(...) or written(...), "
                     f"got {type(implementation).__name__}"
                 )
+            start = len(traces)
             forward = self.trace(declaration, variant, implementation, ())
             texts = [Path(name).read_text() for name in forward["files"]]
             if declaration.derived and any(map(draws_random, texts)):
@@ -299,6 +303,12 @@ class _Tracer:
                 raise ValueError(f"{declaration.family.name}: has no output and uses no field")
             for wrt in declaration.family.wrt:
                 traces.append(self.trace(declaration, variant, implementation, wrt))
+            lowest, *higher = implementation.by_levels()
+            for record in traces[start:]:
+                record["levels"] = lowest[0]
+            for levels, chosen in higher:
+                for wrt in ((), *declaration.family.wrt):
+                    traces.append({**self.trace(declaration, variant, chosen, wrt), "levels": levels})
         self._check_draw(declaration)
         return {"family": _describe(declaration.family), "traces": traces, "notes": notes, "refused": {}}
 
@@ -371,6 +381,7 @@ class _Tracer:
             "autodiff": implementation.autodiff,
             "block_rows": implementation.block_rows,
             "overwrites": implementation.overwrites,
+            "levels": LEVELS,
             "files": self._files(family, kernel, implementation, parameters, differentiate),
         }
 
