@@ -126,11 +126,11 @@ def tiled(variant, tile_rows, column_bytes):
 
     @ti.func
     def pull_back_tanh(b: ti.template(), grad_y: ti.template(), first, count, z: ti.template()):
-        """z becomes d = (1 - tanh(z + b)^2) v."""
+        """z becomes d = (1 - tanh(z + b)^2) v = 4 e / (1 + e)^2 v with e = exp(-2 |z + b|): cheaper, and nothing cancels."""
         for r in range(count):
             for j in range(b.shape[0]):
-                y = ti.tanh(z[r, j] + b[j])
-                z[r, j] = (1 - y * y) * grad_y[first + r, j]
+                e = ti.exp(-2 * ti.abs(z[r, j] + b[j]))
+                z[r, j] = 4 * e / ((1 + e) * (1 + e)) * grad_y[first + r, j]
 
     @ti.func
     def grad_x_block(d: ti.template(), Wp: ti.template(), m, first, count, edge: ti.template(), grad_x: ti.template()):

@@ -197,7 +197,8 @@ def runtime_text(file: str, wanted: frozenset[str]) -> str:
         if line.startswith("$"):
             continue
         if line.startswith("attributes #"):
-            line = re.sub(r' "[^"]*"(="[^"]*")?', "", line).replace("{ }", "{ nounwind }")
+            # It was compiled without optimisation, which its functions also ask to be left without.
+            line = re.sub(r' "[^"]*"(="[^"]*")?| noinline| optnone', "", line).replace("{ }", "{ nounwind }")
         elif line.startswith("define "):
             name = re.search(r"@([\w.$]+)\(", line)
             kind = "define" if name and name[1] in wanted else "define internal"
