@@ -160,7 +160,7 @@ def own_definitions(
         texts.append(_RANDOM)
     if stacks.NAMES & set(declared):
         texts.append(stack_definitions)
-    return "\n".join([*texts, math.definitions(mathematical)]), rest
+    return "\n".join([*texts, math.definitions(mathematical, declared)]), rest
 
 
 _TEMPORARY = re.compile(r"call i8\* @get_temporary_pointer\(.*, i64 (\d+)\)$")
