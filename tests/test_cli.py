@@ -168,12 +168,12 @@ def test_doctor_finds_wrong_variables(environment: dict[str, str], message: str)
 
 
 def copy_installation(folder: Path) -> Path:
-    """A copy of the package that python finds with PYTHONPATH=folder; its dense_tanh.so."""
+    """A copy of the package that python finds with PYTHONPATH=folder; its dense_tanh.tiaot.so."""
     for origin in {Path(tiaot.__file__).parent, Path(_core.__file__).parent}:
         shutil.copytree(
             origin, folder / "tiaot", dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__", "build")
         )
-    return folder / "tiaot" / "modules" / "dense_tanh.so"
+    return folder / "tiaot" / "modules" / "dense_tanh.tiaot.so"
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "missing"])

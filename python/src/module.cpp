@@ -255,6 +255,7 @@ nb::dict Module::info() const {
   item["path"] = path_;
   item["hash"] = desc.hash;
   item["abi_version"] = desc.abi_version;
+  item["rewritten"] = tiaot_module_rewritten(open().handle) != 0;
   item["target"] = desc.target;
   item["cpu_level"] = cpu_level_;
   item["tiaot_version"] = desc.tiaot_version;

@@ -8,6 +8,7 @@ from ._core import Entry, Kernel, Module, ModuleError, StateMemory
 
 # Beside the extension, not beside this file: in an editable install the two are in different places.
 _SHIPPED = os.path.join(os.path.dirname(_core.__file__), "modules")
+_SUFFIX = ".tiaot.so"
 
 _loaded: dict[str, Module] = {}
 _lock = threading.Lock()
@@ -42,7 +43,7 @@ def _open(path: str, *, shipped: bool) -> Module:
 
 
 def _shipped_names() -> list[str]:
-    return sorted(name[:-3] for name in os.listdir(_SHIPPED) if name.endswith(".so"))
+    return sorted(name.removesuffix(_SUFFIX) for name in os.listdir(_SHIPPED) if name.endswith(_SUFFIX))
 
 
 def _shipped_module(name: str) -> Module:
@@ -54,7 +55,7 @@ def _shipped_module(name: str) -> Module:
             names = _shipped_names()
             if name not in names:
                 raise ValueError(f"load: argument 'name': expected one of {', '.join(names)}, got {name!r}")
-            module = _loaded[name] = _open(os.path.join(_SHIPPED, name + ".so"), shipped=True)
+            module = _loaded[name] = _open(os.path.join(_SHIPPED, name + _SUFFIX), shipped=True)
     return module
 
 

@@ -17,6 +17,7 @@ _COMMANDS = {
     "export": (".export.export_command", "compile Taichi kernels into a module"),
     "verify": (".export.verify_command", "hold a module against the kernels that it was made of"),
     "inspect": (".inspect_module", "what a module file holds"),
+    "config": (".config_command", "how to build C and C++ programs with the library"),
     "doctor": (".doctor", "what this machine and installation offer, and what is broken"),
     "bench": (".benchmarks.bench", "measure tiaot against its peers"),
 }

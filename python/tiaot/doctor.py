@@ -32,6 +32,10 @@ class Finding:
     remedy: str = ""
 
 
+def _name(module: Path) -> str:
+    return module.name.removesuffix(".tiaot.so")
+
+
 def _one_line(error: object) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
@@ -71,11 +75,11 @@ def _cuda() -> list[Finding]:
     except RuntimeError as error:
         return [Finding("CUDA driver", _one_line(error).removeprefix("tiaot_cuda_device_count: "))]
     findings = [Finding("CUDA driver", f"{count} device{'' if count == 1 else 's'}")]
-    for path in sorted(_MODULES.glob("*.so")):
+    for path in sorted(_MODULES.glob("*.tiaot.so")):
         try:
             with open_module(path) as module:
                 for device in range(count):
-                    findings.append(Finding(f"{path.stem} on cuda:{device}", _image(module, device)))
+                    findings.append(Finding(f"{_name(path)} on cuda:{device}", _image(module, device)))
         except (OSError, ValueError, NotImplementedError):
             continue  # told with the modules
     return findings
@@ -144,7 +148,7 @@ def _run_known_answer(level: str) -> Finding:
 
 
 def _modules() -> list[Finding]:
-    files = sorted(_MODULES.glob("*.so"))
+    files = sorted(_MODULES.glob("*.tiaot.so"))
     if not files:
         return [Finding("modules", f"none in {_MODULES}", _REINSTALL)]
     findings, levels = [], []
@@ -153,13 +157,13 @@ def _modules() -> list[Finding]:
             with open_module(path) as module:
                 info = module.info()
             entries = [e for kernel in info["kernels"] for variant in kernel["variants"] for e in variant["entries"]]
-            levels = list(entries[0]["code_bytes"]) if path.stem == "dense_tanh" else levels
-            findings.append(Finding(f"module {path.stem}", f"{path.stat().st_size:,} bytes, checksum right"))
+            levels = list(entries[0]["code_bytes"]) if _name(path) == "dense_tanh" else levels
+            findings.append(Finding(f"module {_name(path)}", f"{path.stat().st_size:,} bytes, checksum right"))
         except (NotImplementedError, ValueError) as error:
             remedy = "unset TIAOT_CPU_LEVEL, or set it to a level that this machine has"
-            findings.append(Finding(f"module {path.stem}", _one_line(error), remedy))
+            findings.append(Finding(f"module {_name(path)}", _one_line(error), remedy))
         except (OSError, RuntimeError, LookupError) as error:
-            findings.append(Finding(f"module {path.stem}", _one_line(error), _REINSTALL))
+            findings.append(Finding(f"module {_name(path)}", _one_line(error), _REINSTALL))
     highest = cpu_level()
     if highest in levels:
         findings += [_run_known_answer(level) for level in levels[: levels.index(highest) + 1]]

@@ -33,7 +33,8 @@ def describe(target: str) -> dict[str, Any]:
         except ValueError as error:
             raise ValueError(f"'{target}' is no file, and as a name: {error}") from None
     info["file_bytes"] = os.path.getsize(info["path"])
-    info["checksum"] = "verified"  # a module whose checksum is wrong does not open
+    # A module whose checksum is wrong does not open.
+    info["checksum"] = "verified for code and tables (the file was rewritten)" if info["rewritten"] else "verified"
     info["machine_cpu_level"] = cpu_level()
     return info
 

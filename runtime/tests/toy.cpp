@@ -1,4 +1,4 @@
-// toy.cpp: see toy.hpp. Built into the tests, and with TOY_MODULE as a shared library that lacks but its trailer.
+// toy.cpp: see toy.hpp. Built into the tests, and with TOY_MODULE as a shared library that lacks but its note.
 #include <cstdint>
 
 #include "half.hpp"

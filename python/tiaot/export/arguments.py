@@ -12,10 +12,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from . import ir, sums, support
+from . import sums, support
 from .code import IR_TYPES, Code
 from .declare import Variant
-from .ir import LoweringError
+from .ir import LoweringError, TracedModule, read_tasks
+from .ir.origins import Array
 from .parameters import Parameter
 from .signature import ITEM_SIZES, Argument, Signature
 from .trace import Trace
@@ -40,7 +41,7 @@ class Part:
 
     name: str
     trace: Trace
-    module: ir.TracedModule
+    module: TracedModule
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:
@@ -64,11 +65,11 @@ class WholeArrays:
         self.outputs = {argument.name: argument for argument in signature.outputs}
         self.dtypes = {p.name: p.dtype for p in (*primal.parameters, *trace.parameters) if p.role != "scratch"}
         self.dtypes.setdefault(SEED, "int64")
-        self.parts = [Part("task", trace, ir.parse(trace.tasks))]
+        self.parts = [Part("task", trace, read_tasks(trace.tasks))]
         if trace.on_state:
             self._check_scratch(self.parts[0])
         elif trace.wrt and self._reads_primal(self.parts[0]):
-            self.parts.insert(0, Part("primal", primal, ir.parse(primal.tasks)))
+            self.parts.insert(0, Part("primal", primal, read_tasks(primal.tasks)))
         self._check_gradients()
         self.random = support.uses_random(part.module for part in self.parts)
         if self.random and SEED not in self.inputs:
@@ -88,25 +89,23 @@ class WholeArrays:
     def _reads_primal(self, part: Part) -> bool:
         """Whether outputs, or updated arrays and scratch as the kernel leaves them, are read."""
         roles = ("output", "updated", "scratch") if part.trace.autodiff else ("output", "updated")
-        made = {i for i, p in enumerate(part.parameters) if p.role in roles}
-        return any(index in made and field == 1 for index, field in part.module.touched_slots())
+        return any(part.module.may_touch(i, 1) for i, p in enumerate(part.parameters) if p.role in roles)
 
     def _check_scratch(self, part: Part) -> None:
-        scratch = {i: p.name for i, p in enumerate(part.parameters) if p.role == "scratch"}
-        for index, field in part.module.touched_slots():
-            if index in scratch and field == 1:
+        for index, parameter in enumerate(part.parameters):
+            if parameter.role == "scratch" and part.module.may_touch(index, 1):
                 raise LoweringError(
                     f"{self.trace.kernel}: its adjoint needs what the kernel left in the scratch array "
-                    f"{scratch[index]!r}: make it a field"
+                    f"{parameter.name!r}: make it a field"
                 )
 
     def _check_gradients(self) -> None:
         for part in self.parts:
             if part.name == "task" and self.differentiate:
                 continue
-            for index, field in part.module.touched_slots():
-                if field == 2:
-                    name = part.parameters[index].name
+            for index, parameter in enumerate(part.parameters):
+                if parameter.gradient and part.module.may_touch(index, 2):
+                    name = parameter.name
                     raise LoweringError(
                         f"{self.trace.kernel}: uses the gradient {name}.grad itself, which only the adjoint may: name "
                         "the array as an argument of its own"
@@ -263,12 +262,12 @@ class WholeArrays:
             return None
         return found
 
-    def _summed_key(self, part: Part, slot: sums.Slot) -> str | None:
+    def _summed_key(self, part: Part, slot: Array) -> str | None:
         """The key of an array that a loop only adds to, by its slot; None for one that is not copied."""
-        parameter = part.parameters[slot[0]]
+        parameter = part.parameters[slot.index]
         if parameter.role == "scratch" or parameter.dtype not in sums.DTYPES:
             return None
-        return self._data_key(part, parameter) if slot[1] == 1 else self._gradient_key(part, parameter)
+        return self._data_key(part, parameter) if slot.field == 1 else self._gradient_key(part, parameter)
 
     def _keys(self) -> set[str]:
         """Keys of all arrays that there is memory for."""

@@ -60,7 +60,7 @@ def export(
 
     Args:
         source: a Python file with Taichi kernels (`tiaot.export.kernel`, `tiaot.export.family`).
-        target: the module to write, `NAME.so`; its header `NAME.h` is written beside it.
+        target: the module to write, `NAME.tiaot.so` by custom; its header `NAME.h` is written beside it.
         version: the version of tiaot to record.
         jobs: processes to use; by default one for each CPU that this process may run on.
         gate: whether the module is held against Taichi's JIT and finite differences first; what was found, or that it
@@ -147,7 +147,7 @@ def write(built: Built, target: str | os.PathLike[str], *, version: str, verific
     Raises:
         LinkError: when there is no linker, or it fails.
     """
-    name = Path(target).stem
+    name = module_name(target)
     taichi = importlib.metadata.version("taichi")
     versions = Versions(version, taichi, ".".join(str(part) for part in llvm.llvm_version_info))
     objects = [*built.objects, compile_text(plain_functions(built.kernels), BASELINE)]
@@ -160,8 +160,14 @@ def write(built: Built, target: str | os.PathLike[str], *, version: str, verific
     objects.append(
         compile_text(descriptor(name, hexadecimal, versions, built.kernels, built.state, verification, built.cuda))
     )
-    link(objects, hexadecimal, target)
-    Path(target).with_suffix(".h").write_text(header(name, built.kernels, built.state))
+    link(objects, hexadecimal, version, target)
+    file = Path(target)
+    file.with_name(f"{name}.h").write_text(header(name, file.name, built.kernels, built.state))
+
+
+def module_name(target: str | os.PathLike[str]) -> str:
+    """The name of a module by its file: `springs` for `springs.tiaot.so`, and for `springs.so`."""
+    return Path(target).name.removesuffix(".so").removesuffix(".tiaot")
 
 
 def _lower(request: tuple[Signature, Trace, Trace, list[Trace], str, Path | None]) -> LoweredEntry:

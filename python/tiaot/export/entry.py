@@ -11,11 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from . import ir, lanes, stacks, support
+from . import lanes, support
 from .arguments import store_pointers, store_shape, struct_type
 from .code import IR_TYPES, Code
 from .declare import Variant
-from .ir import LoweringError
+from .ir import LoweringError, TracedModule, read_tasks
+from .ir.model import Function
+from .ir.passes.atomics import plain_additions
+from .ir.passes.contraction import contract
+from .ir.passes.offsets import widen_offsets
+from .ir.passes.reassociation import reassociate_sums
+from .ir.passes.stacks import grow_stacks
 from .parameters import Parameter
 from .signature import ITEM_SIZES, Argument, Signature
 from .trace import Trace
@@ -52,11 +58,11 @@ class Entry:
         self.type = IR_TYPES[self.variant.dtype]
         self.vector_length = _VECTOR_BYTES[level] // self.item
         self.differentiate = trace.autodiff and bool(trace.wrt)
-        self.module = ir.parse(trace.tasks)
-        self.primal: ir.TracedModule | None = None
+        self.module = read_tasks(trace.tasks)
+        self.primal: TracedModule | None = None
         self.primal_trace = primal
         if self.differentiate and self._reads_primal_outputs():
-            self.primal = ir.parse(primal.tasks)
+            self.primal = read_tasks(primal.tasks)
         self.in_lanes = trace.autodiff
         # A batch, or a last block, of so few samples goes through in a narrower vector.
         self.few = self.vector_length // 2 if self.in_lanes and not self._sums_over_batch() else 0
@@ -70,7 +76,7 @@ class Entry:
                 f"{trace.kernel}: draws random numbers, which a kernel with a batch cannot: leave batch out"
             )
 
-    def _modules(self) -> list[ir.TracedModule]:
+    def _modules(self) -> list[TracedModule]:
         return [self.module] if self.primal is None else [self.module, self.primal]
 
     @staticmethod
@@ -140,8 +146,8 @@ class Entry:
     # ---- the adjoint's reads ----
 
     def _reads_primal_outputs(self) -> bool:
-        outputs = {index for index, parameter in enumerate(self.trace.parameters) if parameter.role == "output"}
-        return any(index in outputs and field == 1 for index, field in self.module.touched_slots())
+        outputs = [index for index, parameter in enumerate(self.trace.parameters) if parameter.role == "output"]
+        return any(self.module.may_touch(index, 1) for index in outputs)
 
     # ---- text ----
 
@@ -153,9 +159,9 @@ class Entry:
         own, declarations = support.own_definitions(self._modules())
         return "\n".join(
             [
-                *self.module.types,
+                *self.module.type_lines,
                 support.TYPES,
-                ir.contract(tasks),
+                tasks,
                 lanes.definitions(self.type, self.vector_length, self.block_rows, self.few) if self.in_lanes else "",
                 self._function(symbol),
                 own,
@@ -172,7 +178,7 @@ class Entry:
         code.do(f"ret i64 {self._workspace(code)}")
         return "\n".join([f"define hidden i64 @{symbol}(i64 %rows, i64* %dims) {{", *code.lines, "}"])
 
-    def _prepared(self, module: ir.TracedModule, trace: Trace, prefix: str) -> str:
+    def _prepared(self, module: TracedModule, trace: Trace, prefix: str) -> str:
         shared = {argument.name for argument in self.signature.inputs if not argument.batched}
         parameters = trace.parameters
 
@@ -185,12 +191,12 @@ class Entry:
             parameter = parameters[index]
             return parameter.rank, None if parameter.name in shared or not self.in_lanes else self.block_rows
 
-        for task in module.tasks:
-            for function in task.functions:
-                stacks.grow_stacks(function)
-                rewritten = ir.widen_offsets(ir.plain_additions(function.body), layout)
-                function.body[:] = ir.reassociate_sums(rewritten, is_shared_gradient)
-        return module.text(prefix)
+        def prepare(function: Function) -> Function:
+            function = plain_additions(grow_stacks(function))
+            function = widen_offsets(function, layout, lanes=self.in_lanes, in_steps=True)
+            return contract(reassociate_sums(function, is_shared_gradient))
+
+        return module.changed(prepare).text(prefix)
 
     def _load_sizes(self, code: Code) -> None:
         code.load_sizes(self.signature.dims, self.variant.sizes, self.signature.batch)
@@ -355,7 +361,7 @@ class Entry:
         code: Code,
         struct: tuple[str, str, str],
         parameters: tuple[Parameter, ...],
-        module: ir.TracedModule,
+        module: TracedModule,
         prefix: str,
         pointers: dict[str, str],
         count: str,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 from .. import __version__
 from . import terminal
@@ -19,7 +20,9 @@ def _architectures(text: str) -> tuple[int, ...]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", help="a Python file with Taichi kernels")
-    parser.add_argument("-o", "--output", required=True, help="the module to write, NAME.so; NAME.h goes beside it")
+    parser.add_argument(
+        "-o", "--output", help="the module to write (default: SOURCE.tiaot.so, in this folder); NAME.h goes beside it"
+    )
     parser.add_argument("-j", "--jobs", type=int, help="processes to use (default: one for each CPU)")
     parser.add_argument(
         "--cuda",
@@ -48,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
         from .cache import default_folder
 
         gate = not arguments.no_verify
-        output, jobs = arguments.output, arguments.jobs
+        output, jobs = arguments.output or f"{Path(arguments.source).stem}.tiaot.so", arguments.jobs
         cache = None if arguments.no_cache else default_folder()
         notes = export(
             arguments.source,

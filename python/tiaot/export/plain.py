@@ -5,6 +5,7 @@ Such a function picks the variant by its sizes and the code by this CPU's level,
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from .code import IR_TYPES
@@ -235,11 +236,16 @@ work:
     return "\n".join(lines)
 
 
-def header(module: str, kernels: list[tuple[Family, list[VariantEntries]]], state: State | None) -> str:
-    """The C header of the plain functions."""
-    guard = f"TIAOT_{module.upper()}_H"
+def _identifier(name: str) -> str:
+    """A name as a part of a C identifier: what C does not allow becomes its code, as `my-kernel` is `my_2D_kernel`."""
+    return re.sub(r"\W", lambda match: f"_{ord(match[0]):X}_", name, flags=re.ASCII)
+
+
+def header(module: str, file: str, kernels: list[tuple[Family, list[VariantEntries]]], state: State | None) -> str:
+    """The C header of the plain functions of a module, which is in a file of that name."""
+    guard = f"TIAOT_{_identifier(module)}_H"
     parts = [
-        f"/* {module}.h: the entries of {module}.so as plain C functions, for programs that link or load it",
+        f"/* {module}.h: the entries of {file} as plain C functions, for programs that link or load it",
         " * without tiaot's runtime. Made by tiaot's exporter.",
         " *",
         " * Arrays are dense, row-major and aligned to their element; no size is negative. A function overwrites every",
@@ -273,7 +279,8 @@ def header(module: str, kernels: list[tuple[Family, list[VariantEntries]]], stat
 
 def _state_lines(module: str, state: State) -> list[str]:
     """What a program needs to know of the state: how much memory, and where in it the fields lie."""
-    prefix = module.upper()
+    prefix = _identifier(module).upper()
+    prefix = f"MODULE_{prefix}" if prefix[:1].isdigit() else prefix
     lines = [
         "",
         f"/* The state, which functions with a parameter `state` work on: {prefix}_STATE_BYTES bytes, aligned to 64,",

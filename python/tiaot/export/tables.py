@@ -19,8 +19,10 @@ if TYPE_CHECKING:  # what needs LLVM; `tiaot doctor` comes here without it
     from .cuda.lower import CudaEntry
     from .lower import LoweredEntry
 
-ABI_VERSION = 4
+ABI_VERSION = 5
 DESCRIPTOR_SYMBOL = "tiaot_module_descriptor"
+NOTE_SECTION = ".note.tiaot"
+_NOTE_BYTES = 264  # sizeof(tiaot_note)
 TARGET = "x86_64-linux"
 CODE_TYPE = "i32 (i64, i64*, i8**, i8*, i8*)"
 WORKSPACE_TYPE = "i64 (i64, i64*)"
@@ -98,6 +100,10 @@ def descriptor(
         "i8* null" if cuda is None else _cuda(tables, cuda),
     ]
     tables.define(f"@{DESCRIPTOR_SYMBOL} = constant", module)
+    # The linker gives the note its place, link.py its content.
+    tables.lines.append(
+        f'@tiaot_module_note = hidden constant [{_NOTE_BYTES} x i8] zeroinitializer, section "{NOTE_SECTION}", align 8'
+    )
     return "\n".join(tables.lines)
 
 

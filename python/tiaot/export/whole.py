@@ -11,12 +11,21 @@ thread.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 
-from . import ir, stacks, sums, support
 from . import state as fields
+from . import sums, support
 from .arguments import SEED, Buffer, Part, WholeArrays, register, struct_type
 from .code import IR_TYPES, Code
+from .ir import Task
+from .ir.model import Function
+from .ir.origins import Array, Root
+from .ir.passes.atomics import depends_on_order, plain_additions
+from .ir.passes.contraction import contract
+from .ir.passes.offsets import widen_offsets
+from .ir.passes.stacks import grow_stacks
+from .ir.passes.summed import Target, summed
 from .signature import ITEM_SIZES, Signature
 from .trace import PIECES, Trace
 
@@ -39,20 +48,22 @@ class WholeEntry(WholeArrays):
         roots = {} if self.state is None else self.state.roots
         for part in self.parts:
             for index, task in enumerate(part.module.tasks):
-                targets = sums.summed(task.body, roots) if task.pieces > 1 and ir.depends_on_order(task.body) else None
+                ordered = task.pieces > 1 and depends_on_order([task.body])
+                targets = summed([task.body], roots) if ordered else None
                 arrays = [self._summed_array(part, target) for target in targets or ()]
                 if arrays and None not in arrays:
                     found[part.name, index] = [array for array in arrays if array is not None]
         return found
 
-    def _summed_array(self, part: Part, target: sums.Slot | int | str) -> Buffer | None:
-        if isinstance(target, str):
-            return None
-        if isinstance(target, int):
+    def _summed_array(self, part: Part, target: Target) -> Buffer | None:
+        if isinstance(target, Root):
             assert self.state is not None
-            root = self.state.roots[target]
-            return Buffer(f"root {target}", root.dtype, None, (), root.bytes) if root.dtype in sums.DTYPES else None
-        parameter = part.parameters[target[0]]
+            root = self.state.roots[target.node]
+            key = f"root {target.node}"
+            return Buffer(key, root.dtype, None, (), root.bytes) if root.dtype in sums.DTYPES else None
+        if not isinstance(target, Array):
+            return None
+        parameter = part.parameters[target.index]
         key = self._summed_key(part, target)
         return None if key is None else Buffer(key, parameter.dtype, self.signature.argument(parameter.name), ())
 
@@ -65,28 +76,20 @@ class WholeEntry(WholeArrays):
         steps = ""
         if self.state is not None:
             steps = fields.definitions(modules, self.state)
-            for module in modules:
-                fields.place_lookups(module, self.state)
+            modules = [fields.place_lookups(module, self.state) for module in modules]
         entry = self._entry()
         texts = []
-        for part in self.parts:
-            for index, task in enumerate(part.module.tasks):
-                parallel = self._is_parallel(task)
-                for function in task.functions:
-                    stacks.grow_stacks(function)
-                    if function is not task.body or not (parallel or (part.name, index) in self.sums):
-                        function.body[:] = ir.plain_additions(function.body)
-                    elif not parallel:
-                        function.body[:] = ir.plain_additions(function.body, whole_numbers=False)
-                    function.body[:] = ir.widen_offsets(function.body, self._layout(part))
+        for part, module in zip(self.parts, modules, strict=True):
+            for index, task in enumerate(module.tasks):
                 texts.append(self._run(part, index, task))
-            texts.append(part.module.text(part.name))
+            prepared = [self._prepared(part, index, task) for index, task in enumerate(module.tasks)]
+            texts.append(dataclasses.replace(module, tasks=tuple(prepared)).text(part.name))
         own, declarations = support.own_definitions(modules)
         return "\n".join(
             [
-                *dict.fromkeys(line for module in modules for line in module.types),
+                *dict.fromkeys(line for module in modules for line in module.type_lines),
                 support.TYPES,
-                ir.contract("\n".join(texts)),
+                *texts,
                 entry,
                 sums.add_copies(each.dtype for arrays in self.sums.values() for each in arrays),
                 steps,
@@ -97,8 +100,23 @@ class WholeEntry(WholeArrays):
             ]
         )
 
-    def _is_parallel(self, task: ir.Task) -> bool:
-        return task.pieces > 1 and not ir.depends_on_order(task.body)
+    def _prepared(self, part: Part, index: int, task: Task) -> Task:
+        """A task as LLVM is given it."""
+        parallel = self._is_parallel(task)
+
+        def prepare(function: Function) -> Function:
+            shared = function is task.body and (parallel or (part.name, index) in self.sums)
+            function = grow_stacks(function)
+            if not shared:
+                function = plain_additions(function)
+            elif not parallel:
+                function = plain_additions(function, whole_numbers=False)
+            return contract(widen_offsets(function, self._layout(part), in_steps=True))
+
+        return task.changed(prepare)
+
+    def _is_parallel(self, task: Task) -> bool:
+        return task.pieces > 1 and not depends_on_order([task.body])
 
     def workspace_function(self, symbol: str) -> str:
         """`i64 SYMBOL(rows, dims)`, a module.h `tiaot_workspace_size`."""
@@ -224,10 +242,10 @@ class WholeEntry(WholeArrays):
                     buffers[part.name, index] = code.add(f"bitcast [{size} x i8]* {array} to i8*")
         return buffers
 
-    def _stride(self, task: ir.Task) -> int:
+    def _stride(self, task: Task) -> int:
         return -(-task.local_bytes // 64) * 64  # no two pieces write to one line of the cache
 
-    def _call(self, code: Code, part: Part, index: int, task: ir.Task, record: str, local: str | None) -> None:
+    def _call(self, code: Code, part: Part, index: int, task: Task, record: str, local: str | None) -> None:
         """Runs one task."""
         count = len(self._record_keys())
         name = f"@{self.symbol}.{part.name}_{index}"
@@ -257,11 +275,11 @@ class WholeEntry(WholeArrays):
             for piece in range(task.pieces):
                 code.do(f"call void {name}.epilogue(i8* {raw}, i64 {piece})")
 
-    def _run_serially(self, code: Code, name: str, task: ir.Task, raw: str) -> None:
+    def _run_serially(self, code: Code, name: str, task: Task, raw: str) -> None:
         for piece in range(task.pieces):
             code.do(f"call void {name}.piece(i8* {raw}, i64 {piece})")
 
-    def _run_pieces(self, code: Code, tag: str, name: str, task: ir.Task, raw: str) -> None:
+    def _run_pieces(self, code: Code, tag: str, name: str, task: Task, raw: str) -> None:
         """Runs the pieces on the host's threads, where there is a host."""
         code.do(f"{(alone := f'%{tag}.alone')} = icmp eq %tiaot.host* %host, null")
         code.do(f"br i1 {alone}, label %{tag}.serial, label %{tag}.shared")
@@ -278,7 +296,7 @@ class WholeEntry(WholeArrays):
         code.do(f"br label %{tag}.end")
         code.label(f"{tag}.end")
 
-    def _run_on_copies(self, code: Code, part: Part, index: int, task: ir.Task, record: str, raw: str) -> None:
+    def _run_on_copies(self, code: Code, part: Part, index: int, task: Task, record: str, raw: str) -> None:
         """Runs the pieces on the host's threads, each with copies of the arrays that it adds to, and adds these up."""
         keys = self._record_keys()
         arrays = []
@@ -311,7 +329,7 @@ class WholeEntry(WholeArrays):
 
     # ---- the functions of a task ----
 
-    def _run(self, part: Part, index: int, task: ir.Task) -> str:
+    def _run(self, part: Part, index: int, task: Task) -> str:
         """`piece(record, index)`, and `epilogue(record, index)` if there is one, over functions of noalias pointers."""
         name = f"@{self.symbol}.{part.name}_{index}"
         calls = []
@@ -328,7 +346,7 @@ class WholeEntry(WholeArrays):
             texts.append(self._function(part, index, task, f"{name}.epilogue", [call]))
         return "\n".join(texts)
 
-    def _function(self, part: Part, index: int, task: ir.Task, name: str, calls: list[str]) -> str:
+    def _function(self, part: Part, index: int, task: Task, name: str, calls: list[str]) -> str:
         keys = self._record_keys()
         count = len(keys)
         outer = Code({})
@@ -367,7 +385,7 @@ class WholeEntry(WholeArrays):
         body = [f"define internal void {name}.run({', '.join([*formals, 'i64 %index'])}) noinline {{", *inner.lines]
         return "\n".join([*body, "  ret void", "}", *wrapper])
 
-    def _set_up(self, code: Code, part: Part, index: int, task: ir.Task) -> None:
+    def _set_up(self, code: Code, part: Part, index: int, task: Task) -> None:
         """Builds the context, the argument struct and the frame: %context, %local and %piece are ready afterwards."""
         code.do("%context = alloca %struct.RuntimeContext")
         kind = struct_type(part.parameters)

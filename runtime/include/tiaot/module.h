@@ -1,10 +1,11 @@
-/* tiaot/module.h: the layout of a module file: a shared library, one descriptor symbol, a trailer behind the ELF image.
+/* tiaot/module.h: the layout of a module file: a shared library with one descriptor symbol and one ELF note.
  * The exporter writes these tables and the runtime reads them; nobody else needs this header.
  *
  * Layout rules. Every struct is plain C with fields of 4 or 8 bytes at their natural alignment, so it is the same for
- * every compiler of a 64-bit platform. A field is never removed or given another meaning under one ABI version; a
- * change of any kind raises TIAOT_ABI_VERSION, and a runtime opens the modules of its own version only. All pointers
- * point to constant data or code inside the module and are relocated by the OS loader. Strings are UTF-8, NUL-ended. */
+ * every compiler of a 64-bit platform. A field is never removed or given another meaning; a change of any kind raises
+ * TIAOT_ABI_VERSION. From its first release on, a runtime opens the modules of every version from TIAOT_ABI_OLDEST to
+ * its own, and says of a newer one which tiaot to upgrade to. All pointers point to constant data or code inside the
+ * module and are relocated by the OS loader. Strings are UTF-8, NUL-ended. */
 #ifndef TIAOT_MODULE_H
 #define TIAOT_MODULE_H
 
@@ -14,11 +15,11 @@
 extern "C" {
 #endif
 
-#define TIAOT_ABI_VERSION 4u
+#define TIAOT_ABI_VERSION 5u
+#define TIAOT_ABI_OLDEST 5u
 #define TIAOT_DESCRIPTOR_SYMBOL "tiaot_module_descriptor"
-#define TIAOT_TRAILER_MAGIC "TIAOTMOD" /* 8 bytes, no NUL */
-#define TIAOT_MAX_ARRAYS 64            /* inputs + cotangents + results of one entry, and the state */
-#define TIAOT_MAX_DIMS 32              /* named dimensions of one kernel */
+#define TIAOT_MAX_ARRAYS 64 /* inputs + cotangents + results of one entry, and the state */
+#define TIAOT_MAX_DIMS 32   /* named dimensions of one kernel */
 
 /* CPU levels, in ascending order: the x86-64 psABI's microarchitecture levels. */
 enum { TIAOT_LEVEL_V2 = 0, TIAOT_LEVEL_V3 = 1, TIAOT_LEVEL_V4 = 2, TIAOT_LEVEL_COUNT = 3 };
@@ -196,16 +197,37 @@ typedef struct tiaot_module_desc {
   const tiaot_cuda_desc *cuda; /* NULL: the module has no CUDA code */
 } tiaot_module_desc;
 
-/* The last 96 bytes of a module file. Read and checked before the file is given to the OS loader, which would map a
- * truncated file and fault, and would run the constructors of a foreign one. Little-endian. */
-typedef struct tiaot_trailer {
-  char magic[8]; /* TIAOT_TRAILER_MAGIC */
-  uint32_t abi_version;
-  uint32_t crc32;        /* of the payload: CRC-32 as in zlib (polynomial 0xEDB88320, reflected, inverted) */
-  uint64_t payload_size; /* bytes before the trailer */
-  char hash[64];         /* equals the descriptor's `hash`, without the NUL */
-  uint64_t reserved;
-} tiaot_trailer;
+/* The note of a module file: an ELF note of its own (a PT_NOTE segment; the section is .note.tiaot), which `strip` and
+ * `patchelf` leave alone. It is read and checked before the file is given to the OS loader, which would map a truncated
+ * file and fault, and would run the constructors of a foreign one. Checksums are CRC-32 as in zlib (polynomial
+ * 0xEDB88320, reflected, inverted). Little-endian.
+ *
+ * A file of `file_size` bytes is as it was exported: all of its bytes must be right. One of another size has been
+ * rewritten by a tool: what is in the ranges must be right, which are code, constants, tables and relocations; the
+ * loader's own tables (headers, the dynamic section, symbols) are then as the tool left them. */
+#define TIAOT_NOTE_NAME "TiaotModule" /* 12 bytes with its NUL, so that no padding follows under any rule */
+#define TIAOT_NOTE_TYPE 1u
+#define TIAOT_NOTE_RANGES 8
+
+typedef struct tiaot_note {
+  uint32_t name_size;     /* 12 */
+  uint32_t desc_size;     /* bytes behind the name: sizeof(tiaot_note) - 24 */
+  uint32_t type;          /* TIAOT_NOTE_TYPE */
+  char name[12];          /* TIAOT_NOTE_NAME */
+  uint32_t abi_version;   /* TIAOT_ABI_VERSION of the exporter; what is up to here has this place in every version */
+  uint32_t range_count;   /* of `ranges`, from 1 to TIAOT_NOTE_RANGES */
+  uint32_t file_crc;      /* of the whole file, with zeros in the place of file_crc and note_crc */
+  uint32_t note_crc;      /* of this struct, with zeros in the place of note_crc */
+  uint32_t content_crc;   /* of the bytes in the ranges, one behind the other */
+  uint32_t reserved;      /* 0 */
+  uint64_t file_size;     /* in bytes, when it was exported */
+  char tiaot_version[16]; /* of the exporter, NUL-ended: what to upgrade to where the version is too new */
+  char hash[64];          /* equals the descriptor's `hash`, without the NUL */
+  struct {
+    uint64_t address; /* before relocation */
+    uint64_t size;
+  } ranges[TIAOT_NOTE_RANGES];
+} tiaot_note;
 
 #ifdef __cplusplus
 }

@@ -74,10 +74,30 @@ TIAOT_API const char *tiaot_last_error(void);
 
 TIAOT_API const char *tiaot_version(void);
 
-/* Opens a module file and checks it. *module is to be closed with tiaot_module_close. The CPU level is chosen here: the
+/* Opens a module file and checks it. *module is to be closed with tiaot_module_close. What is checked and loaded is a
+ * copy of the file in memory: whatever happens to the file during the call and later, it has no effect on the module. A
+ * file that another has taken the place of can be opened while the old one still is. The CPU level is chosen here: the
  * highest that this machine has, or the lower one that the environment variable TIAOT_CPU_LEVEL names (x86-64-v2,
  * x86-64-v3 or x86-64-v4); naming one that the machine lacks is TIAOT_ERROR_UNSUPPORTED. */
 TIAOT_API tiaot_status tiaot_module_open(const char *path, tiaot_module **module);
+
+/* Where tiaot_module_open_from takes a module from. Zero-initialise it, then set what you need. */
+enum { TIAOT_FROM_PATH = 0, TIAOT_FROM_MEMORY = 1, TIAOT_FROM_DESCRIPTOR = 2 };
+typedef struct tiaot_source {
+  uint32_t struct_size; /* sizeof(tiaot_source) */
+  int32_t kind;         /* TIAOT_FROM_PATH... */
+  const char *path;     /* of the file; from elsewhere a name for messages and for tools, or NULL */
+  const void *data;     /* from memory: the bytes of a module file, which are read during the call only */
+  size_t size;          /* from memory: their number */
+  int32_t descriptor;   /* an open file, which is read from its start, during the call only, and stays open */
+  uint32_t reserved;    /* 0 */
+  const char *sha256; /* 64 hexadecimal digits that the SHA-256 of all bytes must be, as `sha256sum` prints it; NULL: it
+                       * is not looked at. Compared before any byte is mapped as code. */
+} tiaot_source;
+
+/* As tiaot_module_open, from a path, from memory or from a file descriptor. TIAOT_ERROR_MODULE when the SHA-256 is
+ * another. */
+TIAOT_API tiaot_status tiaot_module_open_from(const tiaot_source *source, tiaot_module **module);
 
 /* Gives the handle back; NULL is allowed. Kernels, bound calls and states of the module must not be used afterwards,
  * nor CUDA graphs that calls of its kernels were captured in. */
@@ -88,6 +108,10 @@ TIAOT_API const tiaot_module_desc *tiaot_module_descriptor(const tiaot_module *m
 
 /* The CPU level (TIAOT_LEVEL_*) that this module's code runs at. */
 TIAOT_API int tiaot_module_cpu_level(const tiaot_module *module);
+
+/* 1 when the file had been rewritten since its export, as by `strip` or `patchelf`: its code, constants, tables and
+ * relocations were verified, but not what the OS loader alone reads. Else 0: all of its bytes were. */
+TIAOT_API int tiaot_module_rewritten(const tiaot_module *module);
 
 /* The kernel of that name, owned by the module; TIAOT_ERROR_VALUE, with the names that exist, when there is none. */
 TIAOT_API tiaot_status tiaot_module_kernel(const tiaot_module *module, const char *name, const tiaot_kernel **kernel);

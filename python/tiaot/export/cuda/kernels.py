@@ -12,19 +12,29 @@ what is added to (sums.py), there is a second kernel for it, whose threads add t
 
 from __future__ import annotations
 
-import copy
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from .. import ir, sums, support
+from .. import support
 from ..arguments import SEED, Part, WholeArrays, register, struct_type
 from ..code import IR_TYPES, Code
+from ..ir import Task, TracedModule
+from ..ir.model import Function
+from ..ir.origins import Array, Temporary
+from ..ir.passes import summed
+from ..ir.passes.atomics import depends_on_order, plain_additions
+from ..ir.passes.contraction import contract
+from ..ir.passes.offsets import widen_offsets
+from ..ir.passes.scaling import scale_offsets
+from ..ir.passes.stacks import fix_stacks
+from ..ir.passes.temporaries import Private, Summed, point_temporaries
 from ..parameters import Parameter
 from ..signature import ITEM_SIZES, Signature
 from ..trace import Trace
 from . import device
 from .bounds import Bounds, find_bounds
+
+Kinds = Mapping[int, Private | Summed]  # temporaries that are not shared, by their offsets
 
 
 @dataclass(frozen=True)
@@ -33,7 +43,7 @@ class Target:
 
     dtype: str
     key: str = ""
-    slot: sums.Slot = (-1, 0)
+    slot: Array | None = None
     offset: int = -1
 
 
@@ -62,29 +72,28 @@ class WholeKernels(WholeArrays):
             found.setdefault(f"input {SEED}", Parameter(SEED, "input", "int64", 0, by_value=True))
         return found
 
-    def is_atomic(self, task: ir.Task) -> bool:
-        return task.turn is not None and ir.depends_on_order(joined(task))
+    def is_atomic(self, task: Task) -> bool:
+        return task.turn is not None and depends_on_order(shared_parts(task))
 
     def _targets(self) -> dict[tuple[str, int], list[Target]]:
         """Of each loop that adds up atomically: what it adds to, where all of that can be copied."""
         found = {}
         for part in self.parts:
             for index, task in enumerate(part.module.tasks):
-                slots = sums.summed(joined(task), ()) if self.is_atomic(task) else None
-                targets = [self._target(part, task, slot) for slot in slots or ()]
+                found_ = summed.summed(shared_parts(task)) if self.is_atomic(task) else None
+                targets = [self._target(part, task, target) for target in found_ or ()]
                 if targets and None not in targets:
                     found[part.name, index] = [target for target in targets if target is not None]
         return found
 
-    def _target(self, part: Part, task: ir.Task, slot: sums.Slot | int | str) -> Target | None:
-        if isinstance(slot, str):
-            offset = int(slot.split()[1])
-            kind = sums.added_type(joined(task), slot)
-            dtype = {"float": "float32", "double": "float64"}.get(kind)
-            return Target(dtype, offset=offset) if dtype else None
-        assert isinstance(slot, tuple)
-        key = self._summed_key(part, slot)
-        return None if key is None else Target(part.parameters[slot[0]].dtype, key, slot)
+    def _target(self, part: Part, task: Task, target: summed.Target) -> Target | None:
+        if isinstance(target, Temporary):
+            dtype = {"float": "float32", "double": "float64"}.get(str(summed.added_type(shared_parts(task), target)))
+            return Target(dtype, offset=target.offset) if dtype else None
+        if not isinstance(target, Array):
+            return None
+        key = self._summed_key(part, target)
+        return None if key is None else Target(part.parameters[target.index].dtype, key, target)
 
     # ---- the parameters of every kernel ----
 
@@ -127,10 +136,10 @@ class WholeKernels(WholeArrays):
             bounds = self.bounds[part.name]
             for index, task in enumerate(part.module.tasks):
                 if index in bounds.prelude:
-                    texts.append(self._private(task).text(f"{part.name}_{index}_private"))
+                    texts.append(self._private(task).changed(contract).text(f"{part.name}_{index}_private"))
                 if not (names := self._names(part, index)):
                     continue
-                kinds = dict.fromkeys(bounds.private, "private")
+                kinds = dict.fromkeys(bounds.private, Private())
                 if index in bounds.prelude:
                     kinds = {}
                 texts.append(self._device_task(part, task, kinds, stack_values).text(f"{part.name}_{index}"))
@@ -145,9 +154,9 @@ class WholeKernels(WholeArrays):
         local_bytes = max([task.local_bytes for module in modules for task in module.tasks], default=1)
         return "\n".join(
             [
-                *dict.fromkeys(line for module in modules for line in module.types),
+                *dict.fromkeys(line for module in modules for line in module.type_lines),
                 device.TYPES,
-                ir.contract("\n".join(texts)),
+                *texts,
                 *kernels,
                 device.THREADS,
                 device.POINTERS,
@@ -156,46 +165,34 @@ class WholeKernels(WholeArrays):
             ]
         )
 
-    def _private(self, task: ir.Task) -> ir.Task:
+    def _private(self, task: Task) -> Task:
         """A task of the prelude, all of whose temporaries are the thread's own."""
-        offsets = dict.fromkeys(range(support.temporaries_bytes(self._modules())), "private")
-        return ir.Task(task.name, device.point_temporaries(task.body, offsets))
+        offsets = dict.fromkeys(range(support.temporaries_bytes(self._modules())), Private())
+        return Task(task.name, point_temporaries(task.body, offsets))
 
-    def _modules(self) -> list[ir.TracedModule]:
+    def _modules(self) -> list[TracedModule]:
         return [part.module for part in self.parts]
 
-    def _changed(self, task: ir.Task, change: Callable[[ir.Function], ir.Function]) -> ir.Task:
-        changed = copy.copy(task)
-        for name in ("prologue", "body", "turn", "epilogue"):
-            if (function := getattr(task, name)) is not None:
-                setattr(changed, name, change(function))
-        return changed
+    def _device_task(self, part: Part, task: Task, kinds: Kinds, stack_values: int) -> Task:
+        def prepare(function: Function) -> Function:
+            function = fix_stacks(point_temporaries(function, kinds), stack_values)
+            if not task.turn:
+                function = plain_additions(function)
+            return contract(widen_offsets(function, self._layout(part)))
 
-    def _device_task(self, part: Part, task: ir.Task, kinds: dict[int, str], stack_values: int) -> ir.Task:
-        def change(function: ir.Function) -> ir.Function:
-            function = device.point_temporaries(function, kinds)
-            device.widen_stacks(function, stack_values)
-            body = function.body if task.turn else ir.plain_additions(function.body)
-            return ir.Function(function.parameters, ir.widen_offsets(body, self._layout(part)))
+        return task.changed(prepare)
 
-        return self._changed(task, change)
-
-    def _copying_task(
-        self, part: Part, task: ir.Task, kinds: dict[int, str], targets: list[Target], stack_values: int
-    ) -> ir.Task:
+    def _copying_task(self, part: Part, task: Task, kinds: Kinds, targets: list[Target], stack_values: int) -> Task:
         """The same, adding to copies of the targets that each thread has for itself."""
-        slots = {target.slot for target in targets if target.key}
+        slots = {(target.slot.index, target.slot.field) for target in targets if target.slot}
         temporaries = [target for target in targets if not target.key]
-        kinds = {
-            **kinds,
-            **{each.offset: f"summed {at} {ITEM_SIZES[each.dtype]}" for at, each in enumerate(temporaries)},
-        }
+        kinds = {**kinds, **{each.offset: Summed(at, ITEM_SIZES[each.dtype]) for at, each in enumerate(temporaries)}}
 
-        def change(function: ir.Function) -> ir.Function:
-            body = ir.plain_additions(function.body, whole_numbers=False)
-            return ir.Function(function.parameters, device.scale_offsets(body, lambda *slot: slot in slots))
+        def on_copies(function: Function) -> Function:
+            function = plain_additions(function, whole_numbers=False)
+            return contract(scale_offsets(function, lambda *slot: slot in slots))
 
-        return self._changed(self._device_task(part, task, kinds, stack_values), change)
+        return self._device_task(part, task, kinds, stack_values).changed(on_copies)
 
     def _kernel(self, part: Part, index: int, name: str, functions: str, copied: dict[str, Target]) -> str:
         code = Code({dim: str(self.variant.sizes.get(dim, f"%dim_{dim}")) for dim in self.signature.dims})
@@ -314,10 +311,6 @@ def is_value(parameter: Parameter, signature: Signature) -> bool:
     return parameter.role == "input" and (parameter.by_value or number)
 
 
-def joined(task: ir.Task) -> ir.Function:
-    """The lines of a loop's turn and of what is done after all turns of a thread, as one function."""
-    functions = [each for each in (task.turn, task.epilogue) if each is not None]
-    lines = []
-    for place, function in enumerate(functions):
-        lines += [re.sub(r"%(?!struct\.)", "%epilogue.", line) if place else line for line in function.body]
-    return ir.Function(task.body.parameters, lines)
+def shared_parts(task: Task) -> list[Function]:
+    """A loop's turn, and what is done after all turns of a thread: what its threads do beside one another."""
+    return [each for each in (task.turn, task.epilogue) if each is not None]

@@ -9,10 +9,16 @@ up in their order by a kernel behind it.
 
 from __future__ import annotations
 
-from .. import ir, support
+from .. import support
 from ..arguments import store_pointers, store_shape, struct_type
 from ..code import IR_TYPES, Code
-from ..ir import LoweringError
+from ..ir import LoweringError, TracedModule, read_tasks
+from ..ir.model import Function
+from ..ir.passes.atomics import plain_additions
+from ..ir.passes.contraction import contract
+from ..ir.passes.offsets import widen_offsets
+from ..ir.passes.scaling import scale_offsets
+from ..ir.passes.stacks import fix_stacks
 from ..parameters import Parameter
 from ..signature import ITEM_SIZES, Argument, Signature
 from ..trace import Trace
@@ -41,17 +47,17 @@ class CudaRowsEntry:
         self.symbol = symbol
         self.item = ITEM_SIZES[self.variant.dtype]
         self.type = IR_TYPES[self.variant.dtype]
-        self.module = ir.parse(trace.tasks)
+        self.module = read_tasks(trace.tasks)
         self.primal_trace = primal
-        outputs = {index for index, parameter in enumerate(trace.parameters) if parameter.role == "output"}
-        reads_outputs = any(index in outputs and field == 1 for index, field in self.module.touched_slots())
-        self.primal = ir.parse(primal.tasks) if trace.wrt and reads_outputs else None
+        outputs = [index for index, parameter in enumerate(trace.parameters) if parameter.role == "output"]
+        reads_outputs = any(self.module.may_touch(index, 1) for index in outputs)
+        self.primal = read_tasks(primal.tasks) if trace.wrt and reads_outputs else None
         if support.uses_random(self._modules()):
             raise LoweringError(
                 f"{trace.kernel}: draws random numbers, which a kernel with a batch cannot: leave batch out"
             )
 
-    def _modules(self) -> list[ir.TracedModule]:
+    def _modules(self) -> list[TracedModule]:
         return [self.module] if self.primal is None else [self.module, self.primal]
 
     def kernel_names(self) -> list[str]:
@@ -133,9 +139,9 @@ class CudaRowsEntry:
         local_bytes = max([task.local_bytes for module in modules for task in module.tasks], default=1)
         return "\n".join(
             [
-                *dict.fromkeys(line for module in modules for line in module.types),
+                *dict.fromkeys(line for module in modules for line in module.type_lines),
                 device.TYPES,
-                ir.contract(tasks),
+                tasks,
                 *(self._kernel(name, self._aligned() if name != self.symbol else []) for name in self.kernel_names()),
                 device.THREADS,
                 device.POINTERS,
@@ -144,7 +150,7 @@ class CudaRowsEntry:
             ]
         )
 
-    def _prepared(self, module: ir.TracedModule, trace: Trace, prefix: str, stack_values: int) -> str:
+    def _prepared(self, module: TracedModule, trace: Trace, prefix: str, stack_values: int) -> str:
         summed = {key.split()[1] for key in self._summed()}
 
         def layout(index: int, field: int) -> tuple[int, int | None]:
@@ -154,19 +160,11 @@ class CudaRowsEntry:
             parameter = trace.parameters[index]
             return parameter.role == "input" and field == 2 and parameter.name in summed
 
-        texts = []
-        for number, task in enumerate(module.tasks):
-            functions = {}
-            for part in ("prologue", "body", "turn", "epilogue"):
-                if (function := getattr(task, part)) is None:
-                    functions[part] = None
-                    continue
-                function = ir.Function(function.parameters, list(function.body))
-                device.widen_stacks(function, stack_values)
-                body = ir.widen_offsets(ir.plain_additions(function.body), layout)
-                functions[part] = ir.Function(function.parameters, device.scale_offsets(body, is_summed))
-            texts.append(ir.Task(task.name, local_bytes=task.local_bytes, **functions).text(f"{prefix}_{number}"))
-        return "\n".join(texts)
+        def prepare(function: Function) -> Function:
+            function = plain_additions(fix_stacks(function, stack_values))
+            return contract(scale_offsets(widen_offsets(function, layout), is_summed))
+
+        return module.changed(prepare).text(prefix)
 
     def _formals(self, aligned: list[str]) -> list[str]:
         pointers = []
@@ -312,7 +310,7 @@ store {self.type} {value}, {self.type}* @q"""
         code: Code,
         struct: tuple[str, str, str],
         parameters: tuple[Parameter, ...],
-        module: ir.TracedModule,
+        module: TracedModule,
         prefix: str,
         pointers: dict[str, str],
     ) -> None:

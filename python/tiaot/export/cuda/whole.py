@@ -10,9 +10,15 @@ from __future__ import annotations
 
 import math
 
-from .. import ir, support
+from .. import support
 from ..arguments import Part
 from ..code import IR_TYPES, Code
+from ..ir import Task
+from ..ir.instructions import Call, Instruction
+from ..ir.passes.temporaries import Private, point_temporaries
+from ..ir.tasks import GPU_LOOP
+from ..ir.types import VOID, FunctionType, Pointer
+from ..ir.values import Global
 from ..signature import ITEM_SIZES
 from . import device
 from .copies import COPIES_BYTES, COUNT_COPIES, FEWEST_COPIES, SUM_LANES, add_up
@@ -131,7 +137,7 @@ class CudaWholeEntry(WholeKernels):
         modules = self._modules()
         result = "\n".join(
             [
-                *dict.fromkeys(line for module in modules for line in module.types),
+                *dict.fromkeys(line for module in modules for line in module.type_lines),
                 device.TYPES,
                 HOST_TYPES,
                 *texts,
@@ -146,14 +152,11 @@ class CudaWholeEntry(WholeKernels):
         self.host = False
         return result
 
-    def _turns(self, part: Part, index: int, task: ir.Task) -> str:
+    def _turns(self, part: Part, index: int, task: Task) -> str:
         """`i64 @turns_PART_INDEX(rows, dims, arrays)`: how many turns a loop has, from shapes and numbers."""
         name = f"{part.name}_{index}_range"
-        kinds = dict.fromkeys(self.bounds[part.name].private, "private")
-        body = [
-            line if "@gpu_parallel_range_for" not in line else _recording(line)
-            for line in device.point_temporaries(task.body, kinds).body
-        ]
+        kinds = dict.fromkeys(self.bounds[part.name].private, Private())
+        range_ = Task(task.name, point_temporaries(task.body, kinds).rewritten(_recording))
         code = Code({})
         self._load_sizes(code)
         self.values = {}
@@ -174,8 +177,7 @@ class CudaWholeEntry(WholeKernels):
         code.do(f"ret i64 {code.add('load i64, i64* %turns')}")
         self.values = {}
         head = f"define internal i64 @turns_{part.name}_{index}(i64 %rows, i64* %dims, i8** %arrays) {{"
-        function = ir.Function(task.body.parameters, body)
-        return "\n".join([function.text(f"{name}_body"), head, *code.lines, "}"])
+        return "\n".join([range_.text(name), head, *code.lines, "}"])
 
     def _zero(self, code: Code, key: str, size: str) -> None:
         assert isinstance(code, HostCode)
@@ -244,7 +246,7 @@ class CudaWholeEntry(WholeKernels):
         code: HostCode,
         part: Part,
         index: int,
-        task: ir.Task,
+        task: Task,
         names: list[str],
         parameters: list[Value],
         known: str,
@@ -315,10 +317,13 @@ class CudaWholeEntry(WholeKernels):
             scratch = code.add(f"getelementptr i8, i8* {scratch}, i64 {code.round_up(size, 256)}")
 
 
-def _recording(line: str) -> str:
+def _recording(instruction: Instruction) -> Call | None:
     """A call of gpu_parallel_range_for as one of tiaot_record_range."""
-    begin, end = line.split(", ")[1:3]
-    return f"  call void @tiaot_record_range(%struct.RuntimeContext* %context, {begin}, {end})"
+    if not isinstance(instruction, Call) or instruction.name != GPU_LOOP:
+        return None
+    arguments = instruction.arguments[:3]
+    kind = FunctionType(VOID, tuple(each.type for each in arguments))
+    return Call(None, VOID, Global(Pointer(kind), "tiaot_record_range"), arguments)
 
 
 _RECORD_RANGE = """
