@@ -57,15 +57,11 @@ def widen_offsets(function: Function, layout: Layout, *, lanes: bool = False, in
         if stride is not None:  # the batch, the first axis, becomes the last
             chain = [*chain[1:], (integer(I64, stride), chain[0][1])]
         tag = f"wide{instruction.result.name}"
-        row, place, shift = _wide_place(builder, function, chain, tag)
         pointer = instruction.pointer
         if in_steps:
-            for step, name in ((row, "row"), (place, "place")):
-                pointer = pointer if step is None else builder.element_pointer(pointer, step, name=f"{tag}.{name}")
-            offset = shift
+            pointer, offset = _in_steps(builder, function, chain, pointer, tag)
         else:
-            offset = shift if place is None else builder.binary("add", place, shift, flags=["nsw"], name=f"{tag}.i")
-            offset = offset if row is None else builder.binary("add", row, offset, flags=["nsw"], name=tag)
+            offset = _wide_offset(builder, function, chain, tag)
         widened.add(instruction.result.name)
         return [*builder.take(), dataclasses.replace(instruction, pointer=pointer, indices=(offset,))]
 
@@ -91,32 +87,46 @@ def _refuse(instruction: Instruction, why: str) -> None:
     raise LoweringError(f"{why}: {write_instruction(instruction)!r}, line {instruction.line} of Taichi's code")
 
 
-def _wide_place(
-    builder: Builder, function: Function, chain: list[tuple[Value, Value]], tag: str
-) -> tuple[Value | None, Value | None, Value]:
-    """((i0 * s1 + i1) * s2 + i2)... in i64, as the sum of its last product, its last index and what is constant in it.
+def _wide(builder: Builder, value: Value, name: str) -> Value:
+    """An i32 in 64 bits."""
+    if value.type == I64:
+        return value
+    if isinstance(value, Constant):
+        return integer(I64, value.integer or 0)
+    return builder.cast("sext", value, I64, name=name)
 
-    None stands for one that is zero.
-    """
 
-    def wide(value: Value, name: str) -> Value:
-        if value.type == I64:
-            return value
-        if isinstance(value, Constant):
-            return integer(I64, value.integer or 0)
-        return builder.cast("sext", value, I64, name=name)
+def _in_steps(
+    builder: Builder, function: Function, chain: list[tuple[Value, Value]], pointer: Value, tag: str
+) -> tuple[Value, Value]:
+    """The element at ((i0 * s1 + i1) * s2 + i2)... as a pointer and a constant that is still to be added to it."""
+    *front, (size, index) = chain
+    if front:
+        rows = _wide_offset(builder, function, front, f"{tag}.rows")
+        row = builder.binary("mul", rows, _wide(builder, size, f"{tag}.size"), flags=["nsw"], name=f"{tag}.offset")
+        pointer = builder.element_pointer(pointer, row, name=f"{tag}.row")
+    plain, shift = peel_constant(function, index)
+    if plain is not None:
+        pointer = builder.element_pointer(pointer, _wide(builder, plain, f"{tag}.index"), name=f"{tag}.place")
+    return pointer, integer(I64, shift)
 
-    row: Value | None = None
-    for axis, (_, index) in enumerate(chain):
+
+def _wide_offset(builder: Builder, function: Function, chain: list[tuple[Value, Value]], tag: str) -> Value:
+    """((i0 * s1 + i1) * s2 + i2)... in i64."""
+    total: Value | None = None
+    for axis, (size, index) in enumerate(chain):
         plain, shift = peel_constant(function, index)
-        place = None if plain is None else wide(plain, f"{tag}.p{axis}")
-        if axis == len(chain) - 1:
-            break
-        total: Value = integer(I64, shift)
-        if place is not None:
-            total = builder.binary("add", place, total, flags=["nsw"], name=f"{tag}.i{axis}")
-        if row is not None:
-            total = builder.binary("add", row, total, flags=["nsw"], name=f"{tag}.t{axis}")
-        following = wide(chain[axis + 1][0], f"{tag}.s{axis + 1}")
-        row = builder.binary("mul", total, following, flags=["nsw"], name=f"{tag}.m{axis + 1}")
-    return row, place, integer(I64, shift)
+        place: Value = integer(I64, shift)
+        if plain is not None:
+            place = builder.binary(
+                "add", _wide(builder, plain, f"{tag}.p{axis}"), place, flags=["nsw"], name=f"{tag}.i{axis}"
+            )
+        if total is None:
+            total = place
+            continue
+        scaled = builder.binary(
+            "mul", total, _wide(builder, size, f"{tag}.s{axis}"), flags=["nsw"], name=f"{tag}.m{axis}"
+        )
+        total = builder.binary("add", scaled, place, flags=["nsw"], name=f"{tag}.t{axis}")
+    assert total is not None
+    return builder.binary("add", total, integer(I64, 0), flags=["nsw"], name=tag)
