@@ -1,4 +1,4 @@
-"""The vjp with respect to x for Halide: a schedule by hand, vectorised over the columns and parallel over the samples."""
+"""The vjp with respect to x for Halide: scheduled by hand, vectorised over columns and parallel over samples."""
 
 from __future__ import annotations
 

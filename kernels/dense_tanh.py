@@ -126,7 +126,7 @@ def tiled(variant, tile_rows, column_bytes):
 
     @ti.func
     def pull_back_tanh(b: ti.template(), grad_y: ti.template(), first, count, z: ti.template()):
-        """z becomes d = (1 - tanh(z + b)^2) v = 4 e / (1 + e)^2 v with e = exp(-2 |z + b|): cheaper, and nothing cancels."""
+        """z becomes d = (1 - tanh(z + b)^2) v, as 4 e / (1 + e)^2 v with e = exp(-2 |z + b|): nothing cancels."""
         for r in range(count):
             for j in range(b.shape[0]):
                 e = ti.exp(-2 * ti.abs(z[r, j] + b[j]))
