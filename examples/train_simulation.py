@@ -1,7 +1,7 @@
 """Trains a network to throw: it is told how far away a target is and answers with the velocity to throw a ball with.
 
-    tiaot export examples/programs/flight.py -o flight.so
-    python examples/train_simulation.py flight.so
+    tiaot export examples/programs/flight.py -o flight.tiaot.so
+    python examples/train_simulation.py flight.tiaot.so
 
 The loss is how far from the target the ball is after 40 steps of flight, and its gradient reaches the network through
 all of them.

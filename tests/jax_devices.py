@@ -8,14 +8,17 @@ from __future__ import annotations
 import json
 import os
 import re
+import tempfile
 import traceback
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 os.environ |= {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
 
 import jax
+import module_files
 import numpy as np
 import tiaot.jax
 from jax import export
@@ -280,6 +283,29 @@ def exported_programs() -> None:
     program = export.deserialize(export.export(cut, disabled_checks=checks)(x, W, b, v).serialize())
     assert program.nr_devices == 4
     close(program.call(on(mesh, P("d"), x), *whole), EXPECTED)
+
+
+@check
+def simulations() -> None:
+    """Runs of kernels over state: the gradient of what all devices start with, under jit and inside of shard_map."""
+    with tempfile.TemporaryDirectory() as folder:
+        module = tiaot.open(module_files.write_module("state.c", Path(folder) / "state.so"))
+    simulation = tiaot.jax.Simulation(module, lambda state, _: (state.move(0.5), state.square()), ["x", "v"], ["loss"])
+    X, V = jnp.arange(16.0).reshape(4, 4), jnp.arange(4.0)
+
+    def total(X: jax.Array, V: jax.Array) -> jax.Array:
+        return jax.vmap(simulation, (0, None))(X, V).sum()
+
+    expected = 2 * (X + 0.5 * V), (X + 0.5 * V).sum(0)
+    close(jax.jit(jax.grad(total, (0, 1)))(on(mesh, P("d"), X), V), expected)
+    for check_vma in (True, False):
+        specs = (P("d"), P())
+        mapped = jax.shard_map(
+            lambda X, V: total(X, V)[None], mesh=mesh, in_specs=specs, out_specs=P("d"), check_vma=check_vma
+        )
+        close(jax.jit(jax.grad(lambda X, V, f=mapped: f(X, V).sum(), (0, 1)))(X, V), expected)
+    inside = jax.shard_map(jax.grad(total, (0, 1)), mesh=mesh, in_specs=(P("d"), P()), out_specs=(P("d"), P()))
+    close(jax.jit(inside)(X, V), expected)
 
 
 if __name__ == "__main__":

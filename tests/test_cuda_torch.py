@@ -58,6 +58,7 @@ def stand_in_for_torch() -> Any:
             _are_functorch_transforms_active=lambda: False,
             _len_torch_dispatch_stack=lambda: 0,
             _len_torch_function_stack=lambda: 0,
+            _autograd=space(_profiler_enabled=lambda: False),
         ),
         empty=empty,
         **{name: np.dtype(name) for name in ("float16", "float32", "float64", "int32", "int64", "uint8")},

@@ -221,6 +221,22 @@ def test_many_threads_at_once() -> None:
     assert not wrong
 
 
+def test_subnormal_numbers_do_not_show_the_threads() -> None:
+    """XLA's threads flush them to zero; those of the pool then do the same, whichever thread a piece falls to."""
+    kernel = jax.jit(tiaot.jax.load("dense_tanh"))
+    rng = np.random.default_rng(0)
+    x, W = (jnp.asarray(rng.standard_normal(shape) * 1e-20, jnp.float32) for shape in ((200_000, 8), (4, 8)))
+    before = tiaot.get_num_threads()
+    try:
+        tiaot.set_num_threads(1)
+        expected = np.asarray(kernel(x, W, jnp.zeros(4, jnp.float32)))
+        tiaot.set_num_threads(2)
+        for _ in range(8):
+            np.testing.assert_array_equal(kernel(x, W, jnp.zeros(4, jnp.float32)), expected)
+    finally:
+        tiaot.set_num_threads(before)
+
+
 REFUSED = {
     "half": (lambda x: x.astype(jnp.float16), TypeError, "'x': expected float32 or float64, got float16"),
     "integers": (lambda x: x.astype(jnp.int32), TypeError, "'x': expected float32 or float64, got int32"),
@@ -258,7 +274,9 @@ def test_calls_that_are_refused(small) -> None:
         return jax.jvp(lambda x: kernel(x, W, b), (x,), (x,))[1]
 
     for function in (forward_mode, jax.jit(forward_mode), jax.jacfwd(lambda x: kernel(x, W, b))):
-        with pytest.raises(NotImplementedError, match=r"dense_tanh: the module has no forward-mode derivative \(jvp\)"):
+        with pytest.raises(
+            NotImplementedError, match=r"dense_tanh: there is no forward-mode derivative \(jvp\) on JAX arrays"
+        ):
             function(x)
     with jax.enable_x64(False), pytest.raises(TypeError, match="'x': float64 needs jax_enable_x64"):
         kernel(np.zeros((3, 8)), np.zeros((4, 8)), np.zeros(4))
@@ -303,3 +321,13 @@ def test_several_outputs_and_missing_gradients(small_path) -> None:
     close(none(s, k), 2 * s)
     with pytest.raises(NotImplementedError, match="no gradient for argument 'x'"):
         jax.grad(lambda x: none(x, k).sum())(s)
+
+
+@pytest.mark.parametrize(("entry", "wrt"), [(2**32, 0), (-(2**32), 0), (0, 2**32), (1, 1 - 2**32)])
+def test_attributes_that_no_kernel_has(entry: int, wrt: int) -> None:
+    kernel = tiaot.jax.load("dense_tanh")
+    arrays = [jnp.ones(shape) for shape in ((2, 8), (4, 8), (4,))]
+    call = jax.ffi.ffi_call("tiaot_call", jax.ShapeDtypeStruct((2, 4), np.float64))
+    attributes = {"kernel": kernel._callee.key, "entry": np.int64(entry), "wrt": np.int64(wrt)}
+    with pytest.raises(jax.errors.JaxRuntimeError, match="attributes are not those"):
+        jax.block_until_ready(call(*arrays, **attributes))

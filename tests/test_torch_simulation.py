@@ -74,6 +74,16 @@ def test_values_and_gradients(simulation: Simulation, start: Any, steps: int) ->
     close(gradients(lambda x, v: simulation(x, v, steps=steps), start), gradients(reference, double, steps))
 
 
+def test_inputs_by_name(simulation: Simulation, start: Any) -> None:
+    x, v = start
+    close(simulation(v=v, x=x), simulation(x, v))
+    close(simulation(x, v=v, steps=2), simulation(x, v, steps=2))
+    with pytest.raises(TypeError, match="state: missing 'v'"):
+        simulation(x=x)
+    with pytest.raises(TypeError, match="state: argument 'x': given by position and by name"):
+        simulation(x, x=x)
+
+
 def test_no_steps(simulation: Simulation, start: Any) -> None:
     x, v = (each.clone().requires_grad_() for each in start)
     y, loss = simulation(x, v, steps=0)
@@ -239,7 +249,7 @@ def test_a_field_without_a_gradient_that_is_written_to(tmp_path: Path) -> None:
 def test_bad_calls(simulation: Simulation, module: tiaot.Module, start: Any) -> None:
     x, v = start
     for arguments, exception, message in (
-        ((x,), TypeError, r"state: expected 2 tensors \(x, v\), got 1"),
+        ((x,), TypeError, r"state: expected 2 fields \(x, v\), got 1"),
         ((x.numpy(), v), TypeError, "state: field 'x': expected a torch.Tensor, got ndarray"),
         ((x.double(), v), TypeError, r"field 'x': expected float32\[4\], got float64\[4\]"),
         ((x, v[:3]), ValueError, r"field 'v': expected float32\[4\], got float32\[3\]"),
@@ -343,7 +353,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 def flight(tmp_path_factory: pytest.TempPathFactory) -> tiaot.Module:
     pytest.importorskip("llvmlite")
     pytest.importorskip("taichi")
-    target = tmp_path_factory.mktemp("flight") / "flight.so"
+    target = tmp_path_factory.mktemp("flight") / "flight.tiaot.so"
     command = [sys.executable, "-m", "tiaot", "export", EXAMPLES / "programs" / "flight.py", "-o", target]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -76,6 +76,7 @@ def test_the_wheel_is_small_and_whole(wheel: Path) -> None:
         "tiaot/include/tiaot/module.h",
         "tiaot/include/tiaot/dlpack.h",
         "tiaot/export/trace.py",
+        "tiaot/export/tracer.py",
         "tiaot/benchmarks/bench.py",
         "tiaot/benchmarks/first_result.c",
         "tiaot/torch.py",

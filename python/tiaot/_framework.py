@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from . import _core
-from ._shapes import Signature
 
 
 def checked(kernel: _core.Kernel) -> _core.Kernel:
@@ -18,8 +17,8 @@ def checked(kernel: _core.Kernel) -> _core.Kernel:
     return kernel
 
 
-def bound(signature: Signature, arguments: Sequence[Any], named: Mapping[str, Any]) -> tuple[Any, ...]:
-    """All inputs in their order, from those given by position and by name.
+def bound(signature: Any, arguments: Sequence[Any], named: Mapping[str, Any]) -> tuple[Any, ...]:
+    """All inputs of a Signature, or of a Program, in their order, from those given by position and by name.
 
     Raises TypeError for a name that is no input, an input that is given twice, and one that is missing.
     """

@@ -18,29 +18,75 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from . import _jax_sharding as sharding
-from ._shapes import Signature
 
 TARGET = "tiaot_call"  # the XLA custom call that every kernel is
-_FORWARD, _VJP = 0, 1  # TIAOT_FORWARD, TIAOT_VJP
+FORWARD, VJP = 0, 1  # TIAOT_FORWARD, TIAOT_VJP
 
 Names = tuple[str, ...]
 
 
 class Callee:
-    """What a program knows of a kernel: `key`, by which the custom call finds it, and its signature."""
+    """What a program calls: something with a signature, of which equal ones are the same."""
 
-    def __init__(self, key: str, signature: Signature) -> None:
+    def __init__(self, key: Any, signature: Any) -> None:
         self.key = key
         self.signature = signature
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Callee) and other.key == self.key
+        return type(other) is type(self) and other.key == self.key
 
     def __hash__(self) -> int:
         return hash(self.key)
 
     def __repr__(self) -> str:
-        return self.signature.label
+        return str(self.signature.label)
+
+    def lower(self, context: Any, values: Any, entry: int, wrt: Names, mapped: int, names: tuple[Names, Names]) -> Any:
+        """The computation of `entry` in the compiler's language; the rest are the primitive's, see _Computation."""
+        raise NotImplementedError
+
+
+class KernelCallee(Callee):
+    """A kernel; the custom call finds it by its key."""
+
+    def lower(self, context: Any, values: Any, entry: int, wrt: Names, mapped: int, names: tuple[Names, Names]) -> Any:
+        signature = self.signature
+        attributes = {
+            "kernel": self.key,
+            "entry": np.int32(entry),
+            "wrt": np.int32(sum(1 << signature.inputs.index(name) for name in wrt)),
+        }
+        is_partitioned = signature.has_batch and sharding.is_partitioned(context)
+        if not mapped and not is_partitioned:
+            return jax.ffi.ffi_lowering(TARGET)(context, *values, **attributes)
+        operands, results = (sharding.leading_axes(signature, each, mapped) for each in names)
+
+        def run(arrays: Sequence[Any], shapes: Sequence[tuple[int, ...]]) -> list[Any]:
+            """The call on arrays whose leading axes are folded into one; results of these shapes."""
+            dtypes = [aval.dtype for aval in context.avals_out]
+            folded = [_fold(array.shape, axes) for array, axes in zip(arrays, operands, strict=True)]
+            made = [_fold(shape, axes) for shape, axes in zip(shapes, results, strict=True)]
+            types = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in zip(made, dtypes, strict=True)]
+            given = [array.reshape(shape) for array, shape in zip(arrays, folded, strict=True)]
+            values = jax.ffi.ffi_call(TARGET, types)(*given, **attributes)
+            return [value.reshape(shape) for value, shape in zip(values, shapes, strict=True)]
+
+        context = untyped(context)
+        if is_partitioned:
+            function = sharding.partitioned(run, context, operands, results)
+        else:
+            shapes = [aval.shape for aval in context.avals_out]
+
+            def function(*arrays: Any) -> list[Any]:
+                return run(arrays, shapes)
+
+        return mlir.lower_fun(function, multiple_results=True)(context, *values)
+
+
+def untyped(context: Any) -> Any:
+    """A context of lowering whose types say nothing of devices: how arrays lie is settled by then."""
+    plain = [[jax.core.ShapedArray(a.shape, a.dtype) for a in avals] for avals in (context.avals_in, context.avals_out)]
+    return context.replace(avals_in=plain[0], avals_out=plain[1])
 
 
 class _Computation:
@@ -51,7 +97,7 @@ class _Computation:
     operands and the results have the shapes and element types of.
     """
 
-    def __init__(self, name: str, entry: int | None, names: Callable[[Signature, Names], tuple[Names, Names]]) -> None:
+    def __init__(self, name: str, entry: int | None, names: Callable[[Any, Names], tuple[Names, Names]]) -> None:
         self._entry = entry
         self._names = names
         self.primitive = primitive = Primitive(name)
@@ -87,42 +133,8 @@ class _Computation:
 
     def _lower(self, context: Any, *values: Any, kernel: Callee, wrt: Names, mapped: int) -> Any:
         if self._entry is None:
-            raise NotImplementedError(f"{kernel}: the module has no forward-mode derivative (jvp)")
-        signature = kernel.signature
-        attributes = {
-            "kernel": kernel.key,
-            "entry": np.int32(self._entry),
-            "wrt": np.int32(sum(1 << signature.inputs.index(name) for name in wrt)),
-        }
-        is_partitioned = signature.has_batch and sharding.is_partitioned(context)
-        if not mapped and not is_partitioned:
-            return jax.ffi.ffi_lowering(TARGET)(context, *values, **attributes)
-        operands, results = (sharding.leading_axes(signature, names, mapped) for names in self._names(signature, wrt))
-
-        def run(arrays: Sequence[Any], shapes: Sequence[tuple[int, ...]]) -> list[Any]:
-            """The call on arrays whose leading axes are folded into one; results of these shapes."""
-            dtypes = [aval.dtype for aval in context.avals_out]
-            folded = [_fold(array.shape, axes) for array, axes in zip(arrays, operands, strict=True)]
-            made = [_fold(shape, axes) for shape, axes in zip(shapes, results, strict=True)]
-            types = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in zip(made, dtypes, strict=True)]
-            given = [array.reshape(shape) for array, shape in zip(arrays, folded, strict=True)]
-            values = jax.ffi.ffi_call(TARGET, types)(*given, **attributes)
-            return [value.reshape(shape) for value, shape in zip(values, shapes, strict=True)]
-
-        # Traced with types that say nothing of devices: how the arrays lie is settled.
-        plain = [
-            [jax.core.ShapedArray(a.shape, a.dtype) for a in avals] for avals in (context.avals_in, context.avals_out)
-        ]
-        context = context.replace(avals_in=plain[0], avals_out=plain[1])
-        if is_partitioned:
-            function = sharding.partitioned(run, context, operands, results)
-        else:
-            shapes = [aval.shape for aval in context.avals_out]
-
-            def function(*arrays: Any) -> list[Any]:
-                return run(arrays, shapes)
-
-        return mlir.lower_fun(function, multiple_results=True)(context, *values)
+            raise NotImplementedError(f"{kernel}: there is no forward-mode derivative (jvp) on JAX arrays")
+        return kernel.lower(context, values, self._entry, wrt, mapped, self._names(kernel.signature, wrt))
 
     def _batch(
         self, arrays: Any, places: Any, *, kernel: Callee, wrt: Names, mapped: int
@@ -153,7 +165,7 @@ class _Computation:
         return made, [0] * len(made)
 
 
-def _types(signature: Signature, shapes: Sequence[Any], avals: Sequence[Any]) -> dict[str, tuple[Any, Any]]:
+def _types(signature: Any, shapes: Sequence[Any], avals: Sequence[Any]) -> dict[str, tuple[Any, Any]]:
     """Shape, without mapped axes, and element type of each argument, from those of the inputs, which come first."""
     count = len(signature.inputs)
     made = signature.results(shapes[:count], [str(aval.dtype) for aval in avals[:count]])
@@ -168,9 +180,9 @@ def _fold(shape: tuple[Any, ...], axes: int) -> tuple[Any, ...]:
     return (math.prod(shape[:axes]), *shape[axes:]) if axes > 1 else shape
 
 
-call = _Computation("tiaot_call", _FORWARD, lambda signature, _: (signature.inputs, signature.outputs))
+call = _Computation("tiaot_call", FORWARD, lambda signature, _: (signature.inputs, signature.outputs))
 jvp = _Computation("tiaot_jvp", None, lambda signature, wrt: ((*signature.inputs, *wrt), signature.outputs))
-vjp = _Computation("tiaot_vjp", _VJP, lambda signature, wrt: ((*signature.inputs, *signature.outputs), wrt))
+vjp = _Computation("tiaot_vjp", VJP, lambda signature, wrt: ((*signature.inputs, *signature.outputs), wrt))
 
 
 def _differentiate_call(primals: Any, tangents: Any, *, kernel: Callee, wrt: Names, mapped: int) -> tuple[Any, Any]:
@@ -178,10 +190,13 @@ def _differentiate_call(primals: Any, tangents: Any, *, kernel: Callee, wrt: Nam
     moving = {name: t for name, t in zip(kernel.signature.inputs, tangents, strict=True) if not _is_zero(t)}
     for name in moving:
         if name not in kernel.signature.differentiable:
-            raise NotImplementedError(f"{kernel}: the module has no gradient for argument '{name}'")
+            why = kernel.signature.why_no_gradient(name)
+            raise NotImplementedError(f"{kernel}: the module has no gradient for argument '{name}'{why}")
     if not moving:
         return outputs, [_zero_of(output) for output in outputs]
-    return outputs, jvp(*primals, *moving.values(), kernel=kernel, wrt=tuple(moving), mapped=mapped)
+    changes = jvp(*primals, *moving.values(), kernel=kernel, wrt=tuple(moving), mapped=mapped)
+    is_real = [jnp.issubdtype(output.dtype, jnp.inexact) for output in outputs]
+    return outputs, [t if real else _zero_of(o) for t, o, real in zip(changes, outputs, is_real, strict=True)]
 
 
 def _differentiate_linear(
@@ -191,7 +206,7 @@ def _differentiate_linear(
     count = len(kernel.signature.inputs)
     if not all(map(_is_zero, tangents[:count])):
         raise NotImplementedError(
-            f"{kernel}: a derivative of its gradient was asked for; the module has first derivatives only"
+            f"{kernel}: a derivative of its gradient was asked for; JAX arrays have first derivatives only"
         )
     run = functools.partial(computation, kernel=kernel, wrt=wrt, mapped=mapped)
     outputs = run(*primals)

@@ -19,13 +19,11 @@ from jax.extend.core import Primitive
 from jax.interpreters import mlir
 from jax.sharding import NamedSharding, PartitionSpec
 
-from ._shapes import Signature
-
 Shape = tuple[int, ...]
 _NO_MESH = jax.sharding.AbstractMesh((), ())
 
 
-def leading_axes(signature: Signature, names: Sequence[str], mapped: int) -> list[int]:
+def leading_axes(signature: Any, names: Sequence[str], mapped: int) -> list[int]:
     """For each of these arguments how many axes may be cut, where vmap has put `mapped` before that of the batch."""
     return [mapped + 1 if name in signature.batched else 0 for name in names]
 

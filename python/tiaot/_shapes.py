@@ -9,12 +9,16 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from ._core import Kernel
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a Python number that may stand for an array without dimensions."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    """Whether a value is a number, Python's or NumPy's, that may stand for an array without dimensions."""
+    if isinstance(value, (int, float)):
+        return not isinstance(value, bool)
+    return isinstance(value, (np.integer, np.float32, np.float16)) and not isinstance(value, np.timedelta64)
 
 
 class Signature:
@@ -46,6 +50,11 @@ class Signature:
         """The sets of inputs whose gradients one entry of every variant computes."""
         of_each = [{frozenset(e["wrt"]) for e in v["entries"] if e["kind"] == "vjp"} for v in self._variants]
         return tuple(sorted(set.intersection(*of_each), key=lambda wrt: (len(wrt), sorted(wrt))))
+
+    def why_no_gradient(self, name: str) -> str:
+        """What to add to a message about an input that has no gradient."""
+        remedy = ", being a number: annotated as ti.types.ndarray(dtype, ndim=0) it would have one"
+        return remedy if name in self.values else ""
 
     def calls(self, wrt: Sequence[str]) -> list[tuple[str, ...]]:
         """`wrt` as the fewest calls of vjp that there are entries for: one, or one for each name."""
@@ -92,7 +101,7 @@ class Signature:
     def _checked_number(self, name: str, value: Any, dtype: str) -> Any:
         if dtype.startswith("float"):
             return value
-        if not isinstance(value, int):
+        if not isinstance(value, (int, np.integer)):
             raise TypeError(f"{self.label}: argument '{name}': expected an integer, got {type(value).__name__}")
         bits = int(dtype.lstrip("uint"))
         least, most = (0, (1 << bits) - 1) if dtype.startswith("u") else (-1 << bits - 1, (1 << bits - 1) - 1)

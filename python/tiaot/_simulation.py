@@ -149,6 +149,16 @@ class Program:
         """Whether a field has a gradient."""
         return name in self._gradients and name not in self._passive
 
+    def check_count(self, count: int) -> None:
+        """Raises TypeError when a call has another number of arrays than there are inputs."""
+        if count != len(self.inputs):
+            raise TypeError(f"{self.label}: expected {len(self.inputs)} fields ({', '.join(self.inputs)}), got {count}")
+
+    def check_steps(self, steps: Any) -> None:
+        """Raises ValueError for a number of steps that cannot be."""
+        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
+            raise ValueError(f"{self.label}: argument 'steps': expected an integer of 0 or more, got {steps!r}")
+
     def check(self, name: str, shape: Sequence[int], dtype: str) -> None:
         """Raises TypeError or ValueError for an array that does not fit the field."""
         field = self.state.fields[name]

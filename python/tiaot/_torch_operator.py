@@ -208,6 +208,7 @@ class Operator:
             if want and name not in self.signature.differentiable:
                 raise NotImplementedError(
                     f"{self.signature.label}: argument '{name}': requires grad, but the module has no gradient for it"
+                    f"{self.signature.why_no_gradient(name)}"
                 )
 
     def _second_derivative(self, ctx: Any, *_: Any) -> None:
@@ -215,11 +216,11 @@ class Operator:
 
     def refuse_second_derivative(self) -> None:
         raise NotImplementedError(
-            f"{self.signature.label}: a derivative of its gradient was asked for; the module has first derivatives only"
+            f"{self.signature.label}: a derivative of its gradient was asked for; tensors have first derivatives only"
         )
 
     def refuse_forward_mode(self) -> None:
-        raise NotImplementedError(f"{self.signature.label}: the module has no forward-mode derivative (jvp)")
+        raise NotImplementedError(f"{self.signature.label}: there is no forward-mode derivative (jvp) on tensors")
 
     # vmap: the mapped dimension joins the batch where that leaves no sum to take apart; otherwise call by call.
 

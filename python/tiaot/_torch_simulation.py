@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from . import _core
+from ._framework import bound
 from ._simulation import Program, Record, Run
 from ._torch_operator import dtype_name
 
@@ -17,9 +18,10 @@ class Simulation:
     """Kernels over state as a differentiable function: fields in, fields out, as tensors.
 
     simulation(x, v) fills the fields named by `inputs`, makes one step, and returns those named by `outputs`, new
-    tensors; a tuple where there are several. simulation(x, v, steps=T) makes T steps. All other fields start as the
-    state does, or as `constants` says. Gradients go through the kernels' `grad` entries, step by step: about
-    2 sqrt(T) copies of all fields are kept for T steps, of the steps in between only what was called, to be run again.
+    tensors; a tuple where there are several. Inputs may be given by name; simulation(x, v, steps=T) makes T steps. All
+    other fields start as the state does, or as `constants` says. Gradients go through the kernels' `grad` entries, step
+    by step: about 2 sqrt(T) copies of all fields are kept for T steps; of the steps in between only what was called,
+    which is run again.
 
     module: from tiaot.open. run: the name of a kernel that takes no arguments, or several, called in this order; or a
     function run(state, step) that calls kernels, `state.move(0.01)`, with numbers and arrays of its own, in which no
@@ -48,13 +50,11 @@ class Simulation:
         self._program = Program(module, run, inputs, outputs, constants, passive)
 
     @torch.compiler.disable  # type: ignore[untyped-decorator,unused-ignore]  # not a program that torch could trace
-    def __call__(self, *tensors: Tensor, steps: int = 1) -> Any:
+    def __call__(self, *tensors: Tensor, steps: int = 1, **named: Tensor) -> Any:
         program = self._program
-        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
-            raise ValueError(f"{program.label}: argument 'steps': expected an integer of 0 or more, got {steps!r}")
-        if len(tensors) != len(program.inputs):
-            names = ", ".join(program.inputs)
-            raise TypeError(f"{program.label}: expected {len(program.inputs)} tensors ({names}), got {len(tensors)}")
+        tensors = bound(program, tensors, named) if named else tensors
+        program.check_count(len(tensors))
+        program.check_steps(steps)
         for name, tensor in zip(program.inputs, tensors, strict=True):
             self._check(name, tensor)
         record = Record()

@@ -15,6 +15,7 @@ from pathlib import Path
 from . import Module, __version__, _core, cpu_level, get_num_threads
 from . import open as open_module
 from .export.link import LinkError, find_linker
+from .inspect_module import needed_driver
 
 _VARIABLES = ("TIAOT_CPU_LEVEL", "TIAOT_CUDA_PTX", "TIAOT_NUM_THREADS")
 _PACKAGES = ("numpy", "torch", "jax", "taichi", "llvmlite", "matplotlib")
@@ -92,7 +93,10 @@ def _image(module: Module, device: int) -> str:
         return _one_line(error)
     if image is None:
         return "no CUDA code: runs on the CPU only"
-    return f"{image['kind']} for compute capability {image['architecture']}, {image['bytes']:,} bytes"
+    said = f"{image['kind']} for compute capability {image['architecture']}, {image['bytes']:,} bytes"
+    return (
+        f"{said}; needs {needed_driver(module.info()['cuda']['ptxas_version'])}" if image["kind"] == "cubin" else said
+    )
 
 
 def _environment() -> list[Finding]:

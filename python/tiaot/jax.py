@@ -19,10 +19,11 @@ from jax import export as _export
 
 from . import _core, _load
 from ._framework import Handle, bound, checked
-from ._jax_primitives import TARGET, Callee, call
+from ._jax_primitives import TARGET, KernelCallee, call
+from ._jax_simulation import Simulation
 from ._shapes import Signature
 
-__all__ = ["DISABLED_CHECKS", "Kernel", "load", "wrap"]
+__all__ = ["DISABLED_CHECKS", "Kernel", "Simulation", "load", "wrap"]
 
 # What jax.export is told for a program with kernels in it: `jax.export.export(f, disabled_checks=DISABLED_CHECKS)`. It
 # stands for the promise that the process that runs the program loads the kernels with tiaot.jax first.
@@ -52,7 +53,7 @@ class Kernel(Handle):
     or Python numbers in place of arrays without dimensions. Reverse-mode derivatives are the module's, first ones only.
 
     Raises TypeError for another element type or a wrong number of arguments, ValueError for a wrong shape,
-    NotImplementedError for a gradient or second derivative that the module does not have; when the program runs,
+    NotImplementedError for a gradient that the module does not have, a second derivative and forward mode; when the program runs,
     ValueError for a module that has been closed.
     """
 
@@ -60,7 +61,7 @@ class Kernel(Handle):
         super().__init__(kernel)
         self._signature = Signature(kernel)
         variant = kernel.variants[0] if len(kernel.variants) == 1 else ""
-        self._callee = Callee(":".join((kernel.name, kernel.module.hash, variant)), self._signature)
+        self._callee = KernelCallee(":".join((kernel.name, kernel.module.hash, variant)), self._signature)
         _core.register_for_xla(self._callee.key, kernel)
         self._call = jax.jit(self._run, inline=True)
 

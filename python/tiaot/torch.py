@@ -65,7 +65,7 @@ class Kernel(Handle):
     `num_threads` limits the threads of a call and of its gradient; for calls on plain tensors, under autograd at most.
 
     Raises TypeError for another element type, device or layout, or a wrong number of arguments; ValueError for a wrong
-    shape; NotImplementedError for a gradient or second derivative that the module does not have, and for `num_threads`
+    shape; NotImplementedError for a gradient that the module does not have, a second derivative, and `num_threads`
     under torch.func, torch.compile and the like; tiaot.ModuleError when the module has been closed; RuntimeError when
     the CUDA driver reports a failure.
     """

@@ -14,7 +14,7 @@ struct Choice {
 
 // The first variant that fits the element types and sizes and has an entry that serves the request; of arrays on a CUDA
 // device, one with CUDA code.
-tiaot_status choose_entry(const Request &request, const Checked &checked, Choice *choice);
+[[gnu::hot]] tiaot_status choose_entry(const Request &request, const Checked &checked, Choice *choice);
 
 // a * b for non-negative numbers, INT64_MAX where that is too much.
 inline int64_t saturating_product(int64_t a, int64_t b) {

@@ -17,6 +17,7 @@
 
 #include "cpu.hpp"
 #include "error.hpp"
+#include "loading.hpp"
 #include "private_copy.hpp"
 #include "sha256.hpp"
 
@@ -31,7 +32,7 @@ struct File {
 };
 
 struct CloseLibrary {
-  void operator()(void *library) const { dlclose(library); }
+  void operator()(void *library) const { unload(library); }
 };
 using Library = std::unique_ptr<void, CloseLibrary>;
 
@@ -141,6 +142,7 @@ tiaot_kernel make_kernel(const tiaot_kernel_desc &desc, int level) {
   kernel.level = level;
   for (uint32_t i = 0; i < desc.input_count; ++i) {
     if (desc.arguments[i].flags & TIAOT_ARGUMENT_DIFFERENTIABLE) kernel.differentiable |= 1u << i;
+    if (desc.arguments[i].flags & TIAOT_ARGUMENT_TANGENT) kernel.tangents |= 1u << i;
   }
   const uint32_t arguments = desc.input_count + desc.output_count;
   for (uint32_t v = 0; v < desc.variant_count; ++v) {
@@ -171,7 +173,7 @@ tiaot_kernel make_kernel(const tiaot_kernel_desc &desc, int level) {
 tiaot_status make_module(const tiaot_module_desc &desc, int level, void *library, tiaot_module **module) {
   std::unique_ptr<tiaot_module> result(new (std::nothrow) tiaot_module{library, &desc, level, false, {}, {}});
   if (result == nullptr) {
-    if (library != nullptr) dlclose(library);
+    if (library != nullptr) unload(library);
     return raise(TIAOT_ERROR_MEMORY, "out of memory");
   }
   result->kernels.reserve(desc.kernel_count);
@@ -186,7 +188,7 @@ tiaot_status make_module(const tiaot_module_desc &desc, int level, void *library
 }  // namespace tiaot
 
 tiaot_module::~tiaot_module() {
-  if (library != nullptr) dlclose(library);
+  if (library != nullptr) tiaot::unload(library);
 }
 
 extern "C" tiaot_status tiaot_module_open(const char *path, tiaot_module **module) {
@@ -197,6 +199,7 @@ extern "C" tiaot_status tiaot_module_open(const char *path, tiaot_module **modul
   tiaot_source source{};
   source.struct_size = sizeof source;
   source.path = path;
+  const Loading loading;
   return guarded([&] { return open_module(source, module); });
 }
 
@@ -206,6 +209,7 @@ extern "C" tiaot_status tiaot_module_open_from(const tiaot_source *source, tiaot
     return raise(TIAOT_ERROR_VALUE, "tiaot_module_open_from: %s is NULL", source == nullptr ? "source" : "module");
   }
   if (tiaot_status status = check_source(*source)) return status;
+  const Loading loading;
   return guarded([&] { return open_module(*source, module); });
 }
 

@@ -17,7 +17,7 @@ struct CudaImage;
 struct CudaImages {
   std::mutex loading;
   std::atomic<CudaImage *> images{nullptr};  // a list; grows at its front
-  ~CudaImages();                             // unloads them
+  ~CudaImages();                             // leaves them to their devices
 };
 
 }  // namespace tiaot
@@ -27,6 +27,7 @@ struct tiaot_kernel {
   const tiaot_kernel_desc *desc;
   int level;                            // TIAOT_LEVEL_* to run at
   uint32_t differentiable;              // bit i: input i
+  uint32_t tangents;                    // of a jvp or hvp: bit i: input i
   uint64_t any_size_groups;             // bit g: a variant of group g has no fixed dimension
   uint32_t group_count;                 // the distinct lists of element types among the variants
   std::vector<uint64_t> group_headers;  // header_of of each argument, list behind list

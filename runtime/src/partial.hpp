@@ -6,11 +6,11 @@
 
 namespace tiaot {
 
-// Holds one object at a time. Readers take it without waiting, and an object that was replaced is deleted by whoever lets
-// go of it last.
+// Holds one object at a time. Readers take it without waiting, and an object that was replaced is deleted by whoever
+// lets go of it last.
 //
-// The word holds the object's address and, above it, how many readers took it from here and have not given it back. When
-// the object is replaced their number goes to the object itself, and the last one to leave finds zero there.
+// The word holds the object's address and, above it, how many readers took it from here and have not given it back.
+// When the object is replaced their number goes to the object itself, and the last one to leave finds zero there.
 template <typename Object>
 class Replaceable {
  public:

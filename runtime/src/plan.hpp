@@ -45,9 +45,9 @@ struct Plan {
 Cost entry_cost(const tiaot_kernel_desc &desc, const tiaot_entry_desc &entry, uint32_t wrt, const int64_t *sizes);
 
 // Plans a forward or vjp call.
-tiaot_status make_plan(const Request &request, const Checked &checked, Plan *plan);
+[[gnu::hot]] tiaot_status make_plan(const Request &request, const Checked &checked, Plan *plan);
 
-tiaot_status run_plan(const Plan &plan);
+[[gnu::hot]] tiaot_status run_plan(const Plan &plan);
 
 // Bytes that the entry needs for these rows, rounded up to the alignment; below 0 when the module answers nonsense.
 int64_t workspace_bytes(tiaot_workspace_size workspace, int64_t rows, const int64_t *sizes);
@@ -60,6 +60,9 @@ tiaot_status explain_outcome();
 
 // That no output has more elements in a sample than its Jacobian can be made for.
 tiaot_status check_jacobian_sizes(const Request &request, const Checked &checked);
+
+// Checks, plans and runs a call: what tiaot_call does with a request.
+tiaot_status run_call(const Request &request, const DLTensor *arrays, int32_t count);
 
 // Forms every Jacobian of a call by running the vjp on basis cotangents.
 tiaot_status run_jacobian(const Request &request, const Checked &checked);

@@ -20,6 +20,7 @@ class Walk {
     }
     return all(desc.kernels, desc.kernel_count, [&](const auto &kernel) { return this->kernel(kernel); }) &&
            all(desc.fields, desc.field_count, [&](const auto &field) { return this->field(field); }) &&
+           all(desc.contents, desc.content_count, [&](const auto &content) { return this->content(content); }) &&
            all(desc.cuda, 1, [&](const auto &cuda) { return this->cuda(cuda); });
   }
 
@@ -42,6 +43,10 @@ class Walk {
   template <typename Function>
   bool code(Function function) const {
     return function == nullptr || image_.holds_code(reinterpret_cast<const void *>(function));
+  }
+
+  bool content(const tiaot_content_desc &content) const {
+    return content.data == nullptr || image_.holds(content.data, static_cast<uint64_t>(content.bytes));
   }
 
   bool kernel(const tiaot_kernel_desc &kernel) const {

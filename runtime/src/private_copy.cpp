@@ -13,6 +13,8 @@
 #include <cstring>
 #include <memory>
 
+#include "loading.hpp"
+
 namespace tiaot {
 namespace {
 
@@ -116,6 +118,7 @@ std::string PrivateCopy::fill(const void *data, uint64_t size, const std::string
 }
 
 void *PrivateCopy::load(std::string *reason) {
+  const Loading loading;
   // glibc takes a name that it has loaded a library by for that library, without a look at the file. Our names are the
   // numbers of descriptors, which come again once they are closed: then the next number is tried.
   std::string name = path_.empty() ? path_of(descriptor_) : path_;

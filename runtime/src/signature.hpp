@@ -19,7 +19,7 @@ struct Request {
   const tiaot_kernel *kernel;
   int entry;  // TIAOT_FORWARD...
   uint32_t wrt;
-  uint32_t gradients;              // bits in wrt
+  uint32_t gradients;              // bits in wrt: gradients, or tangents
   int32_t num_threads;             // 0: the process default
   const tiaot_variant_desc *only;  // nullptr: any
   const tiaot_executor *executor;  // nullptr: the pool
@@ -29,10 +29,24 @@ struct Request {
   const tiaot_kernel_desc &desc() const { return *kernel->desc; }
   uint32_t inputs() const { return desc().input_count; }
   uint32_t outputs() const { return desc().output_count; }
-  // The arrays of a call are its operands (inputs, cotangents), then its results. A grad has neither of the latter.
-  uint32_t operands() const { return inputs() + (entry == TIAOT_VJP ? outputs() : 0); }
+  // The arrays of a call are its operands (inputs, cotangents, tangents), then its results. A grad has neither of the
+  // latter.
+  bool has_cotangents() const { return entry == TIAOT_VJP || entry == TIAOT_HVP; }
+  bool has_tangents() const { return entry == TIAOT_JVP || entry == TIAOT_HVP; }
+  uint32_t operands() const { return inputs() + (has_cotangents() ? outputs() : 0) + (has_tangents() ? gradients : 0); }
   uint32_t results() const {
-    return entry == TIAOT_FORWARD ? outputs() : entry == TIAOT_VJP ? gradients : outputs() * gradients;
+    switch (entry) {
+      case TIAOT_FORWARD:
+        return outputs();
+      case TIAOT_VJP:
+        return gradients;
+      case TIAOT_JVP:
+        return 2 * outputs();
+      case TIAOT_HVP:
+        return 2 * gradients;
+      default:
+        return outputs() * gradients;
+    }
   }
 };
 
@@ -54,12 +68,12 @@ struct Checked {
 };
 
 // Checks the options and the entry asked for.
-tiaot_status make_request(const tiaot_kernel *kernel, int entry, uint32_t wrt, const tiaot_options *options,
-                          Request *request);
+[[gnu::hot]] tiaot_status make_request(const tiaot_kernel *kernel, int entry, uint32_t wrt,
+                                       const tiaot_options *options, Request *request);
 
 // Checks the first `count` arrays of a call: all of them, or its operands.
-tiaot_status check_arrays(const Request &request, const DLTensor *arrays, int32_t count, bool with_results,
-                          Checked *checked);
+[[gnu::hot]] tiaot_status check_arrays(const Request &request, const DLTensor *arrays, int32_t count, bool with_results,
+                                       Checked *checked);
 
 // Bits that are set. Baseline x86-64 has no instruction for it, and the compiler's own function is a call away.
 inline uint32_t count_bits(uint32_t bits) {
@@ -93,7 +107,7 @@ inline bool sizes_fit(const tiaot_variant_desc &variant, uint32_t dim_count, con
 
 // ---- between signature.cpp, which finds faults, and message.cpp, which words them
 
-enum class Role : uint8_t { kArgument, kOutput, kCotangent, kGradient, kJacobian };
+enum class Role : uint8_t { kArgument, kOutput, kCotangent, kGradient, kJacobian, kTangent, kGradientTangent };
 
 // What belongs in one place of a call.
 struct Slot {
@@ -122,7 +136,8 @@ Slot find_slot(const Request &request, uint32_t index, uint32_t (&room)[2 * TIAO
 
 // Sets up *checked for a request, but for its `device`, and checks arrays before `end`; the place of the first fault,
 // or `end`. With a CUDA device, where the arrays are has been checked.
-uint32_t find_fault(const Request &request, const DLTensor *arrays, uint32_t end, Checked *checked, Fault *fault);
+[[gnu::hot]] uint32_t find_fault(const Request &request, const DLTensor *arrays, uint32_t end, Checked *checked,
+                                 Fault *fault);
 
 [[gnu::cold]] tiaot_status explain_fault(const Request &request, const DLTensor *arrays, uint32_t index, Fault fault,
                                          int32_t device);

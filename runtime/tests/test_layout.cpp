@@ -78,7 +78,12 @@ FIELD(tiaot_cuda_host, fill, 8);
 FIELD(tiaot_cuda_host, copy, 16);
 FIELD(tiaot_cuda_host, user, 24);
 
-static_assert(sizeof(tiaot_module_desc) == 96);
+static_assert(sizeof(tiaot_content_desc) == 24);
+FIELD(tiaot_content_desc, offset, 0);
+FIELD(tiaot_content_desc, bytes, 8);
+FIELD(tiaot_content_desc, data, 16);
+
+static_assert(sizeof(tiaot_module_desc) == 112);
 FIELD(tiaot_module_desc, abi_version, 0);
 FIELD(tiaot_module_desc, struct_size, 4);
 FIELD(tiaot_module_desc, name, 8);
@@ -93,6 +98,9 @@ FIELD(tiaot_module_desc, kernels, 64);
 FIELD(tiaot_module_desc, fields, 72);
 FIELD(tiaot_module_desc, state_bytes, 80);
 FIELD(tiaot_module_desc, cuda, 88);
+FIELD(tiaot_module_desc, contents, 96);
+FIELD(tiaot_module_desc, content_count, 104);
+FIELD(tiaot_module_desc, reserved, 108);
 
 static_assert(sizeof(tiaot_note) == 264);
 FIELD(tiaot_note, name, 12);

@@ -18,10 +18,11 @@ from .declare import Variant
 from .ir import LoweringError, TracedModule, read_tasks
 from .ir.model import Function
 from .ir.passes.atomics import plain_additions
-from .ir.passes.contraction import contract
+from .ir.passes.finish import finish
 from .ir.passes.offsets import widen_offsets
 from .ir.passes.reassociation import reassociate_sums
 from .ir.passes.stacks import grow_stacks
+from .keys import Key, Role, with_tangents
 from .parameters import Parameter
 from .signature import ITEM_SIZES, Argument, Signature
 from .trace import Trace
@@ -44,6 +45,7 @@ class Entry:
         `others` are the traces of the same entry for other CPU levels, with which it shares its workspace function.
         """
         self.signature = signature
+        self.along = trace.along
         self.trace = trace
         self.others = others
         self.variant: Variant = trace.variant
@@ -105,27 +107,27 @@ class Entry:
         if self.trace.block_rows is not None:
             return self.trace.block_rows
         code = Code(self._fixed_sizes())
-        sizes = [self._sample(code, self.signature.argument(key.split()[1])) for key in self._copied()]
+        sizes = [self._sample(code, self.signature.argument(key.name)) for key in self._copied()]
         if any(size.startswith("%") for size in sizes):
             return _LANES_ROWS
-        rows = _LANES_BYTES // (self.item * max(1, sum(int(size) for size in sizes)))
+        copies = 2 if self.along else 1
+        rows = _LANES_BYTES // (copies * self.item * max(1, sum(int(size) for size in sizes)))
         return min(256, max(16, 1 << (max(1, rows).bit_length() - 1)))
 
-    def _copied(self) -> list[str]:
+    def _copied(self) -> list[Key]:
         """Keys of the arrays that the tasks get a copy of."""
         if not self.trace.autodiff:
             return []
-        keys = [f"output {argument.name}" for argument in self.signature.outputs] if self.primal else []
-        for key, _ in self._array_keys():
-            keys += [key] * self.signature.argument(key.split()[1]).batched
+        keys = [Key(Role.OUTPUT, argument.name) for argument in self.signature.outputs] if self.primal else []
+        keys += [key for key in self._array_keys() if self.signature.argument(key.name).batched]
         return keys
 
-    def _scratch(self, code: Code) -> list[tuple[str, str]]:
+    def _scratch(self, code: Code) -> list[tuple[Key, str]]:
         """(key, number of elements) of every scratch array that one block needs."""
         arrays = []
         for key in self._copied():
             arrays.append(
-                (key, code.multiply(str(self.block_rows), self._sample(code, self.signature.argument(key.split()[1]))))
+                (key, code.multiply(str(self.block_rows), self._sample(code, self.signature.argument(key.name))))
             )
         return [*arrays, *_declared_scratch(code, self.trace)]
 
@@ -136,7 +138,7 @@ class Entry:
             largest = code.larger(largest, self._bytes(code, _declared_scratch(code, other)))
         return largest
 
-    def _bytes(self, code: Code, arrays: list[tuple[str, str]]) -> str:
+    def _bytes(self, code: Code, arrays: list[tuple[Key, str]]) -> str:
         total = "0"
         for _, elements in arrays:
             size = code.round_up(code.multiply(elements, str(self.item)), 64)
@@ -152,11 +154,11 @@ class Entry:
     # ---- text ----
 
     def text(self, symbol: str) -> str:
-        """Everything but the mathematical functions: types, tasks, the entry, its workspace function where needed."""
+        """Everything: types, tasks, the entry, its workspace function where needed."""
         tasks = self._prepared(self.module, self.trace, "task")
         if self.primal:
             tasks += "\n" + self._prepared(self.primal, self.primal_trace, "primal")
-        own, declarations = support.own_definitions(self._modules())
+        own, declarations = support.own_definitions(self._modules(), mathematical=not self.along)
         return "\n".join(
             [
                 *self.module.type_lines,
@@ -175,7 +177,8 @@ class Entry:
         """`i64 SYMBOL(rows, dims)`, a module.h `tiaot_workspace_size`."""
         code = Code({})
         self._load_sizes(code)
-        code.do(f"ret i64 {self._workspace(code)}")
+        copies = "2" if self.along else "1"
+        code.do(f"ret i64 {code.multiply(self._workspace(code), copies)}")
         return "\n".join([f"define hidden i64 @{symbol}(i64 %rows, i64* %dims) {{", *code.lines, "}"])
 
     def _prepared(self, module: TracedModule, trace: Trace, prefix: str) -> str:
@@ -194,7 +197,7 @@ class Entry:
         def prepare(function: Function) -> Function:
             function = plain_additions(grow_stacks(function))
             function = widen_offsets(function, layout, lanes=self.in_lanes, in_steps=True)
-            return contract(reassociate_sums(function, is_shared_gradient))
+            return finish(reassociate_sums(function, is_shared_gradient))
 
         return module.changed(prepare).text(prefix)
 
@@ -203,20 +206,22 @@ class Entry:
 
     def _function(self, symbol: str) -> str:
         """The entry, which reads `dims` and `arrays`, and the function under it, whose pointers are noalias."""
-        keys = self._array_keys()
         code = Code({})
         self._load_sizes(code)
         arguments = ["i64 %rows", "i8* %workspace"]
         formals = ["i64 %rows", "i8* noalias %workspace"]
+        if self.along:  # the second half of the workspace
+            arguments.append(f"i8* {code.add(f'getelementptr i8, i8* %workspace, i64 {self._workspace(code)}')}")
+            formals.append("i8* noalias %tangent_workspace")
         for dim in self.signature.dims:
             if dim != self.signature.batch and dim not in self.variant.sizes:
                 arguments.append(f"i64 {code.sizes[dim]}")
                 formals.append(f"i64 %{dim}")
-        for index, (key, writes) in enumerate(keys):
+        for index, key in enumerate(with_tangents(self._array_keys(), self.along)):
             slot = code.add(f"getelementptr i8*, i8** %arrays, i64 {index}")
             loaded = code.add(f"load i8*, i8** {slot}")
             arguments.append(f"{self.type}* {code.add(f'bitcast i8* {loaded} to {self.type}*')}")
-            formals.append(f"{self.type}* noalias {'' if writes else 'readonly '}%{_register(key)}")
+            formals.append(f"{self.type}* noalias {'' if key.is_result else 'readonly '}{key.register}")
         head = (
             f"define hidden i32 @{symbol}(i64 %rows, i64* %dims, i8** %arrays, i8* %workspace, %tiaot.host* %host) {{"
         )
@@ -225,10 +230,17 @@ class Entry:
         body = [f"define internal i32 @{symbol}.body({', '.join(formals)}) noinline {{", *self._body(), "}"]
         return "\n".join([*body, *wrapper])
 
-    def _array_keys(self) -> list[tuple[str, bool]]:
-        """(key, whether it is written) of the arrays of this entry, in the order of module.h."""
-        arrays = self.signature.arrays(self.trace.wrt)
-        return [(f"{role} {argument.name}", role in ("output", "gradient")) for role, argument in arrays]
+    def _array_keys(self) -> list[Key]:
+        """Keys of the arrays of this entry, in the order of module.h."""
+        return [Key(Role(role), argument.name) for role, argument in self.signature.arrays(self.trace.wrt)]
+
+    def shadows(self, symbol: str) -> dict[str, dict[str, str]]:
+        """Of each function to differentiate the parameters that point to memory with a shadow, and to that."""
+        if not self.along:
+            return {}
+        keys = with_tangents(self._array_keys(), self.along)
+        pairs = {key.register[1:]: key.tangent.register[1:] for key in keys if key.tangent in keys}
+        return {f"{symbol}.body": {"workspace": "tangent_workspace", **pairs}}
 
     def _body(self) -> list[str]:
         code = Code(self._fixed_sizes())
@@ -246,7 +258,7 @@ class Entry:
         }
         for argument in self.signature.inputs:
             if argument.name in self.trace.wrt and not argument.batched:
-                self._zero(code, f"%{_register(f'gradient {argument.name}')}", self._sample(code, argument))
+                self._zero(code, Key(Role.GRADIENT, argument.name).register, self._sample(code, argument))
         code.do("%any = icmp sgt i64 %rows, 0")
         code.do("br i1 %any, label %block, label %done")
         code.label("block")
@@ -280,7 +292,7 @@ class Entry:
         raw = code.add(f"bitcast [{room} x i8]* {temporaries} to i8*")
         return support.make_frame(code, raw, "0", self._failed)
 
-    def _allocate(self, code: Code) -> dict[str, str]:
+    def _allocate(self, code: Code) -> dict[Key, str]:
         """A pointer for every scratch array: on the stack, or one after another in the workspace."""
         pointers = {}
         offset = "0"
@@ -313,7 +325,7 @@ class Entry:
         self,
         code: Code,
         structs: dict[str, tuple[str, str, str]],
-        scratch: dict[str, str],
+        scratch: dict[Key, str],
         start: str,
         count: str,
         few: int = 0,
@@ -325,25 +337,28 @@ class Entry:
         suffix = "_few" if few else ""
         pointers = dict(scratch)
         results = []
-        for key, _ in self._array_keys():
-            role, name = key.split()
-            argument = self.signature.argument(name)
+        for key in self._array_keys():
+            argument = self.signature.argument(key.name)
             size = self._sample(code, argument)
-            pointer = f"%{_register(key)}"
+            pointer = key.register
             if argument.batched:
                 offset = code.multiply(start, size)
                 pointer = code.add(f"getelementptr {self.type}, {self.type}* {pointer}, i64 {offset}")
             if key not in scratch:
                 pointers[key] = pointer
-            elif role in ("input", "cotangent"):
+            elif not key.is_result:
                 code.do(self._turn(f"to_lanes{suffix}", pointer, scratch[key], size, count))
             else:
                 results.append(self._turn(f"from_lanes{suffix}", scratch[key], pointer, size, count))
-                if role == "gradient":
+                if key.role is Role.GRADIENT:
                     code.do(f"call void @zero_lanes{suffix}({self.type}* {scratch[key]}, i64 {size}, i64 {count})")
         if self.in_lanes and not self._sums_over_batch():
             # Whole vectors only: the rows behind the last repeat it. A sum over the batch must not count them.
             count = str(few) if few else code.round_up(count, self.vector_length)
+        for key in scratch:
+            if key.role is Role.OUTPUT:  # which need not be written as a whole, and may be added to
+                size = self._sample(code, self.signature.argument(key.name))
+                code.do(f"call void @zero_lanes{suffix}({self.type}* {scratch[key]}, i64 {size}, i64 {count})")
         if self.primal:
             self._run(code, structs["primal"], self.primal_trace.parameters, self.primal, "primal", pointers, count)
         self._run(code, structs["task"], self.trace.parameters, self.module, "task", pointers, count)
@@ -363,7 +378,7 @@ class Entry:
         parameters: tuple[Parameter, ...],
         module: TracedModule,
         prefix: str,
-        pointers: dict[str, str],
+        pointers: dict[Key, str],
         count: str,
     ) -> None:
         kind, base, context = struct
@@ -373,10 +388,10 @@ class Entry:
             else:
                 dims = self.signature.argument(parameter.name).dims
                 shape = [count if dim == self.signature.batch else code.sizes[dim] for dim in dims]
-            values = [f"{parameter.role} {parameter.name}"]
+            values = [Key(Role(parameter.role), parameter.name)]
             if parameter.gradient:
-                other = "gradient" if parameter.role == "input" else "cotangent"
-                values.append(f"{other} {parameter.name}")
+                role = Role.GRADIENT if parameter.role == "input" else Role.COTANGENT
+                values.append(Key(role, parameter.name))
             store_shape(code, kind, base, index, shape)
             # An adjoint that never reads the primal outputs still has a place for them.
             store_pointers(code, kind, base, index, self.type, [pointers.get(key, "null") for key in values])
@@ -396,17 +411,13 @@ class Entry:
                 code.do(f"call void {name}_epilogue({given})")
 
 
-def _declared_scratch(code: Code, trace: Trace) -> list[tuple[str, str]]:
+def _declared_scratch(code: Code, trace: Trace) -> list[tuple[Key, str]]:
     """(key, number of elements) of the scratch arrays that the author declared."""
     return [
-        (f"scratch {parameter.name}", code.multiply(*(code.expression(size) for size in parameter.shape)))
+        (Key(Role.SCRATCH, parameter.name), code.multiply(*(code.expression(size) for size in parameter.shape)))
         for parameter in trace.parameters
         if parameter.role == "scratch"
     ]
-
-
-def _register(key: str) -> str:
-    return key.replace(" ", "_")
 
 
 def _obstacle(trace: Trace, parameter: Parameter) -> str:

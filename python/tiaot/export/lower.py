@@ -14,6 +14,7 @@ import llvmlite.binding as llvm
 
 from . import half
 from .declare import LEVELS
+from .derivative.differentiate import differentiate
 from .entry import Entry
 from .ir import LoweringError
 from .signature import Signature
@@ -22,6 +23,7 @@ from .whole import WholeEntry
 
 TRIPLE = "x86_64-unknown-linux-gnu"
 DATA_LAYOUT = "e-m:e-p270:32:32-p271:32:32-p272:64:64-i64:64-f80:128-n8:16:32:64-S128"
+_TARGET = f'target datalayout = "{DATA_LAYOUT}"\ntarget triple = "{TRIPLE}"'
 
 # LLVM keeps to 256 bits at x86-64-v4 where it is not told otherwise, for CPUs that clock down with 512.
 _FEATURES = {"x86-64-v4": "-prefer-256-bit"}
@@ -58,6 +60,8 @@ def lower(signature: Signature, trace: Trace, primal: Trace, level: str, others:
     else:
         entry = WholeEntry(signature, trace, primal)
     text = entry.text(function)
+    if trace.along:
+        text = differentiate(text, entry.shadows(function), _TARGET)
     workspace = None
     if entry.needs_workspace:
         workspace = function + "_workspace"
@@ -98,7 +102,7 @@ def compile_text(text: str, level: str = LEVELS[0]) -> bytes:
     machine = target_machine(level)
     if re.search(r"\bhalf\b", text):
         text += half.DEFINITIONS
-    source = f'target datalayout = "{DATA_LAYOUT}"\ntarget triple = "{TRIPLE}"\n{text}\n'
+    source = f"{_TARGET}\n{text}\n"
     try:
         module = llvm.parse_assembly(source)
         module.verify()

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from .ir import TracedModule
 from .ir.passes import lookups
 
@@ -46,6 +48,26 @@ class Root:
     offset: int
     bytes: int
     dtype: str
+
+
+@dataclass(frozen=True)
+class Content:
+    """A piece of what a state holds when it is made: where it lies in the state, in bytes."""
+
+    offset: int
+    data: bytes
+
+    @property
+    def symbol(self) -> str:
+        return f"tiaot_content_{self.offset}"
+
+    @property
+    def text(self) -> str:
+        """IR of its constant."""
+        escaped = np.full((len(self.data), 3), ord("\\"), np.uint8)  # \\XX for each byte
+        escaped[:, 1:] = np.frombuffer(self.data.hex().encode(), np.uint8).reshape(-1, 2)
+        text = escaped.tobytes().decode()
+        return f'@{self.symbol} = hidden constant [{len(self.data)} x i8] c"{text}", align 64'
 
 
 @dataclass(frozen=True)

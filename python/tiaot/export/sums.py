@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from .code import IR_TYPES
+from .dtypes import ELEMENT_TYPES
 
-DTYPES = ("float32", "float64")  # that there are atomic sums of
+DTYPES = tuple(each.name for each in ELEMENT_TYPES if each.sums)
 
 
 def add_copies(dtypes: Iterable[str]) -> str:

@@ -133,9 +133,11 @@ def own_texts(names: Iterable[str]) -> str:
 
 
 def own_definitions(
-    modules: Iterable[TracedModule], stack_definitions: str = stacks.DEFINITIONS
+    modules: Iterable[TracedModule], stack_definitions: str = stacks.DEFINITIONS, *, mathematical: bool = True
 ) -> tuple[str, list[str]]:
     """(definitions of what the tasks call and we define, declarations of what is left to be linked).
+
+    Without `mathematical` the functions of math/ are left declared: what differentiates the text knows them by name.
 
     Raises:
         LoweringError: for what no module can have.
@@ -143,12 +145,12 @@ def own_definitions(
     declared = {name: function for module in modules for name, function in module.declarations.items()}
     texts: list[str] = []
     rest: list[str] = []
-    mathematical = []
+    functions = []
     for name, function in sorted(declared.items()):
         if name in _REFUSED:
             raise LoweringError(f"the kernel cannot be exported: {_REFUSED[name]}")
-        if name in math.FUNCTIONS:
-            mathematical.append(name)
+        if name in math.FUNCTIONS and mathematical:
+            functions.append(name)
         elif name in _OWN:
             texts.append(_OWN[name])
         elif name in _RANDOM_NAMES or name in STACKS or name in (CPU_LOOP, GPU_LOOP):
@@ -159,7 +161,7 @@ def own_definitions(
         texts.append(_RANDOM)
     if STACKS & set(declared):
         texts.append(stack_definitions)
-    return "\n".join([*texts, math.definitions(mathematical, declared)]), rest
+    return "\n".join([*texts, math.definitions(functions, declared)]), rest
 
 
 def make_frame(code: Code, temporaries: str, state: str, failed: str, roots: str = "null") -> str:

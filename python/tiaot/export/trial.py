@@ -3,7 +3,7 @@
     python -m tiaot.export.trial jit KERNEL_FILE DIRECTORY       Taichi's own JIT, forward and gradients
     python -m tiaot.export.trial double KERNEL_FILE DIRECTORY    the same in float64, forward, beside each point
     python -m tiaot.export.trial module MODULE DIRECTORY         the module
-    python -m tiaot.export.trial cuda LIBRARY DIRECTORY          its code for CUDA, compiled for the CPU
+    python -m tiaot.export.trial cuda LIBRARY DIRECTORY          its code for CUDA, interpreted
 
 DIRECTORY holds what verify.py has written: `trials.json`, and the arrays in `arrays.npz`.
 """
@@ -39,7 +39,7 @@ def main(mode: str, path: str, directory: str) -> None:
     if mode == "module":
         results = _run_module(path, trials, arrays)
     elif mode == "cuda":
-        results = trial_cuda.run_emulated(path, trials, arrays)
+        results = trial_cuda.run_interpreted(path, trials, arrays)
     else:
         results = _run_taichi(mode, path, trials, arrays)
     np.savez(f"{mode}.npz", **results)
@@ -72,7 +72,7 @@ def _run_taichi(
 ) -> dict[str, np.ndarray]:
     import taichi as ti
 
-    from .declare import load_kernel_file
+    from .kernel_file import load_kernel_file
 
     double = mode == "double"
     ti.init(

@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 
 from . import trial_state
-from .declare import Declaration, Family, KernelFile, Variant
+from .declare import Declaration, Family, Variant
+from .kernel_file import KernelFile
 from .trial import STEP
 
 Say = Callable[[str], None]
@@ -76,14 +77,14 @@ class Trial:
 def verify(
     module: str | os.PathLike[str],
     source: str | os.PathLike[str],
-    emulated: bytes = b"",
+    cuda_trial: bytes = b"",
     *,
     say: Say = lambda _: None,
 ) -> dict[str, str]:
     """Hold a module against the kernel file that it was made of, in child processes.
 
     Args:
-        emulated: its code for CUDA, compiled for the CPU (cuda/emulate.py), which is held against the module's own.
+        cuda_trial: what its code for CUDA is interpreted with (cuda/trial.py), to be held against the module's own.
         say: is told, in a line, what is being done.
 
     Returns:
@@ -93,9 +94,9 @@ def verify(
         VerificationError: with the kernel, the argument, the sizes and the error, for everything that disagrees.
     """
     command = [sys.executable, "-m", "tiaot.export.verify", os.path.abspath(module), os.path.abspath(source)]
-    if emulated:
+    if cuda_trial:
         with tempfile.NamedTemporaryFile(prefix="tiaot-verify-", suffix=".so") as library:
-            library.write(emulated)
+            library.write(cuda_trial)
             library.flush()
             return _verify_in_child([*command, library.name], say)
     return _verify_in_child(command, say)
@@ -120,7 +121,7 @@ def _verify_in_child(command: list[str], say: Say) -> dict[str, str]:
 # ---- the child: it has Taichi, since it reads the kernel file ----
 
 
-def _verify(module: str, source: str, emulated: str | None, file: KernelFile, say: Say) -> dict[str, str]:
+def _verify(module: str, source: str, cuda_trial: str | None, file: KernelFile, say: Say) -> dict[str, str]:
     from .. import open as open_module
 
     with open_module(module) as opened:
@@ -135,9 +136,9 @@ def _verify(module: str, source: str, emulated: str | None, file: KernelFile, sa
         say(f"running the module at {len(trials)} sizes")
         found["module"] = _run("module", module, directory, trials)
         found["cuda"] = {}
-        if emulated is not None:
+        if cuda_trial is not None:
             say(f"running its code for CUDA at {len(trials)} sizes, on the CPU")
-            found["cuda"] = _run("cuda", emulated, directory, trials)
+            found["cuda"] = _run("cuda", cuda_trial, directory, trials)
         filled = [trial for trial in trials if not trial.empty]  # Taichi's own arrays cannot be empty
         Path(directory, "trials.json").write_text(json.dumps([trial.record() for trial in filled]))
         say(f"running Taichi's JIT at {len(filled)} sizes")
@@ -401,15 +402,15 @@ def _slope_error(
     return max(abs(float(products.sum()) - slope) - 2 * unsure, 0.0) / scale
 
 
-def _main(module: str, source: str, emulated: str | None = None) -> int:
+def _main(module: str, source: str, cuda_trial: str | None = None) -> int:
     import taichi as ti
 
-    from .declare import load_kernel_file
+    from .kernel_file import load_kernel_file
 
     ti.init(arch=ti.cpu, log_level=ti.ERROR)
     try:
         record = _verify(
-            module, source, emulated, load_kernel_file(source), lambda text: print("say", text, flush=True)
+            module, source, cuda_trial, load_kernel_file(source), lambda text: print("say", text, flush=True)
         )
     except (VerificationError, ValueError) as error:
         print(error, file=sys.stderr)

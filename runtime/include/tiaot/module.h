@@ -36,18 +36,27 @@ enum {
 
 /* TIAOT_ARGUMENT_VALUE: an input of few elements that the code reads as values: on a CUDA device it is taken from the
  * device's memory or from the host's. */
-enum { TIAOT_ARGUMENT_BATCHED = 1u, TIAOT_ARGUMENT_DIFFERENTIABLE = 2u, TIAOT_ARGUMENT_VALUE = 4u };
+enum {
+  TIAOT_ARGUMENT_BATCHED = 1u,
+  TIAOT_ARGUMENT_DIFFERENTIABLE = 2u, /* some vjp has its gradient */
+  TIAOT_ARGUMENT_VALUE = 4u,
+  TIAOT_ARGUMENT_TANGENT = 8u /* some jvp or hvp has its tangent */
+};
 
 /* What an entry computes. TIAOT_JACOBIAN is made by the runtime from TIAOT_VJP and never stands in a module.
  * TIAOT_GRAD is the adjoint of a kernel over state, in place, as Taichi's `kernel.grad()`: it reads the gradients of
- * what the kernel wrote and adds into the gradients of what the kernel read. */
-enum { TIAOT_FORWARD = 0, TIAOT_VJP = 1, TIAOT_JACOBIAN = 2, TIAOT_GRAD = 3 };
+ * what the kernel wrote and adds into the gradients of what the kernel read.
+ * TIAOT_JVP is the outputs y = f(x) and their derivative along tangents t of inputs, J t. TIAOT_HVP is a vjp J^T v and
+ * its derivative along tangents of the same inputs: the Hessian of <v, f> times these. */
+enum { TIAOT_FORWARD = 0, TIAOT_VJP = 1, TIAOT_JACOBIAN = 2, TIAOT_GRAD = 3, TIAOT_JVP = 4, TIAOT_HVP = 5 };
 
 /* The lowered code of an entry: `rows` samples, one after another in memory.
  *   rows       number of samples, >= 0; 1 for a kernel without a batch dimension
  *   dims       the size of each of the kernel's dimensions; the batch dimension's own slot is not read
  *   arrays     forward: inputs, outputs. vjp: inputs, cotangents of all outputs, then the gradients of the inputs in
- *              the entry's `wrt`, each group in the order of the signature. Dense row-major, aligned to their element;
+ *              the entry's `wrt`, each group in the order of the signature. jvp: inputs, tangents of the inputs in
+ *              `wrt`, outputs, tangents of all outputs. hvp: inputs, cotangents, tangents of the inputs in `wrt`,
+ *              gradients of these, tangents of the gradients. Dense row-major, aligned to their element;
  *              a batched array points to the first of the `rows` samples. No result overlaps another array.
  *              Of a kernel over state: inputs, for forward then outputs, and last the state's memory, `state_bytes`
  *              bytes aligned to 64, which is read and written in place; no other array overlaps it.
@@ -55,10 +64,10 @@ enum { TIAOT_FORWARD = 0, TIAOT_VJP = 1, TIAOT_JACOBIAN = 2, TIAOT_GRAD = 3 };
  *              any content; NULL where that is 0
  *   host       threads that the code may use, which it does for kernels without a batch dimension only; NULL: it works
  *              on the calling thread
- * Every element of every result is overwritten; the gradient of a shared input is the sum over the `rows` samples (so
- * zeros for none). Inputs and cotangents are only read. Results do not depend on the host.
- * Returns 0, or 1 when there was no memory for a variable that changes in a loop of unknown length, which an adjoint
- * keeps all values of; results are then not valid. */
+ * Every element of every result is overwritten; the gradient of a shared input, and its tangent, is the sum over the
+ * `rows` samples (so zeros for none). Inputs, cotangents and tangents of inputs are only read. Results do not depend on
+ * the host. Returns 0, or 1 when there was no memory for a variable that changes in a loop of unknown length, which an
+ * adjoint keeps all values of; results are then not valid. */
 typedef struct tiaot_host {
   /* Runs task(context, index) once for each index in 0..count-1, in any order, and returns when all have returned. */
   void (*parallel_for)(void *user, int64_t count, void (*task)(void *context, int64_t index), void *context);
@@ -119,8 +128,9 @@ typedef struct tiaot_cuda_desc {
 } tiaot_cuda_desc;
 
 typedef struct tiaot_entry_desc {
-  uint32_t kind;                  /* TIAOT_FORWARD, TIAOT_VJP or TIAOT_GRAD */
-  uint32_t wrt;                   /* vjp: bit i set when the gradient of input i is computed; else 0 */
+  uint32_t kind;                  /* TIAOT_FORWARD... but TIAOT_JACOBIAN */
+  uint32_t wrt;                   /* vjp, hvp: bit i set when the gradient of input i is computed; jvp: when it has a
+                                   * tangent; else 0 */
   const char *symbol;             /* name of the entry, for people: "dense_tanh_float32_n8_m4_vjp_x" */
   int64_t block_rows;             /* a batch is cut between threads at multiples of this number of samples; >= 1 */
   tiaot_workspace_size workspace; /* NULL: none is needed */
@@ -151,7 +161,7 @@ typedef struct tiaot_argument_desc {
 } tiaot_argument_desc;
 
 /* A kernel over state has no batch dimension, and may have no inputs and no outputs. The entries of each variant are
- * one TIAOT_FORWARD and, where it has no outputs, at most one TIAOT_GRAD; never a TIAOT_VJP. */
+ * one TIAOT_FORWARD and, where it has no outputs, at most one TIAOT_GRAD; never one of another kind. */
 typedef struct tiaot_kernel_desc {
   const char *name;
   const char *signature;    /* as the author wrote it: "x[B, n], W[m, n], b[m] -> y[B, m]" */
@@ -180,6 +190,13 @@ typedef struct tiaot_field_desc {
   uint32_t reserved;
 } tiaot_field_desc;
 
+/* A piece of what a state holds when it is made; where there is none, it is zeros. */
+typedef struct tiaot_content_desc {
+  int64_t offset; /* bytes from the start of the state's memory */
+  int64_t bytes;
+  const void *data;
+} tiaot_content_desc;
+
 typedef struct tiaot_module_desc {
   uint32_t abi_version;      /* TIAOT_ABI_VERSION */
   uint32_t struct_size;      /* sizeof(tiaot_module_desc) */
@@ -193,8 +210,11 @@ typedef struct tiaot_module_desc {
   uint32_t field_count; /* 0: the module has no state */
   const tiaot_kernel_desc *kernels;
   const tiaot_field_desc *fields;
-  int64_t state_bytes;         /* of one instance of the state, which starts as zeros */
+  int64_t state_bytes;         /* of one instance of the state */
   const tiaot_cuda_desc *cuda; /* NULL: the module has no CUDA code */
+  const tiaot_content_desc *contents;
+  uint32_t content_count; /* 0: a state starts as zeros */
+  uint32_t reserved;
 } tiaot_module_desc;
 
 /* The note of a module file: an ELF note of its own (a PT_NOTE segment; the section is .note.tiaot), which `strip` and

@@ -89,6 +89,14 @@ Array array(const Container &values, std::vector<int64_t> shape) {
 
 using Arrays = std::vector<Array>;
 
+// Points into `arrays`.
+inline std::vector<DLTensor> tensors_of(const Arrays &arrays) {
+  std::vector<DLTensor> tensors;
+  tensors.reserve(arrays.size());
+  for (const Array &each : arrays) tensors.push_back(each.tensor());
+  return tensors;
+}
+
 class Module;
 
 // The fields of a module, in memory of their own.
@@ -148,6 +156,33 @@ class BoundCall {
   std::shared_ptr<tiaot_bound> bound_;
 };
 
+// A call some of whose inputs stay, as the weights of a layer; any number of threads may run it at the same time.
+class PartialCall {
+ public:
+  // The arrays of the call without the inputs that stay.
+  void operator()(const Arrays &arrays) const {
+    const std::vector<DLTensor> tensors = tensors_of(arrays);
+    check(tiaot_partial_run(partial_.get(), tensors.data(), static_cast<int32_t>(tensors.size())));
+  }
+
+  // Replaces all inputs that stay, at once, while other threads run it. `owner` is kept until the last run that uses
+  // the arrays has ended: let it own their memory.
+  void replace(const Arrays &arrays, std::shared_ptr<const void> owner = nullptr) {
+    const std::vector<DLTensor> tensors = tensors_of(arrays);
+    auto kept = std::make_unique<std::shared_ptr<const void>>(std::move(owner));
+    check(tiaot_partial_replace(partial_.get(), tensors.data(), static_cast<int32_t>(tensors.size()), release,
+                                kept.get()));
+    kept.release();
+  }
+
+ private:
+  friend class Kernel;
+  explicit PartialCall(std::shared_ptr<tiaot_partial> partial) : partial_(std::move(partial)) {}
+  static void release(void *owner) { delete static_cast<std::shared_ptr<const void> *>(owner); }
+
+  std::shared_ptr<tiaot_partial> partial_;
+};
+
 class Kernel {
  public:
   const tiaot_kernel *get() const { return kernel_; }
@@ -188,6 +223,21 @@ class Kernel {
     return BoundCall(std::shared_ptr<tiaot_bound>(bound, destroy));
   }
 
+  // As call, with the inputs that are named staying: `arrays` are these, `owner` is kept as by PartialCall::replace.
+  PartialCall partial(int entry, uint32_t wrt, std::initializer_list<const char *> staying, const Arrays &arrays,
+                      const Options &options = {}, std::shared_ptr<const void> owner = nullptr) const {
+    const std::vector<DLTensor> tensors = tensors_of(arrays);
+    const tiaot_options plain = plain_options(options);
+    auto kept = std::make_unique<std::shared_ptr<const void>>(std::move(owner));
+    tiaot_partial *partial = nullptr;
+    check(tiaot_partial_create(kernel_, entry, wrt, bits(staying), tensors.data(), static_cast<int32_t>(tensors.size()),
+                               &plain, PartialCall::release, kept.get(), &partial));
+    kept.release();
+    const auto destroy = [module = module_, state = options.state == nullptr ? nullptr : options.state->state_](
+                             tiaot_partial *each) { tiaot_partial_destroy(each); };
+    return PartialCall(std::shared_ptr<tiaot_partial>(partial, destroy));
+  }
+
   // Inputs by name, as the `wrt` of tiaot.h.
   uint32_t bits(std::initializer_list<const char *> names) const {
     uint32_t wrt = 0;
@@ -206,13 +256,6 @@ class Kernel {
       if (std::strcmp(desc.arguments[i].name, name) == 0) return i;
     }
     throw Error(TIAOT_ERROR_VALUE, std::string(desc.name) + ": no input '" + name + "' in " + desc.signature);
-  }
-
-  static std::vector<DLTensor> tensors_of(const Arrays &arrays) {
-    std::vector<DLTensor> tensors;
-    tensors.reserve(arrays.size());
-    for (const Array &each : arrays) tensors.push_back(each.tensor());
-    return tensors;
   }
 
   // Points into `options`.

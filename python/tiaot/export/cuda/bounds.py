@@ -33,7 +33,7 @@ class Bounds:
 
 
 def find_bounds(module: TracedModule) -> Bounds:
-    """Look for them. There are none where a task uses a pointer of which it is not known whether it is to a temporary."""
+    """Look for them. There are none where a task has a pointer that may be to a temporary or not."""
     if UNKNOWN in module.touched:
         return Bounds(frozenset(), frozenset(), frozenset())
     uses = [_task_uses(task) for task in module.tasks]

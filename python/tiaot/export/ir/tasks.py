@@ -49,8 +49,10 @@ class Task:
 
     def changed(self, change: Callable[[Function], Function]) -> Task:
         """The task with each of its functions changed."""
-        parts = {part: getattr(self, part) for part in _PARTS}
-        return dataclasses.replace(self, **{part: change(each) for part, each in parts.items() if each is not None})
+        prologue, turn, epilogue = (
+            None if each is None else change(each) for each in (self.prologue, self.turn, self.epilogue)
+        )
+        return dataclasses.replace(self, body=change(self.body), prologue=prologue, turn=turn, epilogue=epilogue)
 
     def text(self, name: str) -> str:
         """Its functions, named `NAME_body` and so on, to be inlined."""
@@ -143,7 +145,7 @@ def _task(module: Module) -> Task:
         raise LoweringError(f"task {main.name!r}, line {loop.line}: its parallel loop has no body")
     _check_calls(main, functions, {each.name for each in found.values()})
     named = {part: _named(function, part) for part, function in found.items()}
-    return Task(main.name, pieces=_number(pieces), local_bytes=_number(size), **named)
+    return Task(main.name, named["body"], _number(pieces), named.get("prologue"), named.get("epilogue"), _number(size))
 
 
 def _gpu_task(main: Function, loop: Call, functions: Mapping[str, Function]) -> Task:
@@ -152,7 +154,8 @@ def _gpu_task(main: Function, loop: Call, functions: Mapping[str, Function]) -> 
     _check_calls(main, functions, {each.name for each in found.values()})
     body = _with_names(_named(main, "body"), {each.name: part for part, each in found.items()})
     named = {part: _named(function, part) for part, function in found.items()}
-    return Task(main.name, body, local_bytes=_number(size), **named)
+    bytes_ = _number(size)
+    return Task(main.name, body, 0, named.get("prologue"), named.get("epilogue"), bytes_, named.get("turn"))
 
 
 def _number(value: Value) -> int:

@@ -45,13 +45,14 @@ def place_lookups(function: Function, nodes: Mapping[int, Dense]) -> Function:
         if not _OF_NODES.fullmatch(instruction.name):
             return None
         number = _number_of(function, numbers, instruction.arguments[0])
-        if instruction.name != "Dense_lookup_element" or number not in nodes or instruction.result is None:
+        dense = None if number is None else nodes.get(number)
+        if instruction.name != "Dense_lookup_element" or dense is None or instruction.result is None:
             raise LoweringError(
                 f"it is not known which element of a field this is: {write_instruction(instruction)!r}, line "
                 f"{instruction.line} of Taichi's code"
             )
         _, container, index = instruction.arguments
-        dense, tag = nodes[number], f"at{instruction.result.name}"
+        tag = f"at{instruction.result.name}"
         total = _element(builder, function, dense, index, tag)
         offset = builder.binary("mul", total, integer(I64, dense.cell_bytes), flags=["nsw"], name=tag)
         pointer = GetElementPointer(instruction.result, I8, container, (offset,), inbounds=True)

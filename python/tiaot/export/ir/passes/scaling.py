@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Callable
 
 from ..builder import Builder
-from ..instructions import GetElementPointer, Instruction
+from ..instructions import GetElementPointer, Instruction, Load
 from ..model import Function
 from ..origins import UNKNOWN, Array, Origins
 from ..types import I64, FunctionType, Pointer
@@ -21,7 +21,7 @@ def scale_offsets(function: Function, is_summed: Callable[[int, int], bool]) -> 
     """Scale them in the arrays of which is_summed(index, field) holds.
 
     Raises:
-        LoweringError: when an element of such an array is not reached by one offset.
+        LoweringError: when an element of such an array is not reached by offsets from its start.
     """
     origins = Origins(function)
     builder = Builder(function.names)
@@ -34,7 +34,8 @@ def scale_offsets(function: Function, is_summed: Callable[[int, int], bool]) -> 
     def change(instruction: Instruction) -> list[Instruction] | None:
         if not isinstance(instruction, GetElementPointer) or not is_of_summed(instruction.pointer):
             return None
-        if len(instruction.indices) != 1 or instruction.pointer in scaled:
+        start = instruction.pointer in scaled or isinstance(function.definition(instruction.pointer), Load)
+        if len(instruction.indices) != 1 or not start:
             _refuse(instruction)
         name = f"apart{instruction.result.name}"
         value = instruction.indices[0]
@@ -60,6 +61,6 @@ def scale_offsets(function: Function, is_summed: Callable[[int, int], bool]) -> 
 
 def _refuse(instruction: Instruction) -> None:
     raise LoweringError(
-        f"an element of an array that a loop adds to is not reached by its offset: {write_instruction(instruction)!r}, "
+        f"an element of an array that a loop adds to is not reached by offsets: {write_instruction(instruction)!r}, "
         f"line {instruction.line} of Taichi's code"
     )

@@ -8,6 +8,7 @@ added up in their order.
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
+from typing import TypeGuard
 
 from ..instructions import AtomicUpdate, Instruction
 from ..model import Function
@@ -39,12 +40,17 @@ def summed(functions: Sequence[Function], roots: Container[int] = ()) -> list[Ta
                 return None
             targets[target] = None
             sums.add(id(instruction))
-        others.append(function.rewritten(lambda each, sums=sums: [] if id(each) in sums else None))
+        others.append(_without(function, sums))
     if not targets:
         return None if depends_on_order(others) else []
     if UNKNOWN in touched or touched & targets.keys() or depends_on_order(others):
         return None
     return list(targets)
+
+
+def _without(function: Function, instructions: set[int]) -> Function:
+    """A function without some instructions, which `instructions` are the ids of."""
+    return function.rewritten(lambda each: [] if id(each) in instructions else None)
 
 
 def added_type(functions: Sequence[Function], target: Target) -> Float | None:
@@ -58,7 +64,7 @@ def added_type(functions: Sequence[Function], target: Target) -> Float | None:
     return None
 
 
-def _is_sum(instruction: Instruction) -> bool:
+def _is_sum(instruction: Instruction) -> TypeGuard[AtomicUpdate]:
     return (
         isinstance(instruction, AtomicUpdate)
         and instruction.operation == "fadd"
