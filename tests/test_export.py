@@ -274,3 +274,24 @@ def test_what_by_level_does_not_take() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             by_level(implementations)
+
+
+@pytest.fixture(scope="module")
+def arcs(tmp_path_factory: pytest.TempPathFactory) -> tiaot.Kernel:
+    target = tmp_path_factory.mktemp("arcs") / "arcs.so"
+    done = run_export(KERNELS.with_name("arcs.py"), target)
+    assert done.returncode == 0, done.stderr
+    return tiaot.open(target).arcs
+
+
+@pytest.mark.parametrize("size", [1, 3, 4, 5, 8, 9, 40])  # around whole and half vectors
+def test_tangents_of_functions_that_declare_the_same_intrinsic(arcs: tiaot.Kernel, size: int) -> None:
+    rng = np.random.default_rng(size)
+    x, tangent = rng.uniform(0.1, 0.9, (size, 3)), rng.standard_normal((size, 3))
+    a, b, c = x.T
+    y, along = arcs.jvp(x, tangent)
+    np.testing.assert_allclose(y, np.arcsin(a) + np.arccos(b) * np.tan(c), rtol=1e-14)
+    slopes = 1 / np.sqrt(1 - a * a), -np.tan(c) / np.sqrt(1 - b * b), np.arccos(b) / np.cos(c) ** 2
+    np.testing.assert_allclose(
+        along, sum(s * t for s, t in zip(slopes, tangent.T, strict=True)), rtol=1e-12, atol=1e-12
+    )

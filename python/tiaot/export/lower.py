@@ -102,7 +102,7 @@ def compile_text(text: str, level: str = LEVELS[0]) -> bytes:
     machine = target_machine(level)
     if re.search(r"\bhalf\b", text):
         text += half.DEFINITIONS
-    source = f"{_TARGET}\n{text}\n"
+    source = f"{_TARGET}\n{_declared_once(text)}\n"
     try:
         module = llvm.parse_assembly(source)
         module.verify()
@@ -117,6 +117,21 @@ def compile_text(text: str, level: str = LEVELS[0]) -> bytes:
         if name not in _LIBRARY | _hidden(module):
             raise LoweringError(f"the kernel needs {name!r} of Taichi's runtime, which a module does not have")
     return machine.emit_object(module)
+
+
+_DECLARATION = re.compile(r'declare [^@]*@"?([\w.]+)"?\(')
+
+
+def _declared_once(text: str) -> str:
+    """The text without the second declaration of a function, which another writer of a part of it needed, too."""
+    lines, declared = [], set()
+    for line in text.splitlines():
+        if match := _DECLARATION.match(line):
+            if match[1] in declared:
+                continue
+            declared.add(match[1])
+        lines.append(line)
+    return "\n".join(lines)
 
 
 # What the C and the mathematical library have, of all that Taichi's runtime and LLVM call.
