@@ -1,4 +1,4 @@
-"""Functions of the library that need an intrinsic, along tangents, which need the same one, for the exporter's tests."""
+"""Functions that need an intrinsic, along tangents, which need the same one, for the tests of the exporter."""
 
 import taichi as ti
 from tiaot.export import kernel
