@@ -18,7 +18,7 @@ from .build_cpp import build
 from .cases import SIZES, TASKS, Case, parse_size
 from .peers import PEERS
 
-_THREAD_VARIABLES = ("TIAOT_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+_THREAD_VARIABLES = tuple(f"{name}_NUM_THREADS" for name in ("TIAOT", "OMP", "OPENBLAS", "MKL", "NUMBA", "HL"))
 _QUICK_SIZES = ((2, 8, 4), (1024, 8, 4))
 
 

@@ -137,6 +137,22 @@ CASES = {
         (mp.pi / 4) ** 2 * mpf("1.0001"),
         {"f32": 3, "f64": 6},
     ),
+    "ASIN": Case(
+        "asin x = x + x z P(z), z = x^2, relative to asin x",
+        near(lambda z: (mp.asin(mp.sqrt(z)) / mp.sqrt(z) - 1) / z),
+        near(lambda z: z * mp.sqrt(z) / mp.asin(mp.sqrt(z))),
+        mpf(0),
+        mpf("0.25") * mpf("1.0001"),
+        {"f32": 5, "f64": 12},
+    ),
+    "ATAN": Case(
+        "atan x = x + x z P(z), z = x^2, relative to atan x",
+        near(lambda z: (mp.atan(mp.sqrt(z)) / mp.sqrt(z) - 1) / z),
+        near(lambda z: z * mp.sqrt(z) / mp.atan(mp.sqrt(z))),
+        mpf(0),
+        (mp.sqrt(2) - 1) ** 2 * mpf("1.0001"),
+        {"f32": 5, "f64": 11},
+    ),
 }
 
 

@@ -265,6 +265,38 @@ class TaichiJacobian(TaichiJit):
         return Prepared("run()", {"run": self._peers.prepare_jacobian(inputs)})
 
 
+class Numba(_Everything):
+    name, title = "numba", "numba"
+
+    def __init__(self, threads: int) -> None:
+        from .numba_peer import compiled
+
+        self._vjp_x, self._vjp_all = compiled(threads)
+
+    def prepare(self, case: Case, inputs: Inputs) -> Prepared:
+        out = _empty_gradients(case, inputs)
+        run = self._vjp_x if len(out) == 1 else self._vjp_all
+        names = {"vjp": run, "out": out, **vars(inputs)}
+        return Prepared("vjp(x, W, b, v, *out)", names, lambda _: out)
+
+
+class Halide:
+    name, title = "halide", "Halide"
+
+    def __init__(self, threads: int) -> None:
+        from . import halide_peer
+
+        self._pipeline, self._threads = halide_peer.pipeline, threads
+
+    def skip(self, case: Case) -> str:
+        return "" if case.wrt == ("x",) else "gives the gradient of x only"
+
+    def prepare(self, case: Case, inputs: Inputs) -> Prepared:
+        out = _empty_gradients(case, inputs)
+        run = self._pipeline(*vars(inputs).values(), out[0], self._threads)
+        return Prepared("run()", {"run": run}, lambda _: out)
+
+
 # In the order of the table's columns.
 PEERS: dict[str, type[Peer]] = {
     peer.name: peer
@@ -276,6 +308,8 @@ PEERS: dict[str, type[Peer]] = {
         Numpy,
         Torch,
         TorchAutograd,
+        Numba,
+        Halide,
         TaichiAot,
         TaichiJit,
         TaichiJacobian,

@@ -9,10 +9,11 @@ With z = W x + b, y = tanh z and a cotangent v:  d = (1 - y^2) v,  grad_x = d W,
 """
 
 import taichi as ti
-from tiaot.export import autodiff, family, written
+from tiaot.export import autodiff, by_level, family, written
 
-COLUMN_BYTES = 64  # columns of a register tile: two vectors at x86-64-v3
-ROWS = 4  # rows of a register tile: with 8 accumulators it fits 16 registers; 6 rows spill
+# Rows and bytes of columns of a register tile, by the CPU level from which on they are so. Two vectors and 4 rows are 8
+# sums for the 16 registers of x86-64-v3, where 6 rows spill; x86-64-v4 has 32 registers, and 8 rows are the fastest.
+TILES = {"x86-64-v2": (4, 64), "x86-64-v4": (8, 128)}
 BLOCK = 64  # samples that go through all steps together: their z stays in the second-level cache
 TILE = 4  # rows and columns of a thread's tile on CUDA
 CHUNK = 1024  # samples that a thread sums on CUDA, in the gradients of W and b
@@ -30,7 +31,9 @@ def dense_tanh(variant):
     """A dense layer with tanh: y = tanh(W x + b), for each sample of a batch."""
     if variant.sizes:
         return unrolled(variant, variant.sizes["n"], variant.sizes["m"])
-    return tiled_on_cuda(variant) if variant.target == "cuda" else tiled(variant)
+    if variant.target == "cuda":
+        return tiled_on_cuda(variant)
+    return by_level({level: tiled(variant, rows, column_bytes) for level, (rows, column_bytes) in TILES.items()})
 
 
 def unrolled(variant, n, m):
@@ -47,11 +50,12 @@ def unrolled(variant, n, m):
     return autodiff(forward)
 
 
-def tiled(variant):
+def tiled(variant, tile_rows, column_bytes):
     real = variant.type
     vector, matrix, panels = variant.array(1), variant.array(2), variant.array(3)
-    columns = COLUMN_BYTES // (4 if variant.dtype == "float32" else 8)
-    wide = ROWS * columns
+    columns = column_bytes // (4 if variant.dtype == "float32" else 8)
+    few = min(columns, 16)  # neighbours in W that LLVM surely takes as such (-slp-max-vf in lower.py)
+    widths = tuple(dict.fromkeys((4 * columns, 2 * columns, columns, few)))
 
     @ti.func
     def pack_transposed(W: ti.template(), Wt: ti.template()):
@@ -90,107 +94,120 @@ def tiled(variant):
         """z[r, :] = W x[first + r]. The rows of the last tile are held at the last sample, and computed again."""
         n = x.shape[1]
         for u in range((m + columns - 1) // columns):
-            for t in range((count + ROWS - 1) // ROWS):
-                rows = ti.Vector([ti.min(t * ROWS + r, count - 1) for r in range(ROWS)])
-                tile = ti.Matrix.zero(real, ROWS, columns)
+            for t in range((count + tile_rows - 1) // tile_rows):
+                rows = ti.Vector([ti.min(t * tile_rows + r, count - 1) for r in range(tile_rows)])
+                tile = ti.Matrix.zero(real, tile_rows, columns)
                 for k in range(n):
-                    for r in ti.static(range(ROWS)):
+                    for r in ti.static(range(tile_rows)):
                         for c in ti.static(range(columns)):
                             tile[r, c] += x[first + rows[r], k] * Wt[u, k, c]
-                for r in ti.static(range(ROWS)):
+                for r in ti.static(range(tile_rows)):
                     for c in ti.static(range(columns)):
                         z[rows[r], u * columns + c] = tile[r, c]
 
     @ti.func
     def affine_rows(x: ti.template(), W: ti.template(), first, count, z: ti.template()):
-        """The same for a few samples, from W as it lies: sums along its rows, `columns` of them side by side."""
+        """The same for a few samples, from W as it lies: sums along its rows, `few` of them side by side."""
         m, n = W.shape[0], W.shape[1]
         for r in range(count):
-            for t in range((m + ROWS - 1) // ROWS):
-                rows = ti.Vector([ti.min(t * ROWS + j, m - 1) for j in range(ROWS)])
-                tile = ti.Matrix.zero(real, ROWS, columns)
-                for s in range(n // columns):
-                    for j in ti.static(range(ROWS)):
-                        for c in ti.static(range(columns)):
-                            tile[j, c] += W[rows[j], s * columns + c] * x[first + r, s * columns + c]
-                for j in ti.static(range(ROWS)):
+            for t in range((m + tile_rows - 1) // tile_rows):
+                rows = ti.Vector([ti.min(t * tile_rows + j, m - 1) for j in range(tile_rows)])
+                tile = ti.Matrix.zero(real, tile_rows, few)
+                for s in range(n // few):
+                    for j in ti.static(range(tile_rows)):
+                        for c in ti.static(range(few)):
+                            tile[j, c] += W[rows[j], s * few + c] * x[first + r, s * few + c]
+                for j in ti.static(range(tile_rows)):
                     total = ti.cast(0, real)
-                    for c in ti.static(range(columns)):
+                    for c in ti.static(range(few)):
                         total += tile[j, c]
-                    for k in range(n // columns * columns, n):
+                    for k in range(n // few * few, n):
                         total += W[rows[j], k] * x[first + r, k]
                     z[r, rows[j]] = total
 
     @ti.func
     def pull_back_tanh(b: ti.template(), grad_y: ti.template(), first, count, z: ti.template()):
-        """z becomes d = (1 - tanh(z + b)^2) v."""
+        """z becomes d = (1 - tanh(z + b)^2) v, as 4 e / (1 + e)^2 v with e = exp(-2 |z + b|): nothing cancels."""
         for r in range(count):
             for j in range(b.shape[0]):
-                y = ti.tanh(z[r, j] + b[j])
-                z[r, j] = (1 - y * y) * grad_y[first + r, j]
+                e = ti.exp(-2 * ti.abs(z[r, j] + b[j]))
+                z[r, j] = 4 * e / ((1 + e) * (1 + e)) * grad_y[first + r, j]
 
     @ti.func
     def grad_x_block(d: ti.template(), Wp: ti.template(), m, first, count, edge: ti.template(), grad_x: ti.template()):
         n = grad_x.shape[1]
         for u in range((n + columns - 1) // columns):
-            for t in range((count + ROWS - 1) // ROWS):
-                rows = ti.Vector([ti.min(t * ROWS + r, count - 1) for r in range(ROWS)])
-                tile = ti.Matrix.zero(real, ROWS, columns)
+            for t in range((count + tile_rows - 1) // tile_rows):
+                rows = ti.Vector([ti.min(t * tile_rows + r, count - 1) for r in range(tile_rows)])
+                tile = ti.Matrix.zero(real, tile_rows, columns)
                 for j in range(m):
-                    for r in ti.static(range(ROWS)):
+                    for r in ti.static(range(tile_rows)):
                         for c in ti.static(range(columns)):
                             tile[r, c] += d[rows[r], j] * Wp[u, j, c]
                 if (u + 1) * columns <= n:
-                    for r in ti.static(range(ROWS)):
+                    for r in ti.static(range(tile_rows)):
                         for c in ti.static(range(columns)):
                             grad_x[first + rows[r], u * columns + c] = tile[r, c]
                 else:
-                    for r in ti.static(range(ROWS)):
+                    for r in ti.static(range(tile_rows)):
                         for c in ti.static(range(columns)):
                             edge[r, c] = tile[r, c]
-                    for r in range(ti.min(ROWS, count - t * ROWS)):
+                    for r in range(ti.min(tile_rows, count - t * tile_rows)):
                         for k in range(u * columns, n):
-                            grad_x[first + t * ROWS + r, k] = edge[r, k - u * columns]
+                            grad_x[first + t * tile_rows + r, k] = edge[r, k - u * columns]
+
+    @ti.func
+    def grad_x_columns(d: ti.template(), W: ti.template(), r, i, k, width: ti.template(), grad_x: ti.template()):
+        """`width` columns of grad_x[i, :] = d[r, :] W, from column k on."""
+        sums = ti.Vector.zero(real, width)
+        for j in range(W.shape[0]):
+            for c in ti.static(range(width)):
+                sums[c] += d[r, j] * W[j, k + c]
+        for c in ti.static(range(width)):
+            grad_x[i, k + c] = sums[c]
 
     @ti.func
     def grad_x_rows(d: ti.template(), W: ti.template(), first, count, grad_x: ti.template()):
+        """The same for a few samples, from W as it lies. What is left over lies in the last columns again."""
         m, n = W.shape[0], W.shape[1]
         for r in range(count):
-            for s in range(n // wide):
-                tile = ti.Vector.zero(real, wide)
-                for j in range(m):
-                    for c in ti.static(range(wide)):
-                        tile[c] += d[r, j] * W[j, s * wide + c]
-                for c in ti.static(range(wide)):
-                    grad_x[first + r, s * wide + c] = tile[c]
-            for k in range(n // wide * wide, n):
-                total = ti.cast(0, real)
-                for j in range(m):
-                    total += d[r, j] * W[j, k]
-                grad_x[first + r, k] = total
+            done = 0
+            for width in ti.static(widths):
+                for _ in range((n - done) // width):
+                    grad_x_columns(d, W, r, first + r, done, width, grad_x)
+                    done += width
+            if n >= few:
+                if done < n:
+                    grad_x_columns(d, W, r, first + r, n - few, few, grad_x)
+            else:
+                for k in range(n):
+                    total = ti.cast(0, real)
+                    for j in range(m):
+                        total += d[r, j] * W[j, k]
+                    grad_x[first + r, k] = total
 
     @ti.func
     def grad_W_block(d: ti.template(), xp: ti.template(), m, count, edge: ti.template(), grad_W: ti.template()):
         n = grad_W.shape[1]
         for u in range((n + columns - 1) // columns):
-            for t in range((m + ROWS - 1) // ROWS):
-                rows = ti.Vector([ti.min(t * ROWS + j, m - 1) for j in range(ROWS)])
-                tile = ti.Matrix.zero(real, ROWS, columns)
+            for t in range((m + tile_rows - 1) // tile_rows):
+                rows = ti.Vector([ti.min(t * tile_rows + j, m - 1) for j in range(tile_rows)])
+                tile = ti.Matrix.zero(real, tile_rows, columns)
                 for r in range(count):
-                    for j in ti.static(range(ROWS)):
+                    for j in ti.static(range(tile_rows)):
                         for c in ti.static(range(columns)):
                             tile[j, c] += d[r, rows[j]] * xp[u, r, c]
-                if (u + 1) * columns <= n and (t + 1) * ROWS <= m:
-                    for j in ti.static(range(ROWS)):
+                if (u + 1) * columns <= n and (t + 1) * tile_rows <= m:
+                    for j in ti.static(range(tile_rows)):
                         for c in ti.static(range(columns)):
-                            grad_W[t * ROWS + j, u * columns + c] += tile[j, c]
+                            grad_W[t * tile_rows + j, u * columns + c] += tile[j, c]
                 else:
-                    for j in ti.static(range(ROWS)):
+                    for j in ti.static(range(tile_rows)):
                         for c in ti.static(range(columns)):
                             edge[j, c] = tile[j, c]
-                    for j in range(ti.min(ROWS, m - t * ROWS)):
+                    for j in range(ti.min(tile_rows, m - t * tile_rows)):
                         for k in range(u * columns, ti.min(n, (u + 1) * columns)):
-                            grad_W[t * ROWS + j, k] += edge[j, k - u * columns]
+                            grad_W[t * tile_rows + j, k] += edge[j, k - u * columns]
 
     @ti.func
     def grad_W_rows(d: ti.template(), x: ti.template(), first, count, grad_W: ti.template()):
@@ -324,7 +341,7 @@ def tiled(variant):
             "Wp": (n_panels, "m", columns),
             "xp": (n_panels, BLOCK, columns),
             "z": (BLOCK, f"{m_panels} * {columns}"),
-            "edge": (ROWS, columns),
+            "edge": (tile_rows, columns),
         },
         block_rows=512,
     )

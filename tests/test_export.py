@@ -234,3 +234,64 @@ def test_the_tables_agree_with_the_header(tmp_path: Path) -> None:
     library = ctypes.CDLL(tiaot.load("dense_tanh").module.path)
     first = (ctypes.c_uint32 * 2).in_dll(library, tables.DESCRIPTOR_SYMBOL)
     assert list(first) == [tables.ABI_VERSION, 112]
+
+
+@pytest.fixture(scope="module")
+def levels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("levels") / "levels.so"
+    done = run_export(KERNELS.with_name("levels.py"), target)
+    assert done.returncode == 0, done.stderr
+    return target
+
+
+@pytest.mark.parametrize(("level", "factor"), [("x86-64-v2", 2), ("x86-64-v3", 2), ("x86-64-v4", 200)])
+def test_code_by_level_and_workspace_for_the_largest(levels: Path, level: str, factor: int) -> None:
+    names = ["x86-64-v2", "x86-64-v3", "x86-64-v4"]
+    if names.index(level) > names.index(tiaot.cpu_level()):
+        pytest.skip(f"this machine has {tiaot.cpu_level()} at most")
+    # 32 MB of scratch at the highest level: with less memory than that the call would not survive.
+    code = (
+        "import numpy as np, tiaot\n"
+        f"times = tiaot.open({str(levels)!r}).times\n"
+        "x = np.ones((2, 20000))\n"
+        f"assert (times(x) == {factor}).all() and (times.vjp(x, x) == {factor}).all()\n"
+    )
+    environment = {**os.environ, "TIAOT_CPU_LEVEL": level}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_what_by_level_does_not_take() -> None:
+    from tiaot.export import autodiff, by_level, written
+
+    low, other = written(None, {"x": None}, block_rows=8), written(None, {"x": None}, block_rows=4)
+    for implementations, message in (
+        ({}, "got none"),
+        ({"x86-64-v3": low}, "the first of which is needed; got 'x86-64-v3'"),
+        ({"x86-64-v2": low, "avx512": low}, "expected implementations by some of x86-64-v2"),
+        ({"x86-64-v2": autodiff(None)}, "x86-64-v2: expected what 'written' gave"),
+        ({"x86-64-v2": low, "x86-64-v4": other}, "x86-64-v4: has another block_rows or other vjps"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            by_level(implementations)
+
+
+@pytest.fixture(scope="module")
+def arcs(tmp_path_factory: pytest.TempPathFactory) -> tiaot.Kernel:
+    target = tmp_path_factory.mktemp("arcs") / "arcs.so"
+    done = run_export(KERNELS.with_name("arcs.py"), target)
+    assert done.returncode == 0, done.stderr
+    return tiaot.open(target).arcs
+
+
+@pytest.mark.parametrize("size", [1, 3, 4, 5, 8, 9, 40])  # around whole and half vectors
+def test_tangents_of_functions_that_declare_the_same_intrinsic(arcs: tiaot.Kernel, size: int) -> None:
+    rng = np.random.default_rng(size)
+    x, tangent = rng.uniform(0.1, 0.9, (size, 3)), rng.standard_normal((size, 3))
+    a, b, c = x.T
+    y, along = arcs.jvp(x, tangent)
+    np.testing.assert_allclose(y, np.arcsin(a) + np.arccos(b) * np.tan(c), rtol=1e-14)
+    slopes = 1 / np.sqrt(1 - a * a), -np.tan(c) / np.sqrt(1 - b * b), np.arccos(b) / np.cos(c) ** 2
+    np.testing.assert_allclose(
+        along, sum(s * t for s, t in zip(slopes, tangent.T, strict=True)), rtol=1e-12, atol=1e-12
+    )

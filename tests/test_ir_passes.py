@@ -97,6 +97,23 @@ def test_offsets_are_recomputed_in_64_bits():
     """)
 
 
+def test_offsets_in_steps():
+    shifted = ELEMENT.replace("%o2, %j", "%o2, %j1")
+    lines = ARRAYS + "%j1 = add i32 %j, 3\n"
+    changed = widen_offsets(
+        function(lines + shifted + "store float 1.0, float* %p, align 4"), rows_first, in_steps=True
+    )
+    steps = """
+        %widep.size = sext i32 %columns to i64
+        %widep.offset = mul nsw i64 %widep.rows, %widep.size
+        %widep.row = getelementptr float, float* %x, i64 %widep.offset
+        %widep.index = sext i32 %j to i64
+        %widep.place = getelementptr float, float* %widep.row, i64 %widep.index
+        %p = getelementptr float, float* %widep.place, i64 3
+    """
+    assert text(steps) in body(changed, "")
+
+
 def test_constants_of_an_index_move_into_the_offset_and_other_arithmetic_stays():
     lines = "%i1 = add i32 %i, 3\n%i2 = add i32 -1, %i1\n%j1 = mul i32 %j, 2\n"
     element = ELEMENT.replace("%o0, %i", "%o0, %i2").replace("%o2, %j", "%o2, %j1")

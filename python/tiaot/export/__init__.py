@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .declare import ExportError, Implementation, Variant
+from .declare import ExportError, Implementation, Variant, by_level
 from .decorate import autodiff, family, kernel, written
 
 if TYPE_CHECKING:
     from .. import Module
 
-__all__ = ["ExportError", "Implementation", "Variant", "autodiff", "export", "family", "kernel", "written"]
+__all__ = ["ExportError", "Implementation", "Variant", "autodiff", "by_level", "export", "family", "kernel", "written"]
 
 
 def export(

@@ -17,7 +17,7 @@ from pathlib import Path
 import llvmlite.binding as llvm
 
 from .cache import Cache
-from .computation import Computation
+from .computation import FORWARD, Computation
 from .cuda.build import Devices, Key, build_for_cuda, value_inputs
 from .cuda.lower import CudaEntry
 from .declare import LEVELS, Family, Variant
@@ -141,13 +141,21 @@ def build(
     traced = trace_file(source, cache)
     families, traces = traced.families, traced.traces
     signatures = {family.name: family.signature for family in families}
-    primals = {(trace.kernel, trace.variant.name): trace for trace in traces if not trace.wrt}
     traces = [*traces, *_along_tangents(families, traces)]
-    requests = [
-        (signatures[trace.kernel], trace, primals[trace.kernel, trace.variant.name], level, cache)
-        for level in LEVELS
-        for trace in traces
-    ]
+    of_entry: dict[tuple[str, str, Computation], list[Trace]] = {}  # one for each stretch of CPU levels
+    for trace in traces:
+        of_entry.setdefault((trace.kernel, trace.variant.name, trace.computation), []).append(trace)
+    requests = []
+    for level in LEVELS:
+        for trace in traces:
+            if level not in trace.levels:
+                continue
+            primals = of_entry[trace.kernel, trace.variant.name, FORWARD]
+            primal = next(each for each in primals if each.levels == trace.levels)
+            others = [
+                each for each in of_entry[trace.kernel, trace.variant.name, trace.computation] if each is not trace
+            ]
+            requests.append((signatures[trace.kernel], trace, primal, others, level, cache))
     lowered = []
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(jobs, len(requests)), mp_context=context) as processes:
@@ -202,15 +210,15 @@ def module_name(target: str | os.PathLike[str]) -> str:
     return Path(target).name.removesuffix(".so").removesuffix(".tiaot")
 
 
-def _lower(request: tuple[Signature, Trace, Trace, str, Path | None]) -> LoweredEntry:
-    signature, trace, primal, level, folder = request
+def _lower(request: tuple[Signature, Trace, Trace, list[Trace], str, Path | None]) -> LoweredEntry:
+    signature, trace, primal, others, level, folder = request
     cache = Cache(folder)
-    key = ("lower", level, repr(signature), repr(trace), repr(primal))
+    key = ("lower", level, repr(signature), repr(trace), repr(primal), repr(others))
     if (stored := cache.get(*key)) is not None:
         record, _, image = stored.partition(b"\n")
         return LoweredEntry(**json.loads(record), object=image)
     try:
-        entry = lower(signature, trace, primal, level)
+        entry = lower(signature, trace, primal, level, others)
         record = {name: value for name, value in vars(entry).items() if name != "object"}
         cache.put(json.dumps(record).encode() + b"\n" + entry.object, *key)
         return entry

@@ -51,7 +51,9 @@ class Code:
         return str(int(a) + int(b))
 
     def larger(self, a: str, b: str) -> str:
-        """The larger of two i64 values."""
+        """The larger of two i64 values, folded where they are constants."""
+        if not a.startswith("%") and not b.startswith("%"):
+            return str(max(int(a), int(b)))
         return self.add(f"select i1 {self.add(f'icmp sgt i64 {a}, {b}')}, i64 {a}, i64 {b}")
 
     def load_sizes(self, dims: Sequence[str], fixed: Mapping[str, int], batch: str | None) -> None:

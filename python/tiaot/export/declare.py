@@ -55,15 +55,52 @@ class Implementation:
     constants: Mapping[str, Any] = field(default_factory=dict)  # template parameters
     # The kernels write every element of outputs, of batched gradients and of what they read of their scratch.
     overwrites: bool = False
+    higher: Mapping[str, Implementation] = field(default_factory=dict)  # others, by the CPU level that each begins at
 
     @property
     def autodiff(self) -> bool:
         return not self.vjp
 
+    def by_levels(self) -> list[tuple[tuple[str, ...], Implementation]]:
+        """The implementations, each with the CPU levels that it is for."""
+        chosen: list[tuple[tuple[str, ...], Implementation]] = [((), self)]
+        for level in LEVELS:
+            if level in self.higher:
+                chosen.append(((), self.higher[level]))
+            levels, implementation = chosen[-1]
+            chosen[-1] = ((*levels, level), implementation)
+        return chosen
+
 
 def scratch_shapes(scratch: Mapping[str, Sequence[str | int]] | None) -> dict[str, tuple[str, ...]]:
     """The sizes of scratch arrays as expressions, by parameter name."""
     return {name: tuple(str(size) for size in sizes) for name, sizes in (scratch or {}).items()}
+
+
+def by_level(implementations: Mapping[str, Implementation]) -> Implementation:
+    """An implementation that depends on the CPU level, as one with the sizes of register tiles as parameters does.
+
+        return by_level({"x86-64-v2": tiled(variant, rows=4), "x86-64-v4": tiled(variant, rows=8)})
+
+    Args:
+        implementations: what `written` gave, by the lowest level that it is for; "x86-64-v2" is one of these.
+
+    Raises:
+        ValueError: for another level, for an implementation that is not `written`, and where they differ in the vjps
+            that they have or in `block_rows`.
+    """
+    lowest = implementations.get(LEVELS[0])
+    if lowest is None or not set(implementations) <= set(LEVELS):
+        raise ValueError(
+            f"by_level: expected implementations by some of {', '.join(LEVELS)}, the first of which is needed; got "
+            f"{', '.join(map(repr, implementations)) or 'none'}"
+        )
+    for level, each in implementations.items():
+        if each.autodiff or each.higher:
+            raise ValueError(f"by_level: {level}: expected what 'written' gave")
+        if set(each.vjp) != set(lowest.vjp) or each.block_rows != lowest.block_rows:
+            raise ValueError(f"by_level: {level}: has another block_rows or other vjps than {LEVELS[0]}")
+    return replace(lowest, higher={level: implementations[level] for level in LEVELS[1:] if level in implementations})
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ cotangents as it reads them, and it adds into the gradients.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from . import lanes, support
 from .arguments import store_pointers, store_shape, struct_type
 from .code import IR_TYPES, Code
@@ -28,17 +30,24 @@ from .trace import Trace
 _LANES_BYTES = 12288  # of a block in lanes: it fits a 32 KiB first-level cache beside the caller's rows
 _LANES_ROWS = 64  # of a block in lanes whose size is not known at export
 _STACK_BYTES = 16384  # scratch up to this size lies on the stack, larger or dynamic in the caller's workspace
-_VECTOR_BYTES = {"x86-64-v2": 16, "x86-64-v3": 32, "x86-64-v4": 32}  # v4 is planned as v3, see lower.py
+_LEAST_VECTOR_BYTES = 16
+_VECTOR_BYTES = {"x86-64-v2": 16, "x86-64-v3": 32, "x86-64-v4": 64}
 
 
 class Entry:
     """One entry's function, written by `text`."""
 
-    def __init__(self, signature: Signature, trace: Trace, primal: Trace, level: str) -> None:
-        """`primal` is the forward trace of the same variant: run first where the adjoint reads the primal outputs."""
+    def __init__(
+        self, signature: Signature, trace: Trace, primal: Trace, level: str, others: Sequence[Trace] = ()
+    ) -> None:
+        """`primal` is the forward trace of the same variant: run first where the adjoint reads the primal outputs.
+
+        `others` are the traces of the same entry for other CPU levels, with which it shares its workspace function.
+        """
         self.signature = signature
         self.along = trace.along
         self.trace = trace
+        self.others = others
         self.variant: Variant = trace.variant
         for each in (trace, primal):
             for parameter in each.parameters:
@@ -57,6 +66,10 @@ class Entry:
         if self.differentiate and self._reads_primal_outputs():
             self.primal = read_tasks(primal.tasks)
         self.in_lanes = trace.autodiff
+        # A batch, or a last block, of so few samples goes through in a narrower vector.
+        self.few = self.vector_length // 2 if self.in_lanes and not self._sums_over_batch() else 0
+        if self.few * self.item < _LEAST_VECTOR_BYTES:
+            self.few = 0
         self.block_rows = self._block_rows()
         scratch_bytes = self._workspace(Code(self._fixed_sizes()))
         self.on_stack = not scratch_bytes.startswith("%") and int(scratch_bytes) <= _STACK_BYTES
@@ -113,16 +126,18 @@ class Entry:
             arrays.append(
                 (key, code.multiply(str(self.block_rows), self._sample(code, self.signature.argument(key.name))))
             )
-        for parameter in self.trace.parameters:
-            if parameter.role == "scratch":
-                elements = code.multiply(*(code.expression(size) for size in parameter.shape))
-                arrays.append((Key(Role.SCRATCH, parameter.name), elements))
-        return arrays
+        return [*arrays, *_declared_scratch(code, self.trace)]
 
     def _workspace(self, code: Code) -> str:
-        """Bytes of all scratch arrays, each rounded up to 64."""
+        """Bytes of all scratch arrays, each rounded up to 64: as many as the CPU level that needs most of them."""
+        largest = self._bytes(code, self._scratch(code))
+        for other in self.others:
+            largest = code.larger(largest, self._bytes(code, _declared_scratch(code, other)))
+        return largest
+
+    def _bytes(self, code: Code, arrays: list[tuple[Key, str]]) -> str:
         total = "0"
-        for _, elements in self._scratch(code):
+        for _, elements in arrays:
             size = code.round_up(code.multiply(elements, str(self.item)), 64)
             total = code.add_up(total, size)
         return total
@@ -146,7 +161,7 @@ class Entry:
                 *self.module.type_lines,
                 support.TYPES,
                 tasks,
-                lanes.definitions(self.type, self.vector_length, self.block_rows) if self.in_lanes else "",
+                lanes.definitions(self.type, self.vector_length, self.block_rows, self.few) if self.in_lanes else "",
                 self._function(symbol),
                 own,
                 *declarations,
@@ -178,7 +193,7 @@ class Entry:
 
         def prepare(function: Function) -> Function:
             function = plain_additions(grow_stacks(function))
-            function = widen_offsets(function, layout, lanes=self.in_lanes)
+            function = widen_offsets(function, layout, lanes=self.in_lanes, in_steps=True)
             return finish(reassociate_sums(function, is_shared_gradient))
 
         return module.changed(prepare).text(prefix)
@@ -248,6 +263,13 @@ class Entry:
         code.do("%left = sub nsw i64 %rows, %start")
         code.do(f"%full = icmp slt i64 %left, {self.block_rows}")
         code.do(f"%count = select i1 %full, i64 %left, i64 {self.block_rows}")
+        if self.few:
+            code.do(f"%are_few = icmp sle i64 %left, {self.few}")
+            code.do("br i1 %are_few, label %block_of_few, label %block_of_many")
+            code.label("block_of_few")
+            self._block(code, structs, scratch, "%start", "%left", self.few)
+            code.do("br label %block_end")
+            code.label("block_of_many")
         self._block(code, structs, scratch, "%start", "%count")
         code.do("br label %block_end")
         code.label("block_end")
@@ -297,9 +319,19 @@ class Entry:
         code.do(f"call void @llvm.memset.p0i8.i64(i8* {raw}, i8 0, i64 {size}, i1 false)")
 
     def _block(
-        self, code: Code, structs: dict[str, tuple[str, str, str]], scratch: dict[Key, str], start: str, count: str
+        self,
+        code: Code,
+        structs: dict[str, tuple[str, str, str]],
+        scratch: dict[Key, str],
+        start: str,
+        count: str,
+        few: int = 0,
     ) -> None:
-        """One block of samples: copy what must be copied in, run the tasks, copy the results out."""
+        """One block of samples: copy what must be copied in, run the tasks, copy the results out.
+
+        With `few` there are no more than so many, which one vector of that length holds.
+        """
+        suffix = "_few" if few else ""
         pointers = dict(scratch)
         results = []
         for key in self._array_keys():
@@ -312,18 +344,18 @@ class Entry:
             if key not in scratch:
                 pointers[key] = pointer
             elif not key.is_result:
-                code.do(self._turn("to_lanes", pointer, scratch[key], size, count))
+                code.do(self._turn(f"to_lanes{suffix}", pointer, scratch[key], size, count))
             else:
-                results.append(self._turn("from_lanes", scratch[key], pointer, size, count))
+                results.append(self._turn(f"from_lanes{suffix}", scratch[key], pointer, size, count))
                 if key.role is Role.GRADIENT:
-                    code.do(f"call void @zero_lanes({self.type}* {scratch[key]}, i64 {size}, i64 {count})")
+                    code.do(f"call void @zero_lanes{suffix}({self.type}* {scratch[key]}, i64 {size}, i64 {count})")
         if self.in_lanes and not self._sums_over_batch():
             # Whole vectors only: the rows behind the last repeat it. A sum over the batch must not count them.
-            count = code.round_up(count, self.vector_length)
+            count = str(few) if few else code.round_up(count, self.vector_length)
         for key in scratch:
             if key.role is Role.OUTPUT:  # which need not be written as a whole, and may be added to
                 size = self._sample(code, self.signature.argument(key.name))
-                code.do(f"call void @zero_lanes({self.type}* {scratch[key]}, i64 {size}, i64 {count})")
+                code.do(f"call void @zero_lanes{suffix}({self.type}* {scratch[key]}, i64 {size}, i64 {count})")
         if self.primal:
             self._run(code, structs["primal"], self.primal_trace.parameters, self.primal, "primal", pointers, count)
         self._run(code, structs["task"], self.trace.parameters, self.module, "task", pointers, count)
@@ -374,6 +406,15 @@ class Entry:
                 code.do(f"call void {name}_body({given}, i32 {piece})")
             if task.epilogue:
                 code.do(f"call void {name}_epilogue({given})")
+
+
+def _declared_scratch(code: Code, trace: Trace) -> list[tuple[Key, str]]:
+    """(key, number of elements) of the scratch arrays that the author declared."""
+    return [
+        (Key(Role.SCRATCH, parameter.name), code.multiply(*(code.expression(size) for size in parameter.shape)))
+        for parameter in trace.parameters
+        if parameter.role == "scratch"
+    ]
 
 
 def _obstacle(trace: Trace, parameter: Parameter) -> str:

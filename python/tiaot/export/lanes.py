@@ -13,17 +13,22 @@ from __future__ import annotations
 from collections.abc import Callable
 
 
-def definitions(kind: str, vector: int, stride: int) -> str:
+def definitions(kind: str, vector: int, stride: int, few: int = 0) -> str:
     """`@to_lanes` and `@from_lanes` (source, target, size, rows), and `@zero_lanes` (target, size, rows).
 
     Args:
         kind: the element type, "float" or "double".
         vector: elements in a vector, a power of two; `rows` is rounded up to a multiple of it.
         stride: elements between neighbouring columns in lanes.
+        few: elements in a narrower vector, for which there are functions `@to_lanes_few` and so on, for 1 to so many
+            rows; 0 for none.
     """
-    group = {"float": 4, "double": 2}[kind]
-    writer = _Writer(kind, vector, stride, group)
-    return "\n".join([writer.function("to_lanes"), writer.function("from_lanes"), writer.zero()])
+    texts = []
+    for length, suffix in ((vector, ""), (few, "_few")) if few else ((vector, ""),):
+        writer = _Writer(kind, length, stride, {"float": 4, "double": 2}[kind])
+        write = writer.function_for_few if suffix else writer.function
+        texts += [write("to_lanes"), write("from_lanes"), writer.zero(suffix)]
+    return "\n".join(texts)
 
 
 class _Writer:
@@ -44,8 +49,7 @@ class _Writer:
     def function(self, name: str) -> str:
         """Loops over tiles of `vector` rows, whole ones first, then one whose row indices are held at the last row."""
         self.lines = []
-        tile = {"to_lanes": self._tile_in, "from_lanes": self._tile_out}[name]
-        kind, vector = self.kind, self.vector
+        tile, vector = self._tile(name), self.vector
         self.do(f"%whole = and i64 %rows, {-vector}")
         self.do("%some = icmp sgt i64 %whole, 0")
         self.do("br i1 %some, label %tile, label %rest")
@@ -62,16 +66,34 @@ class _Writer:
         self.do("%partial = icmp slt i64 %whole, %rows")
         self.do("br i1 %partial, label %edge, label %done")
         self.lines.append("edge:")
-        # Row by row from the one before: a chain that LLVM does not turn into slower vectors of addresses.
         self.do("%left = sub nsw i64 %rows, %whole")
-        bases = [self.add("mul nsw i64 %whole, %size")]
-        for row in range(1, vector):
-            following = self.add(f"add nsw i64 {bases[-1]}, %size")
-            inside = self.add(f"icmp sgt i64 %left, {row}")
-            bases.append(self.add(f"select i1 {inside}, i64 {following}, i64 {bases[-1]}"))
-        self._columns("edge", "%whole", bases, tile)
+        self._edge("%whole", "%left", tile)
         self.do("br label %done")
         self.lines += ["done:", "  ret void"]
+        return self._definition(name)
+
+    def function_for_few(self, name: str) -> str:
+        """For 1 to `vector` rows."""
+        self.lines = []
+        self._edge("0", "%rows", self._tile(name))
+        self.do("ret void")
+        return self._definition(f"{name}_few")
+
+    def _tile(self, name: str) -> Callable[..., None]:
+        return {"to_lanes": self._tile_in, "from_lanes": self._tile_out}[name]
+
+    def _edge(self, first: str, left: str, tile: Callable[..., None]) -> None:
+        """A tile whose row indices are held at the last of the `left` rows."""
+        # Row by row from the one before: a chain that LLVM does not turn into slower vectors of addresses.
+        bases = [self.add(f"mul nsw i64 {first}, %size")]
+        for row in range(1, self.vector):
+            following = self.add(f"add nsw i64 {bases[-1]}, %size")
+            inside = self.add(f"icmp sgt i64 {left}, {row}")
+            bases.append(self.add(f"select i1 {inside}, i64 {following}, i64 {bases[-1]}"))
+        self._columns("edge", first, bases, tile)
+
+    def _definition(self, name: str) -> str:
+        kind = self.kind
         head = (
             f"define internal void @{name}({kind}* noalias %source, {kind}* noalias %target, i64 %size, i64 %rows)"
             " alwaysinline {"
@@ -191,7 +213,7 @@ class _Writer:
                 mask += [self.vector + lane + i for i in from_b[start : start + run]]
         return self._shuffle(a, b, mask)
 
-    def zero(self) -> str:
+    def zero(self, suffix: str) -> str:
         self.lines = []
         kind = self._vector(self.vector)
         self.do("%some = icmp sgt i64 %size, 0")
@@ -216,5 +238,6 @@ class _Writer:
         self.do("%k.more = icmp slt i64 %k.next, %size")
         self.do("br i1 %k.more, label %column, label %done")
         self.lines += ["done:", "  ret void"]
-        head = f"define internal void @zero_lanes({self.kind}* noalias %target, i64 %size, i64 %rows) alwaysinline {{"
+        parameters = f"{self.kind}* noalias %target, i64 %size, i64 %rows"
+        head = f"define internal void @zero_lanes{suffix}({parameters}) alwaysinline {{"
         return "\n".join([head, "entry:", *self.lines, "}"])

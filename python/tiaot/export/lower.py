@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,8 @@ TRIPLE = "x86_64-unknown-linux-gnu"
 DATA_LAYOUT = "e-m:e-p270:32:32-p271:32:32-p272:64:64-i64:64-f80:128-n8:16:32:64-S128"
 _TARGET = f'target datalayout = "{DATA_LAYOUT}"\ntarget triple = "{TRIPLE}"'
 
-# At x86-64-v4 LLVM 15 vectorises strided loads as gathers, several times slower than what it does at x86-64-v3. The
-# code is planned for v3 and then generated for v4: twice the registers, memory operands that broadcast, masks.
-_PLANNED_AS = {"x86-64-v4": "x86-64-v3"}
+# LLVM keeps to 256 bits at x86-64-v4 where it is not told otherwise, for CPUs that clock down with 512.
+_FEATURES = {"x86-64-v4": "-prefer-256-bit"}
 
 
 @dataclass(frozen=True)
@@ -42,15 +42,21 @@ class LoweredEntry:
     object: bytes
 
 
-def lower(signature: Signature, trace: Trace, primal: Trace, level: str) -> LoweredEntry:
-    """Lower one traced entry for a CPU level; `primal` is the forward trace of the same variant.
+def lower(signature: Signature, trace: Trace, primal: Trace, level: str, others: Sequence[Trace] = ()) -> LoweredEntry:
+    """Lower one traced entry for a CPU level.
+
+    Args:
+        primal: the forward trace of the same variant.
+        others: the traces of the same entry for other CPU levels.
 
     Raises:
         LoweringError: when the kernel uses something that cannot be lowered.
     """
     function = f"{trace.symbol}_{level.rpartition('-')[2]}"
     if signature.batch and Entry.suits(trace, primal):
-        entry: Entry | WholeEntry = Entry(signature, trace, primal, level)
+        entry: Entry | WholeEntry = Entry(signature, trace, primal, level, others)
+    elif others:
+        raise LoweringError(f"{trace.kernel}: by_level is for kernels with a batch that are written for blocks of rows")
     else:
         entry = WholeEntry(signature, trace, primal)
     text = entry.text(function)
@@ -73,13 +79,18 @@ def initialize_llvm() -> None:
     # before registers are given out, a layer of 8 x 4 is a fifth faster, and nothing slower.
     llvm.set_option("tiaot", "-pre-RA-sched=list-ilp")
     llvm.set_option("tiaot", "-enable-misched=false")
+    # Neighbours are put into one vector up to here. Further it would take the rows of a tile together, which lie apart,
+    # load them with gathers, and look for that in time that grows faster than the tile.
+    llvm.set_option("tiaot", "-slp-max-vf=16")
 
 
 def target_machine(level: str) -> Any:
     """LLVM's code generator for a CPU level, whatever the CPU of this machine."""
     initialize_llvm()
     target = llvm.Target.from_triple(TRIPLE)
-    return target.create_target_machine(cpu=level, features="", opt=3, reloc="pic", codemodel="small")
+    return target.create_target_machine(
+        cpu=level, features=_FEATURES.get(level, ""), opt=3, reloc="pic", codemodel="small"
+    )
 
 
 def compile_text(text: str, level: str = LEVELS[0]) -> bytes:
@@ -88,10 +99,10 @@ def compile_text(text: str, level: str = LEVELS[0]) -> bytes:
     Raises:
         LoweringError: when LLVM does not take the text.
     """
-    machine, planner = target_machine(level), target_machine(_PLANNED_AS.get(level, level))
+    machine = target_machine(level)
     if re.search(r"\bhalf\b", text):
         text += half.DEFINITIONS
-    source = f"{_TARGET}\n{text}\n"
+    source = f"{_TARGET}\n{_declared_once(text)}\n"
     try:
         module = llvm.parse_assembly(source)
         module.verify()
@@ -100,12 +111,27 @@ def compile_text(text: str, level: str = LEVELS[0]) -> bytes:
     _link_runtime(module)
     options = llvm.create_pipeline_tuning_options(3)
     options.loop_vectorization = options.slp_vectorization = options.loop_interleaving = options.loop_unrolling = True
-    builder = llvm.create_pass_builder(planner, options)
+    builder = llvm.create_pass_builder(machine, options)
     builder.getModulePassManager().run(module, builder)
     for name in undefined(module):
         if name not in _LIBRARY | _hidden(module):
             raise LoweringError(f"the kernel needs {name!r} of Taichi's runtime, which a module does not have")
     return machine.emit_object(module)
+
+
+_DECLARATION = re.compile(r'declare [^@]*@"?([\w.]+)"?\(')
+
+
+def _declared_once(text: str) -> str:
+    """The text without the second declaration of a function, which another writer of a part of it needed, too."""
+    lines, declared = [], set()
+    for line in text.splitlines():
+        if match := _DECLARATION.match(line):
+            if match[1] in declared:
+                continue
+            declared.add(match[1])
+        lines.append(line)
+    return "\n".join(lines)
 
 
 # What the C and the mathematical library have, of all that Taichi's runtime and LLVM call.
@@ -190,7 +216,8 @@ def runtime_text(file: str, wanted: frozenset[str]) -> str:
         if line.startswith("$"):
             continue
         if line.startswith("attributes #"):
-            line = re.sub(r' "[^"]*"(="[^"]*")?', "", line).replace("{ }", "{ nounwind }")
+            # It was compiled without optimisation, which its functions also ask to be left without.
+            line = re.sub(r' "[^"]*"(="[^"]*")?| noinline| optnone', "", line).replace("{ }", "{ nounwind }")
         elif line.startswith("define "):
             name = re.search(r"@([\w.$]+)\(", line)
             kind = "define" if name and name[1] in wanted else "define internal"

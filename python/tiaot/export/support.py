@@ -171,7 +171,7 @@ def own_definitions(
         texts.append(_RANDOM)
     if STACKS & set(declared):
         texts.append(stack_definitions)
-    return "\n".join([*texts, math.definitions(functions)]), rest
+    return "\n".join([*texts, math.definitions(functions, declared)]), rest
 
 
 def make_frame(code: Code, temporaries: str, state: str, failed: str, roots: str = "null") -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from .computation import STATE, Computation, of_trace
-from .declare import Family, Variant
+from .declare import LEVELS, Family, Variant
 from .parameters import Parameter
 from .signature import parse_signature
 from .state import Content, State
@@ -48,6 +48,7 @@ class Trace:
     tasks: tuple[str, ...]  # IR of each top-level loop or stretch of statements, in the order that they run
     state: State | None = None  # what its fields are, of a kernel on state
     along: tuple[str, ...] = ()
+    levels: tuple[str, ...] = LEVELS  # the CPU levels that it is for
 
     @property
     def on_state(self) -> bool:
@@ -68,7 +69,8 @@ class Traced:
     """What a kernel file declares, traced."""
 
     families: list[Family]
-    traces: list[Trace]  # of each family forward first, in the order of `Family.variants` and `Family.entries`
+    # Of each family in the order of `Family.variants`, of what is for the same CPU levels, and of `Family.entries`.
+    traces: list[Trace]
     state: State | None
     contents: list[Content]  # what a state starts with
     notes: list[str]  # what was left out, for the author
@@ -146,6 +148,7 @@ def _read_trace(record: dict[str, Any], directory: str, state: State | None) -> 
         record["overwrites"],
         tuple(Path(directory, file).read_text() for file in record["files"]),
         state,
+        levels=tuple(record["levels"]),
     )
 
 

@@ -24,7 +24,7 @@ from typing import Any
 from .cache import Cache
 from .computation import STATE
 from .content import contents, read_fields, were_used
-from .declare import Declaration, Family, Implementation, Variant
+from .declare import LEVELS, Declaration, Family, Implementation, Variant
 from .decorate import place_of
 from .fields import describe_trees, has_gradient, lay_out, real_places, refusals
 from .fingerprint import own_modules, source_without_other_kernels, values
@@ -224,6 +224,7 @@ class _Tracer:
                     f"{declaration.family.name}: expected the family to return autodiff(...) or written(...), "
                     f"got {type(implementation).__name__}"
                 )
+            start = len(traces)
             forward = self.trace(declaration, variant, implementation, ())
             texts = [Path(name).read_text() for name in forward["files"]]
             if declaration.derived and any(map(draws_random, texts)):
@@ -240,6 +241,12 @@ class _Tracer:
                 raise ValueError(f"{declaration.family.name}: has no output and uses no field")
             for wrt in declaration.family.wrt:
                 traces.append(self.trace(declaration, variant, implementation, wrt))
+            lowest, *higher = implementation.by_levels()
+            for record in traces[start:]:
+                record["levels"] = lowest[0]
+            for levels, chosen in higher:
+                for wrt in ((), *declaration.family.wrt):
+                    traces.append({**self.trace(declaration, variant, chosen, wrt), "levels": levels})
         self._check_draw(declaration)
         notes += self._rounded(declaration)
         return {"family": _describe(declaration.family), "traces": traces, "notes": notes, "refused": {}}
@@ -329,6 +336,7 @@ class _Tracer:
             "autodiff": implementation.autodiff,
             "block_rows": implementation.block_rows,
             "overwrites": implementation.overwrites,
+            "levels": LEVELS,
             "files": self._files(family, kernel, implementation, parameters, differentiate),
         }
 

@@ -165,7 +165,7 @@ class WholeEntry(WholeArrays):
                 function = plain_additions(function)
             elif not parallel:
                 function = plain_additions(function, whole_numbers=False)
-            return finish(widen_offsets(function, self._layout(part)))
+            return finish(widen_offsets(function, self._layout(part), in_steps=True))
 
         return task.changed(prepare)
 

@@ -124,3 +124,54 @@ COS = {
         float.fromhex("-0x1.8fa67207f78ccp-37"),
     ),
 }
+
+# asin x = x + x z P(z), z = x^2, relative to asin x.
+# Lowest power first, for 0.0000 <= argument <= 0.2500.
+ASIN = {
+    "f32": (  # largest error 4.9e-09
+        float.fromhex("0x1.5555c80000000p-3"),
+        float.fromhex("0x1.3302040000000p-4"),
+        float.fromhex("0x1.747bda0000000p-5"),
+        float.fromhex("0x1.8c3b680000000p-6"),
+        float.fromhex("0x1.59602e0000000p-5"),
+    ),
+    "f64": (  # largest error 1.5e-17
+        float.fromhex("0x1.5555555555390p-3"),
+        float.fromhex("0x1.333333336e873p-4"),
+        float.fromhex("0x1.6db6db4273f60p-5"),
+        float.fromhex("0x1.f1c72c3b8fb27p-6"),
+        float.fromhex("0x1.6e89f3f7ed39fp-6"),
+        float.fromhex("0x1.1c6be669fcf86p-6"),
+        float.fromhex("0x1.c6fd5ad7af7aap-7"),
+        float.fromhex("0x1.8ec5d1e55f598p-7"),
+        float.fromhex("0x1.abb55accdd312p-8"),
+        float.fromhex("0x1.400761bc338d1p-6"),
+        float.fromhex("-0x1.09f1dbea636fdp-6"),
+        float.fromhex("0x1.05785e46335c7p-5"),
+    ),
+}
+
+# atan x = x + x z P(z), z = x^2, relative to atan x.
+# Lowest power first, for 0.0000 <= argument <= 0.1716.
+ATAN = {
+    "f32": (  # largest error 7.0e-10
+        float.fromhex("-0x1.55554a0000000p-2"),
+        float.fromhex("0x1.9991e20000000p-3"),
+        float.fromhex("-0x1.23b9a00000000p-3"),
+        float.fromhex("0x1.b2241a0000000p-4"),
+        float.fromhex("-0x1.f2e3f80000000p-5"),
+    ),
+    "f64": (  # largest error 1.3e-18
+        float.fromhex("-0x1.555555555553dp-2"),
+        float.fromhex("0x1.9999999995863p-3"),
+        float.fromhex("-0x1.24924922ad14ap-3"),
+        float.fromhex("0x1.c71c70e5ea961p-4"),
+        float.fromhex("-0x1.745cf8d7c1641p-4"),
+        float.fromhex("0x1.3b1118c3fd9d2p-4"),
+        float.fromhex("-0x1.10ebb43bddbf0p-4"),
+        float.fromhex("0x1.df0f0fa04fa04p-5"),
+        float.fromhex("-0x1.9cd1afbd4487fp-5"),
+        float.fromhex("0x1.37d2fac230e06p-5"),
+        float.fromhex("-0x1.25648d6bb2bb5p-6"),
+    ),
+}

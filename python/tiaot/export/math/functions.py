@@ -86,13 +86,18 @@ def quarter_wave(x: Value, f: Format, ahead: int) -> Value:
     """sin(x + ahead pi/2)."""
     r, rest, sign, quadrant = reduce(x, f)
     quadrant = quadrant + ahead
-    z = r * r
-    sine = r + (rest + r * z * polynomial(z, coefficients.SIN[f.name]))
-    # 1 - z/2 is rounded, and what that loses is put back with the small terms.
-    half = 0.5 * z
-    near = 1.0 - half
-    cosine = near + (((1.0 - near) - half) + (z * z * polynomial(z, coefficients.COS[f.name]) - r * rest))
+    sine, cosine = sine_and_cosine(r, rest, f.name)
     # The sine changes its sign with r and the cosine does not; both do in the second half of the circle.
     odd = (quadrant & 1).equals(1)
     flip = select(odd, 0, sign) ^ ((quadrant & 2) << (f.integer.width - 2))
     return (select(odd, cosine, sine).bits(f.integer) ^ flip).bits(f.real)
+
+
+def sine_and_cosine(r: Value, rest: Value, precision: str) -> tuple[Value, Value]:
+    """Of r + rest, from 0 to pi/4, with as many terms as the format of the name `precision` needs."""
+    z = r * r
+    sine = r + (rest + r * z * polynomial(z, coefficients.SIN[precision]))
+    # 1 - z/2 is rounded, and what that loses is put back with the small terms.
+    half = 0.5 * z
+    near = 1.0 - half
+    return sine, near + (((1.0 - near) - half) + (z * z * polynomial(z, coefficients.COS[precision]) - r * rest))

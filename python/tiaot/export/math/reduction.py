@@ -68,6 +68,14 @@ def factors_f32(part: int) -> list[float]:
 
 
 def reduce_f32(x: Value, f: Format) -> Reduced:
+    wide = reduce_f32_wide(x, f)
+    r = wide.r.cast("fptrunc", f.real)
+    lost = (wide.r - r.cast("fpext", F64)).cast("fptrunc", f.real)
+    sign = (wide.sign >> 32).cast("trunc", I32)
+    return Reduced(r, lost, sign, wide.quadrant.cast("trunc", I32))
+
+
+def reduce_f32_wide(x: Value, f: Format) -> Reduced:
     """In float64: the product of x and the first factor is exact, and the second is precise enough for all float32."""
     field = ((x.bits(f.integer) >> f.mantissa) & 255).cast("zext", I64)
     parts = []
@@ -79,11 +87,8 @@ def reduce_f32(x: Value, f: Format) -> Reduced:
     rounder = 1.5 * 2.0**52
     shifted = (turns + rest) + rounder
     bits = (((turns - (shifted - rounder)) + rest) * (math.pi / 2)).bits(I64)
-    absolute = (bits & values.F64.magnitude).bits(F64)
-    r = absolute.cast("fptrunc", f.real)
-    lost = (absolute - r.cast("fpext", F64)).cast("fptrunc", f.real)
-    sign = (bits >> 32).cast("trunc", I32) & f.sign
-    return Reduced(r, lost, sign, shifted.bits(I64).cast("trunc", I32))
+    r = (bits & values.F64.magnitude).bits(F64)
+    return Reduced(r, r.constant(0.0), bits & values.F64.sign, shifted.bits(I64))
 
 
 def reduce_f64(x: Value, f: Format) -> Reduced:

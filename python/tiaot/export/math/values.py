@@ -1,9 +1,9 @@
 """Values of LLVM IR that are written like numbers: `r - n * LN2` emits instructions. Knows no function of the library.
 
 Arithmetic is emitted with the flag `contract`: LLVM may fuse a product and a sum into an FMA on a machine that has one,
-and nothing else. No intrinsic is called and nothing is declared, so that the text can stand in any module, and so that
-a machine without FMA (x86-64-v2) never calls libm's slow emulation. Where a step must be exact, its products are exact
-in themselves (factors with short mantissas): then it is the same with and without contraction.
+and nothing else. No intrinsic for that is called, so that a machine without FMA (x86-64-v2) never calls libm's slow
+emulation. Where a step must be exact, its products are exact in themselves (factors with short mantissas): then it is
+the same with and without contraction.
 """
 
 from __future__ import annotations
@@ -153,6 +153,11 @@ def select(condition: Value, yes: Value | Number, no: Value | Number) -> Value:
     """`yes` where `condition` holds, else `no`; at least one of the two is a Value."""
     like = yes if isinstance(yes, Value) else no
     return condition._new(condition.builder.select(condition.value, like._other(yes), like._other(no)))
+
+
+def square_root(x: Value) -> Value:
+    """Rounded correctly; NaN below zero. The one intrinsic that is called: every CPU level has it as an instruction."""
+    return x._new(x.builder.call(x.module.declare_intrinsic("llvm.sqrt", [x.value.type]), [x.value]))
 
 
 def table(like: Value, name: str, data: ir.Constant) -> ir.GlobalVariable:

@@ -23,13 +23,16 @@ from .chains import constant, offset_chain, peel_constant
 Layout = Callable[[int, int], tuple[int, int | None]]
 
 
-def widen_offsets(function: Function, layout: Layout, *, lanes: bool = False) -> Function:
+def widen_offsets(function: Function, layout: Layout, *, lanes: bool = False, in_steps: bool = False) -> Function:
     """Recompute element offsets in 64 bits, and for arrays that lie in lanes (lanes.py) in that order.
 
     Args:
         function: of a task.
         layout: for the array (index, field) its rank and, where it lies in lanes, the stride of its columns.
         lanes: whether any array lies in lanes.
+        in_steps: whether the row, the place in it and what is constant are added to the pointer one after another, as
+            CPUs want it: offsets that are sums LLVM's SLP vectoriser would compute in vector registers, and not know
+            any longer that neighbours are neighbours.
 
     Raises:
         LoweringError: when an array in lanes is reached in a way that is not of this form, or it is not known what a
@@ -53,9 +56,14 @@ def widen_offsets(function: Function, layout: Layout, *, lanes: bool = False) ->
             return None
         if stride is not None:  # the batch, the first axis, becomes the last
             chain = [*chain[1:], (integer(I64, stride), chain[0][1])]
-        offset = _wide_offset(builder, function, chain, f"wide{instruction.result.name}")
+        tag = f"wide{instruction.result.name}"
+        pointer = instruction.pointer
+        if in_steps:
+            pointer, offset = _in_steps(builder, function, chain, pointer, tag)
+        else:
+            offset = _wide_offset(builder, function, chain, tag)
         widened.add(instruction.result.name)
-        return [*builder.take(), dataclasses.replace(instruction, indices=(offset,))]
+        return [*builder.take(), dataclasses.replace(instruction, pointer=pointer, indices=(offset,))]
 
     changed = function.rewritten(change)
     if lanes:
@@ -79,26 +87,46 @@ def _refuse(instruction: Instruction, why: str) -> None:
     raise LoweringError(f"{why}: {write_instruction(instruction)!r}, line {instruction.line} of Taichi's code")
 
 
+def _wide(builder: Builder, value: Value, name: str) -> Value:
+    """An i32 in 64 bits."""
+    if value.type == I64:
+        return value
+    if isinstance(value, Constant):
+        return integer(I64, value.integer or 0)
+    return builder.cast("sext", value, I64, name=name)
+
+
+def _in_steps(
+    builder: Builder, function: Function, chain: list[tuple[Value, Value]], pointer: Value, tag: str
+) -> tuple[Value, Value]:
+    """The element at ((i0 * s1 + i1) * s2 + i2)... as a pointer and a constant that is still to be added to it."""
+    *front, (size, index) = chain
+    if front:
+        rows = _wide_offset(builder, function, front, f"{tag}.rows")
+        row = builder.binary("mul", rows, _wide(builder, size, f"{tag}.size"), flags=["nsw"], name=f"{tag}.offset")
+        pointer = builder.element_pointer(pointer, row, name=f"{tag}.row")
+    plain, shift = peel_constant(function, index)
+    if plain is not None:
+        pointer = builder.element_pointer(pointer, _wide(builder, plain, f"{tag}.index"), name=f"{tag}.place")
+    return pointer, integer(I64, shift)
+
+
 def _wide_offset(builder: Builder, function: Function, chain: list[tuple[Value, Value]], tag: str) -> Value:
     """((i0 * s1 + i1) * s2 + i2)... in i64."""
-
-    def wide(value: Value, name: str) -> Value:
-        if value.type == I64:
-            return value
-        if isinstance(value, Constant):
-            return integer(I64, value.integer or 0)
-        return builder.cast("sext", value, I64, name=name)
-
     total: Value | None = None
     for axis, (size, index) in enumerate(chain):
         plain, shift = peel_constant(function, index)
         place: Value = integer(I64, shift)
         if plain is not None:
-            place = builder.binary("add", wide(plain, f"{tag}.p{axis}"), place, flags=["nsw"], name=f"{tag}.i{axis}")
+            place = builder.binary(
+                "add", _wide(builder, plain, f"{tag}.p{axis}"), place, flags=["nsw"], name=f"{tag}.i{axis}"
+            )
         if total is None:
             total = place
             continue
-        scaled = builder.binary("mul", total, wide(size, f"{tag}.s{axis}"), flags=["nsw"], name=f"{tag}.m{axis}")
+        scaled = builder.binary(
+            "mul", total, _wide(builder, size, f"{tag}.s{axis}"), flags=["nsw"], name=f"{tag}.m{axis}"
+        )
         total = builder.binary("add", scaled, place, flags=["nsw"], name=f"{tag}.t{axis}")
     assert total is not None
     return builder.binary("add", total, integer(I64, 0), flags=["nsw"], name=tag)
