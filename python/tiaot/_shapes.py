@@ -52,7 +52,7 @@ class Signature:
         return tuple(sorted(set.intersection(*of_each), key=lambda wrt: (len(wrt), sorted(wrt))))
 
     def covering(self, kind: str, names: Collection[str]) -> tuple[str, ...] | None:
-        """The smallest set of inputs, in their order, that has these names and a jvp or hvp in every variant, or None."""
+        """The smallest set of inputs that has these names and a jvp, or hvp, in every variant; None for none."""
         of_each = [{frozenset(e["wrt"]) for e in v["entries"] if e["kind"] == kind} for v in self._variants]
         fitting = [wrt for wrt in set.intersection(*of_each) if wrt.issuperset(names)]
         if not fitting:
