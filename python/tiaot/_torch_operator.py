@@ -101,8 +101,8 @@ class Operator:
 
     def _refuse_second(self, kind: str, names: Sequence[str]) -> None:
         raise NotImplementedError(
-            f"{self.signature.label}: a derivative of its gradient was asked for, which takes an {kind} with respect to "
-            f"({', '.join(names)}), and the module has none: export it with derivatives=['jvp', 'hvp']"
+            f"{self.signature.label}: a derivative of its gradient was asked for; it takes an {kind} with respect to "
+            f"({', '.join(names)}), which the module lacks: export it with derivatives=['jvp', 'hvp']"
         )
 
     def vjp(self, needed: Sequence[bool], operands: Sequence[Tensor]) -> list[Tensor]:
