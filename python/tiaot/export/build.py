@@ -86,7 +86,7 @@ def export(
             candidate = Path(directory, Path(target).name)
             write(built, candidate, version=version, verification={})
             try:
-                verification = verify(candidate, source, built.emulated, say=say)
+                verification = verify(candidate, source, built.emulated, cache=cache, say=say)
             except VerificationError as error:
                 raise VerificationError(f"no module was written: {error}") from None
     write(built, target, version=version, verification=verification)
@@ -125,7 +125,7 @@ def build(
             devices = build_for_cuda(source, traced, cuda, processes, cache, jobs, gate, say)
     Cache(cache).prune()
     kernels = [
-        (family, _variants(family, [trace for _, trace, *_ in requests], lowered, devices.entries))
+        (family, variants_of(family, [trace for _, trace, *_ in requests], lowered, devices.entries))
         for family in families
     ]
     objects = [*(entry.object for entry in lowered), *devices.objects]
@@ -159,7 +159,15 @@ def write(built: Built, target: str | os.PathLike[str], *, version: str, verific
 
 
 def _lower(request: tuple[Signature, Trace, Trace, str, Path | None]) -> LoweredEntry:
-    signature, trace, primal, level, folder = request
+    return lower_cached(*request)
+
+
+def lower_cached(signature: Signature, trace: Trace, primal: Trace, level: str, folder: Path | None) -> LoweredEntry:
+    """`lower`, but for what the cache in `folder` has.
+
+    Raises:
+        LoweringError: with the kernel's name, when it uses something that cannot be lowered.
+    """
     cache = Cache(folder)
     key = ("lower", level, repr(signature), repr(trace), repr(primal))
     if (stored := cache.get(*key)) is not None:
@@ -175,9 +183,10 @@ def _lower(request: tuple[Signature, Trace, Trace, str, Path | None]) -> Lowered
         raise LoweringError(text if text.startswith(trace.kernel) else f"{trace.kernel}: {text}") from None
 
 
-def _variants(
+def variants_of(
     family: Family, traces: list[Trace], lowered: list[LoweredEntry], on_cuda: Mapping[Key, CudaEntry | str]
 ) -> list[VariantEntries]:
+    """What the tables say of a family's variants. `lowered` has what became of each of `traces`, level after level."""
     by_entry: dict[tuple[str, tuple[str, ...]], list[LoweredEntry]] = {}
     autodiff = {}
     values = (

@@ -30,6 +30,7 @@ from .support import draws_random
 # How many pieces an outermost loop is cut into, of at least 512 turns each: Taichi bakes the number in. The runtime
 # hands the batch out itself, so that a kernel with a batch gets one.
 PIECES = 16
+_INDEX = "index.json"
 
 
 class TraceError(Exception):
@@ -92,20 +93,24 @@ def trace_file(path: str | os.PathLike[str], cache: Path | None = None, target: 
             write_driver(Path(directory))
             environment["LD_LIBRARY_PATH"] = os.pathsep.join([directory, environment.get("LD_LIBRARY_PATH", "")])
         child = subprocess.run([*command, target], capture_output=True, text=True, check=False, env=environment)
-        index = Path(directory, "index.json")
-        if child.returncode != 0 or not index.exists():
+        if child.returncode != 0 or not Path(directory, _INDEX).exists():
             said = child.stderr.strip() or child.stdout.strip() or f"the child ended with status {child.returncode}"
             raise TraceError(f"{path}: tracing failed:\n{said}")
-        content = json.loads(index.read_text())
-        state = None if content["state"] is None else State.read(content["state"])
-        families = [_read_family(record) for record in content["families"]]
-        on_state = {family.name for family in families if family.state}
-        traces = [
-            _read_trace(record, directory, state if record["kernel"] in on_state else None)
-            for record in content["traces"]
-        ]
-        refused = {tuple(key.split("|")): why for key, why in content["refused"].items()}
-        return Traced(families, traces, state, content["notes"], content["reused"], refused)
+        return read_traced(directory)
+
+
+def read_traced(directory: str) -> Traced:
+    """What `write_traces` has written into a directory."""
+    content = json.loads(Path(directory, _INDEX).read_text())
+    state = None if content["state"] is None else State.read(content["state"])
+    families = [_read_family(record) for record in content["families"]]
+    on_state = {family.name for family in families if family.state}
+    traces = [
+        _read_trace(record, directory, state if record["kernel"] in on_state else None)
+        for record in content["traces"]
+    ]
+    refused = {tuple(key.split("|")): why for key, why in content["refused"].items()}
+    return Traced(families, traces, state, content["notes"], content["reused"], refused)
 
 
 def _read_family(record: dict[str, Any]) -> Family:
@@ -142,6 +147,12 @@ def _read_trace(record: dict[str, Any], directory: str, state: State | None) -> 
 def _main(path: str, directory: str, cache: str, target: str) -> None:
     path = os.path.abspath(path)
     os.chdir(directory)
+    start_taichi(target)
+    write_traces(path, load(path), Path(cache) if cache else None, target)
+
+
+def start_taichi(target: str = "cpu") -> None:
+    """Set Taichi up for tracing. It writes IR into the working directory."""
     import taichi as ti
 
     # One compile thread: the order and the content of the files then never vary.
@@ -154,16 +165,25 @@ def _main(path: str, directory: str, cache: str, target: str) -> None:
         print_kernel_llvm_ir=True,
         log_level=ti.ERROR,
     )
-    file = _load(path, ti)
+
+
+def write_traces(path: str, file: KernelFile, cache: Path | None, target: str = "cpu", kind: str = "") -> None:
+    """Trace what a kernel file declares, into files of the working directory that `read_traced` reads.
+
+    Args:
+        kind: tells traces that are made of the same text in another way apart in the cache.
+    """
+    import taichi as ti
+
     tracer = _Tracer(ti, file, target)
-    known = Cache(Path(cache) if cache else None)
+    known = Cache(cache)
     common = _common(file, ti) if cache else ""
     source = Path(path).read_text()
     found, reused = [], []
     refused = refusals(file.fields)
     for declaration in file.declarations:
         name = declaration.family.name
-        key = ("trace", target, name, common, source_without_other_kernels(source, name))
+        key = ("trace", target + kind, name, common, source_without_other_kernels(source, name))
         stored = known.get(*key)
         if stored is not None:
             content = json.loads(stored)
@@ -195,7 +215,7 @@ def _main(path: str, directory: str, cache: str, target: str) -> None:
         "reused": reused,
         "refused": {key: why for content, _ in found for key, why in content["refused"].items()},
     }
-    Path("index.json").write_text(json.dumps(index))
+    Path(_INDEX).write_text(json.dumps(index))
 
 
 def _texts(content: dict[str, Any]) -> dict[str, str]:
@@ -226,8 +246,10 @@ def _common(file: KernelFile, ti: Any) -> str:
     return "\n".join(parts)
 
 
-def _load(path: str, ti: Any) -> KernelFile:
-    """Runs the kernel file. What it runs itself is compiled in another way, so that Taichi compiles it again for us."""
+def load(path: str) -> KernelFile:
+    """Run the kernel file. What it runs itself is compiled in another way, so that Taichi compiles it again for us."""
+    import taichi as ti
+
     config = ti.lang.impl.current_cfg()
     config.fast_math, config.print_kernel_llvm_ir = True, False
     file = load_kernel_file(path)
@@ -268,7 +290,6 @@ class _Tracer:
         self.builder = ti.aot.Module()._aot_builder
         self.count = 0
         self.traced: dict[Any, list[str]] = {}
-        self.by_code: dict[Any, list[list[str]]] = {}
 
     def trace_all(self, declaration: Declaration) -> dict[str, Any]:
         """The family, with what only its code tells, the traces of all its entries, and notes for the author."""
@@ -390,6 +411,8 @@ class _Tracer:
             # it again, and it takes most of the time of a large kernel.
             config.cfg_optimization = implementation.autodiff
             config.cpu_max_num_threads = 1 if family.signature.batch else PIECES
+            # Taichi does not compile again what it has compiled under the same settings, in a kernel of any name.
+            config.random_seed = self.count
             before = set(glob.glob("taichi_kernel_generic_*.ll"))
             taichi_kernel = kernel._adjoint if differentiate else kernel._primal
             try:
@@ -399,16 +422,8 @@ class _Tracer:
                 what = f"the gradient of kernel {kernel.__name__}" if differentiate else f"kernel {kernel.__name__}"
                 raise _Refused(f"Taichi does not compile {what}:\n{type(error).__name__}: {error}") from error
             self.count += 1
-            files = sorted(set(glob.glob("taichi_kernel_generic_*.ll")) - before)
-            # Taichi does not compile again what it knows: a variant whose code is that of another one.
-            same = self.by_code.setdefault((kernel._primal.func.__code__, differentiate, *parameters), [])
-            if not files and len(same) > 1:
-                raise _Refused(
-                    f"{family.name}: two variants give the same code, which then cannot be told from that of a third: "
-                    "leave sizes out of 'fixed' that the kernel does not use"
-                )
-            same += [files] if files else []
-            self.traced[key] = files or (same[0] if same else [])  # none at all: the kernel does nothing
+            # None at all: the kernel does nothing.
+            self.traced[key] = sorted(set(glob.glob("taichi_kernel_generic_*.ll")) - before)
         return self.traced[key]
 
 

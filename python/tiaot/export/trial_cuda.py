@@ -5,12 +5,12 @@ that runs them where a driver would. Knows no signatures.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from .cuda.device import BLOCK
+from .trial import Session
 
 _MOST_THREADS = 2 * BLOCK  # of a grid whose size is the runtime's to choose: most loops then go round
 
@@ -93,28 +93,30 @@ def _placed(array: np.ndarray, shift: int) -> np.ndarray:
     return placed
 
 
-def run_emulated(path: str, trials: list[dict[str, Any]], arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The results of every entry that there is, by the keys that trial.py gives those of the module."""
+def run_emulated(session: Session, path: str) -> None:
+    """Writes the results of every entry that there is, by the keys that trial_module.py gives those of the module."""
     emulator = _Emulator(path)
-    results: dict[str, np.ndarray] = {}
-    for number, trial in enumerate(trials):
+    for number, (trial, arrays) in enumerate(session.each()):
+        results: dict[str, np.ndarray] = {}
         shift = number % 2  # of the arrays from a multiple of 16 bytes: an entry may have code for either
         sizes = [trial["dims"][name] for name in trial["dim_names"]]
         rows = trial["dims"][trial["batch"]] if trial["batch"] else 1
         stem = f"{trial['kernel']}_{trial['variant_name']}"
-        inputs = {name: _placed(arrays[f"{trial['id']}.input.{name}"], shift) for name in trial["inputs"]}
-        cotangents = [_placed(arrays[f"{trial['id']}.cotangent.{name}"], shift) for name in trial["outputs"]]
+        inputs = {name: _placed(arrays[f"input.{name}"], shift) for name in trial["inputs"]}
+        cotangents = [_placed(arrays[f"cotangent.{name}"], shift) for name in trial["outputs"]]
         if emulator.has(f"{stem}_forward"):
+            session.say(trial, doing="forward")
             made = [_placed(cotangent, shift) for cotangent in cotangents]
             emulator.call(f"{stem}_forward", rows, sizes, [*inputs.values(), *made])
             for name, array in zip(trial["outputs"], made, strict=True):
-                results[f"{trial['id']}.output.{name}"] = array
+                results[f"output.{name}"] = array
         for wrt in trial["wrt"]:
             entry = f"{stem}_vjp_{'_'.join(wrt)}"
             if not emulator.has(entry):
                 continue
+            session.say(trial, doing=f"vjp, wrt {' '.join(wrt)}")
             made = [_placed(inputs[name], shift) for name in wrt]
             emulator.call(entry, rows, sizes, [*inputs.values(), *cotangents, *made])
             for name, array in zip(wrt, made, strict=True):
-                results[f"{trial['id']}.gradient.{' '.join(wrt)}.{name}"] = array
-    return results
+                results[f"gradient.{' '.join(wrt)}.{name}"] = array
+        session.keep(trial, "results", results)
