@@ -44,6 +44,12 @@ def _dense(n: int, rng: np.random.Generator) -> list:
 _half = partial(_uniform, dtype=np.float16)
 _single = partial(_uniform, dtype=np.float32)
 
+
+def _on_one_side(n: int, rng: np.random.Generator) -> np.ndarray:
+    """All positive, or all negative: a zero from elsewhere would be the least, or the most."""
+    return rng.uniform(5, 6, n) if n % 2 else rng.uniform(-50, -11, n)
+
+
 DRAWN: dict[str, dict[str, Draw]] = {
     "dense_tanh": {"dense_tanh": _dense},
     "whole": whole_cases.DRAWN,
@@ -62,10 +68,10 @@ DRAWN: dict[str, dict[str, Draw]] = {
         "product": lambda n, rng: [rng.uniform(-0.5, 0.5, (n, 40))],
     },
     "device": {
-        "reduce_f32": _single(("n",)),
-        "reduce_f64": _uniform(("n",)),
-        "reduce_i32": lambda n, rng: [rng.integers(-(1 << 20), 1 << 20, n).astype(np.int32)],
-        "reduce_i64": lambda n, rng: [rng.integers(-(1 << 50), 1 << 50, n)],
+        "reduce_f32": lambda n, rng: [_on_one_side(n, rng).astype(np.float32)],
+        "reduce_f64": lambda n, rng: [_on_one_side(n, rng)],
+        "reduce_i32": lambda n, rng: [(_on_one_side(n, rng) * (1 << 15)).astype(np.int32)],
+        "reduce_i64": lambda n, rng: [(_on_one_side(n, rng) * (1 << 45)).astype(np.int64)],
         "multiply": lambda n, rng: [rng.uniform(0.99, 1.01, n)],
         "extremes": _single(("n",)),
         "compact": lambda n, rng: [rng.integers(0, 1000, n).astype(np.int32)],

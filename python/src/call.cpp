@@ -6,6 +6,7 @@
 #include <type_traits>
 
 #include "cuda_arrays.hpp"
+#include "half.hpp"
 
 namespace tiaot::binding {
 namespace {
@@ -179,7 +180,7 @@ bool take_number(const EntryState &entry, PyObject *const *arguments, int positi
     if (value == -1 && PyErr_Occurred()) return false;
     const auto narrow = static_cast<float>(value);
     if (dtype == TIAOT_FLOAT16) {
-      const auto half = static_cast<_Float16>(value);
+      const Half half(value);
       std::memcpy(place, &half, sizeof half);
     }
     if (dtype == TIAOT_FLOAT32) std::memcpy(place, &narrow, sizeof narrow);

@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "error.hpp"
+#include "float_control.hpp"
 #include "memory.hpp"
 #include "plan.hpp"
 #include "workers.hpp"
@@ -178,6 +179,7 @@ tiaot_status check_jacobian_sizes(const Request &request, const Checked &checked
 }
 
 tiaot_status run_jacobian(const Request &request, const Checked &checked) {
+  const FloatTrapsOff quiet;
   const tiaot_kernel_desc &desc = request.desc();
   Choice choice;
   if (tiaot_status status = choose_entry(request, checked, &choice)) return status;

@@ -5,6 +5,8 @@
 #include <atomic>
 
 #include "error.hpp"
+#include "float_control.hpp"
+#include "half.hpp"
 #include "memory.hpp"
 #include "state.hpp"
 #include "threads.hpp"
@@ -35,7 +37,7 @@ void add(uint32_t dtype, void *sum, const void *term, int64_t begin, int64_t end
     case TIAOT_UINT8:
       return add<uint8_t>(sum, term, begin, end);
     case TIAOT_FLOAT16:
-      return add<_Float16>(sum, term, begin, end);
+      return add<Half>(sum, term, begin, end);
     case TIAOT_FLOAT32:
       return add<float>(sum, term, begin, end);
     case TIAOT_FLOAT64:
@@ -290,6 +292,7 @@ tiaot_status run_direct(const Plan &plan) {
 }  // namespace
 
 tiaot_status run_plan(const Plan &plan) {
+  const FloatTrapsOff quiet;
   if (!plan.direct) return run_cut(plan);
   return plan.state == nullptr ? run_direct(plan) : run_on_state(plan);
 }

@@ -12,6 +12,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -19,6 +20,8 @@
 #include <atomic>
 #include <chrono>
 #include <new>
+
+#include "threads.hpp"
 
 namespace tiaot {
 namespace {
@@ -65,6 +68,44 @@ void leave_cpu(int cpu) {
   sched_setaffinity(0, sizeof allowed, &allowed);
 }
 
+// Gives this thread the scheduling of the process, which is that of its first thread, for new threads to inherit it.
+class ProcessPriority {
+ public:
+  ProcessPriority() : process_(Priority::of(getpid())), own_(Priority::of(0)) {
+    if (!(process_ == own_)) taken_ = process_.give_to_this_thread();
+  }
+  ~ProcessPriority() {
+    if (!(process_ == own_)) own_.give_to_this_thread();
+  }
+  ProcessPriority(const ProcessPriority &) = delete;
+  ProcessPriority &operator=(const ProcessPriority &) = delete;
+
+  // False when the system does not let this thread have it, as a niced one without privileges.
+  bool taken() const { return taken_; }
+
+ private:
+  struct Priority {
+    int policy, nice;
+    sched_param parameters;
+
+    static Priority of(pid_t thread) {
+      Priority priority{sched_getscheduler(thread), getpriority(PRIO_PROCESS, static_cast<id_t>(thread)), {}};
+      sched_getparam(thread, &priority.parameters);
+      return priority;
+    }
+    bool give_to_this_thread() const {
+      return sched_setscheduler(0, policy, &parameters) == 0 && setpriority(PRIO_PROCESS, 0, nice) == 0;
+    }
+    bool operator==(const Priority &other) const {
+      return policy == other.policy && nice == other.nice &&
+             parameters.sched_priority == other.parameters.sched_priority;
+    }
+  };
+
+  Priority process_, own_;
+  bool taken_ = true;
+};
+
 struct Pool {
   const pid_t owner = getpid();
   std::atomic<bool> busy{false};
@@ -109,15 +150,20 @@ struct Pool {
     }
   }
 
-  // Adds workers until there are `wanted`, or as many as the system gives.
+  // Adds workers until there are `wanted`, or as many as the system gives. They belong to the process: the thread that
+  // happens to call first may be pinned to a CPU, and have a priority of its own.
   void grow(int32_t wanted) {
     if (workers >= wanted) return;
+    const ProcessPriority priority;
+    if (!priority.taken()) return;
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);  // signals are for the threads of the program
     pthread_attr_t attributes;
     pthread_attr_init(&attributes);
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    const CpuSet cpus = CpuSet::of_process();
+    if (cpus.count() > 0) pthread_attr_setaffinity_np(&attributes, cpus.size(), cpus.get());
     for (pthread_t thread; workers < wanted; ++workers) {
       if (pthread_create(&thread, &attributes, &Pool::start, this) != 0) break;
     }

@@ -3,6 +3,7 @@
 #include "threads.hpp"
 
 #include <sched.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -87,26 +88,26 @@ int32_t least_quota(const Mount &mount, const std::string &group) {
   }
 }
 
-int32_t affinity_cpus() {
-  // The kernel wants room for every CPU that it was built for, which can be more than cpu_set_t has.
-  for (int cpus = 1024; cpus <= 1 << 20; cpus *= 4) {
-    cpu_set_t *set = CPU_ALLOC(static_cast<size_t>(cpus));
-    if (set == nullptr) break;
-    const size_t size = CPU_ALLOC_SIZE(static_cast<size_t>(cpus));
-    const bool known = sched_getaffinity(0, size, set) == 0;
-    const int count = known ? CPU_COUNT_S(size, set) : 0;
-    const bool too_small = !known && errno == EINVAL;
-    CPU_FREE(set);
-    if (count > 0) return count;
-    if (!too_small) break;
-  }
-  return 1;
-}
-
 std::atomic<int32_t> chosen{0};      // by tiaot_set_num_threads; 0: not chosen
 std::atomic<int32_t> remembered{0};  // the default, once it was worked out
 
 }  // namespace
+
+CpuSet CpuSet::of_process() {
+  CpuSet result;
+  // The kernel wants room for every CPU that it was built for, which can be more than cpu_set_t has.
+  for (int cpus = 1024; cpus <= 1 << 20; cpus *= 4) {
+    result.set_.reset(CPU_ALLOC(static_cast<size_t>(cpus)));
+    result.size_ = CPU_ALLOC_SIZE(static_cast<size_t>(cpus));
+    if (result.set_ == nullptr) break;
+    CPU_ZERO_S(result.size_, result.set_.get());
+    if (sched_getaffinity(getpid(), result.size_, result.set_.get()) == 0) return result;
+    if (errno != EINVAL) break;
+  }
+  result.set_.reset();
+  result.size_ = 0;
+  return result;
+}
 
 int32_t quota_cpus(const char *cgroup_file, const char *mountinfo_file) {
   const std::vector<Mount> mounts = read_mounts(mountinfo_file);
@@ -141,7 +142,7 @@ tiaot_status default_threads(const char *wanted, int32_t *count) {
     return TIAOT_OK;
   }
   const int32_t quota = quota_cpus("/proc/self/cgroup", "/proc/self/mountinfo");
-  const int32_t cpus = std::min(affinity_cpus(), kMaxThreads);
+  const int32_t cpus = std::min(std::max(CpuSet::of_process().count(), 1), kMaxThreads);
   *count = quota > 0 ? std::min(cpus, quota) : cpus;
   return TIAOT_OK;
 }
@@ -168,6 +169,7 @@ extern "C" tiaot_status tiaot_set_num_threads(int32_t count) {
     return raise(TIAOT_ERROR_VALUE, "number of threads: expected 1 to %d, or 0 for the default, got %d", kMaxThreads,
                  count);
   }
+  if (count == 0) remembered.store(0, std::memory_order_relaxed);
   chosen.store(count, std::memory_order_relaxed);
   return TIAOT_OK;
 }

@@ -2,10 +2,13 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <cfenv>
 #include <cmath>
+#include <limits>
 
 #include "check.hpp"
 #include "dispatch.hpp"
+#include "half.hpp"
 #include "toy.hpp"
 
 namespace {
@@ -169,14 +172,33 @@ TEST(variants) {
 TEST(half_precision_sums) {
   const tiaot_kernel *kernel = find_kernel(module, "count");
   constexpr int64_t kRows = 50000;
-  std::vector<_Float16> w(4), v(kRows * 4, static_cast<_Float16>(0.0625f)), gw(4);
+  std::vector<tiaot::Half> w(4), v(kRows * 4, static_cast<tiaot::Half>(0.0625f)), gw(4);
   int64_t shared[] = {4}, batched[] = {kRows, 4};
   const DLDataType half{2, 16, 1};
   const DLTensor arrays[] = {{w.data(), {kDLCPU, 0}, 1, half, shared, nullptr, 0},
                              {v.data(), {kDLCPU, 0}, 2, half, batched, nullptr, 0},
                              {gw.data(), {kDLCPU, 0}, 1, half, shared, nullptr, 0}};
   CHECK_OK(tiaot_call(kernel, TIAOT_VJP, 1, arrays, 3, nullptr));
-  for (_Float16 sum : gw) CHECK(std::abs(static_cast<float>(sum) - 3125) <= 8);
+  for (tiaot::Half sum : gw) CHECK(std::abs(static_cast<float>(sum) - 3125) <= 8);
+}
+
+TEST(exceptions_do_not_trap) {
+  Layer<float> it(20011, 8, 4);
+  it.x.data()[0] = it.W.data()[0] = it.v.data()[0] = std::numeric_limits<float>::max();
+  const DLTensor arrays[] = {it.x, it.W, it.b, it.y};
+  Array<float> J({20011, 4, 8});
+  const DLTensor jacobian[] = {it.x, it.W, it.b, J};
+  std::feclearexcept(FE_ALL_EXCEPT);
+  feenableexcept(FE_OVERFLOW | FE_INEXACT);
+  for (int threads : {1, 3}) {
+    const tiaot_options options = with_threads(threads);
+    CHECK_OK(tiaot_call(dense, TIAOT_FORWARD, 0, arrays, 4, &options));
+    CHECK_OK(tiaot_call(dense, TIAOT_JACOBIAN, 1, jacobian, 4, &options));
+  }
+  CHECK_EQ(fegetexcept(), FE_OVERFLOW | FE_INEXACT);
+  fedisableexcept(FE_ALL_EXCEPT);
+  CHECK_EQ(std::fetestexcept(FE_ALL_EXCEPT), 0);
+  CHECK(std::isinf(it.y.data()[0]));
 }
 
 TEST(workspace) {

@@ -1,4 +1,5 @@
 // test_cuda_jacobian.cpp: Jacobians on a CUDA device, and what is put on the stream for them.
+#include "half.hpp"
 #include "toy_cuda.hpp"
 
 namespace {
@@ -30,7 +31,7 @@ void check_twice(int64_t B, int64_t n) {
 CUDA_TEST(every_element_type) {
   for (int64_t B : {0, 1, 2, 5}) {
     for (int64_t n : {1, 2, 6}) {
-      check_twice<_Float16>(B, n);
+      check_twice<tiaot::Half>(B, n);
       check_twice<float>(B, n);
       check_twice<double>(B, n);
     }

@@ -1,9 +1,12 @@
 // test_pool.cpp: calls on several threads at once, executors, fork.
 #include <sched.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <xmmintrin.h>
 
 #include <atomic>
+#include <cfenv>
 #include <chrono>
 #include <stdexcept>
 #include <thread>
@@ -91,6 +94,108 @@ TEST(workers_keep_their_affinity) {
   };
   for (int round = 0; round < 1000; ++round) tiaot::pool_run(2, look, &seen);
   CHECK_EQ(seen.changed.load(), 0);
+}
+
+// Runs in a child, whose pool is new: this process has its workers already.
+TEST(workers_belong_to_the_process_not_to_the_first_caller) {
+  const auto in_child = [] {
+    cpu_set_t process;
+    CHECK_EQ(sched_getaffinity(0, sizeof process, &process), 0);
+    std::thread first([] {
+      cpu_set_t one;
+      CPU_ZERO(&one);
+      CPU_SET(static_cast<unsigned>(sched_getcpu()), &one);
+      CHECK_EQ(sched_setaffinity(0, sizeof one, &one), 0);
+      CHECK_EQ(setpriority(PRIO_PROCESS, 0, 19), 0);
+      int32_t count = 0;
+      CHECK_OK(tiaot_set_num_threads(0));
+      CHECK_OK(tiaot_num_threads(&count));
+      CHECK(count >= 1);
+      Share share;
+      share.count = 50;
+      tiaot::pool_run(2, Share::task, &share);
+      CHECK_EQ(getpriority(PRIO_PROCESS, 0), 19);  // the caller's own
+      cpu_set_t mine;
+      CHECK_EQ(sched_getaffinity(0, sizeof mine, &mine), 0);
+      CHECK(CPU_EQUAL(&mine, &one));
+    });
+    first.join();
+    struct Seen {
+      cpu_set_t expected;
+      std::thread::id caller;
+      std::atomic<int> present{0}, pinned{0}, niced{0};
+    } seen;
+    seen.expected = process;
+    seen.caller = std::this_thread::get_id();
+    const auto look = [](void *context, int64_t) {
+      Seen &here = *static_cast<Seen *>(context);
+      cpu_set_t mask;
+      sched_getaffinity(0, sizeof mask, &mask);
+      if (!CPU_EQUAL(&mask, &here.expected)) here.pinned.fetch_add(1);
+      if (getpriority(PRIO_PROCESS, 0) != getpriority(PRIO_PROCESS, static_cast<id_t>(getpid()))) {
+        here.niced.fetch_add(1);
+      }
+      here.present.fetch_add(1);
+      const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+      while (here.present.load() < 2 && std::chrono::steady_clock::now() < end) std::this_thread::yield();
+    };
+    tiaot::pool_run(2, look, &seen);
+    CHECK_EQ(seen.present.load(), 2);
+    CHECK_EQ(seen.pinned.load(), 0);
+    CHECK_EQ(seen.niced.load(), 0);
+  };
+  CHECK_EQ(exit_code_of_child(in_child), 0);
+}
+
+TEST(workers_round_as_their_caller_does) {
+  const tiaot_executor threads{[](void *, int64_t count, void (*task)(void *, int64_t), void *context) {
+                                 std::vector<std::thread> all;
+                                 for (int64_t i = 0; i < count; ++i) all.emplace_back(task, context, i);
+                                 for (std::thread &thread : all) thread.join();
+                               },
+                               nullptr};
+  CHECK(a_worker_comes());  // with the ordinary state
+  const std::vector<float> to_nearest = expected();
+  const uint32_t before = _mm_getcsr();
+  for (int mode : {FE_UPWARD, FE_DOWNWARD, FE_TOWARDZERO}) {
+    std::fesetround(mode);
+    const std::vector<float> right = expected();
+    for (int time = 0; time < 10; ++time) {
+      Call call, other;
+      CHECK_OK(call.run(3));
+      CHECK_OK(other.run(3, &threads));
+      CHECK_EQ(std::fegetround(), mode);
+      std::fesetround(FE_TONEAREST);
+      CHECK(call.gW.values() == right);
+      CHECK(other.gW.values() == right);
+      std::fesetround(mode);
+    }
+    std::fesetround(FE_TONEAREST);
+    CHECK(right != to_nearest);
+  }
+  Call call;
+  CHECK_OK(call.run(3));
+  CHECK(call.gW.values() == to_nearest);  // the workers have their own state again
+  CHECK_EQ(_mm_getcsr() & ~0x3fu, before & ~0x3fu);
+}
+
+// On an executor's thread, so that it is sure which one raises.
+TEST(exceptions_that_workers_raise_are_the_callers) {
+  const tiaot_executor thread{[](void *, int64_t count, void (*task)(void *, int64_t), void *context) {
+                                std::thread([&] {
+                                  for (int64_t i = 0; i < count; ++i) task(context, i);
+                                  CHECK_EQ(std::fetestexcept(FE_OVERFLOW), 0);  // not the executor's
+                                }).join();
+                              },
+                              nullptr};
+  Call call;
+  std::feclearexcept(FE_ALL_EXCEPT);
+  CHECK_OK(call.run(2, &thread));
+  CHECK_EQ(std::fetestexcept(FE_OVERFLOW), 0);
+  call.x.data()[0] = call.v.data()[0] = 1e38f;
+  CHECK_OK(call.run(2, &thread));
+  CHECK_EQ(std::fetestexcept(FE_OVERFLOW), FE_OVERFLOW);
+  std::feclearexcept(FE_ALL_EXCEPT);
 }
 
 TEST(every_piece_once) {

@@ -1,6 +1,7 @@
 // toy.cpp: see toy.hpp. Built into the tests, and with TOY_MODULE as a shared library that lacks but its trailer.
 #include <cstdint>
 
+#include "half.hpp"
 #include "tiaot/module.h"
 
 #ifdef TOY_MODULE
@@ -150,15 +151,15 @@ int32_t first_forward(int64_t rows, const int64_t *dims, void *const *arrays, vo
 }
 
 int32_t count_forward(int64_t rows, const int64_t *dims, void *const *arrays, void *, const tiaot_host *) {
-  for (int64_t i = 0; i < rows * dims[1]; ++i) at<_Float16>(arrays, 1)[i] = at<_Float16>(arrays, 0)[i % dims[1]];
+  for (int64_t i = 0; i < rows * dims[1]; ++i) at<tiaot::Half>(arrays, 1)[i] = at<tiaot::Half>(arrays, 0)[i % dims[1]];
   return 0;
 }
 
 int32_t count_vjp(int64_t rows, const int64_t *dims, void *const *arrays, void *, const tiaot_host *) {
   for (int64_t i = 0; i < dims[1]; ++i) {
     float sum = 0;
-    for (int64_t r = 0; r < rows; ++r) sum += static_cast<float>(at<_Float16>(arrays, 1)[r * dims[1] + i]);
-    at<_Float16>(arrays, 2)[i] = static_cast<_Float16>(sum);
+    for (int64_t r = 0; r < rows; ++r) sum += static_cast<float>(at<tiaot::Half>(arrays, 1)[r * dims[1] + i]);
+    at<tiaot::Half>(arrays, 2)[i] = static_cast<tiaot::Half>(sum);
   }
   return 0;
 }

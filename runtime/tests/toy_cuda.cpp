@@ -9,6 +9,8 @@
 #include <mutex>
 #include <thread>
 
+#include "half.hpp"
+
 std::vector<ToyCall> toy_cuda_calls;
 int64_t toy_cuda_workspace = 0;
 std::atomic<bool> toy_cuda_hold{false}, toy_cuda_held{false};
@@ -111,7 +113,7 @@ const standin_named_kernel kNamed[] = {{kNames[kScale], scale},
                                        {kNames[kScaleFromDevice], scale_from_device},
                                        {kNames[kScaleSum], scale_sum},
                                        {kNames[kStore], store},
-                                       {kNames[kHalf], multiply<_Float16>},
+                                       {kNames[kHalf], multiply<tiaot::Half>},
                                        {kNames[kFloat], multiply<float>},
                                        {kNames[kDouble], multiply<double>},
                                        {kNames[kSquare], square},

@@ -22,7 +22,7 @@ from .declare import LEVELS, Family
 from .ir import LoweringError
 from .link import link
 from .lower import LoweredEntry, compile_text, lower
-from .plain import header, plain_functions
+from .plain import BASELINE, header, plain_functions
 from .signature import Signature
 from .state import State
 from .tables import CudaCode, VariantEntries, Versions, descriptor
@@ -144,7 +144,7 @@ def write(built: Built, target: str | os.PathLike[str], *, version: str, verific
     name = Path(target).stem
     taichi = importlib.metadata.version("taichi")
     versions = Versions(version, taichi, ".".join(str(part) for part in llvm.llvm_version_info))
-    objects = [*built.objects, compile_text(plain_functions(built.kernels))]
+    objects = [*built.objects, compile_text(plain_functions(built.kernels), BASELINE)]
     # The hash covers all that is linked: the tables too, as they are without it.
     digest = hashlib.sha256()
     for data in (*objects, descriptor(name, "", versions, built.kernels, built.state, {}, built.cuda).encode()):

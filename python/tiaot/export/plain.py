@@ -13,6 +13,8 @@ from .signature import Argument
 from .state import State
 from .tables import CODE_TYPE, WORKSPACE_TYPE, VariantEntries, function_pointer
 
+BASELINE = "x86-64"  # what these functions are compiled for: they are the ones that find out what the CPU has
+
 _C_TYPES = {
     "int32": "int32_t",
     "int64": "int64_t",
@@ -244,7 +246,9 @@ def header(module: str, kernels: list[tuple[Family, list[VariantEntries]]], stat
         " * element of its last, non-const arrays, which overlap no other array, and writes to nothing else but state.",
         " * It runs on the calling thread and is thread-safe. The gradient of an array without the batch dimension is",
         " * the sum over the batch. Returns 0, or why the results are not valid: 1 no memory for workspace, 2 this CPU",
-        " * is below x86-64-v2, 3 no variant was compiled for these sizes. A float16 is its bits as uint16_t. */",
+        " * is below x86-64-v2, 3 no variant was compiled for these sizes. A float16 is its bits as uint16_t. Where",
+        " * floating-point exceptions trap, switch that off around a call: vectors are calculated whole, also where",
+        " * only some of their lanes are of use. */",
         f"#ifndef {guard}",
         f"#define {guard}",
         "",

@@ -124,7 +124,9 @@ TIAOT_API tiaot_status tiaot_state_field(const tiaot_state *state, const char *n
  * A kernel over state reads and writes options->state, with which no array may overlap. It has the entries forward and,
  * where the module says so, grad, its adjoint in place; no other kernel has grad. One state runs one call at a time: a
  * call that finds it in use by another fails with TIAOT_ERROR_VALUE and does not wait.
- * Results do not depend on the number of threads. */
+ * Results do not depend on the number of threads: other threads take over the caller's floating-point control state
+ * (rounding, denormals) for their part. During a call no floating-point exception traps; which are raised afterwards is
+ * not specified, since vectors are calculated whole where only some of their lanes are of use. */
 TIAOT_API tiaot_status tiaot_call(const tiaot_kernel *kernel, int entry, uint32_t wrt, const DLTensor *arrays,
                                   int32_t count, const tiaot_options *options);
 
@@ -156,9 +158,11 @@ TIAOT_API int64_t tiaot_bound_work(const tiaot_bound *bound);
 TIAOT_API void tiaot_bound_destroy(tiaot_bound *bound);
 
 /* The process-wide default for num_threads. Starts as TIAOT_NUM_THREADS where that is set, otherwise as the number of
- * CPUs in this process's affinity mask, or its control group's CPU quota (rounded up) where that is less. */
+ * CPUs in the process's affinity mask, or its control group's CPU quota (rounded up) where that is less. The process's
+ * mask is that of its first thread, whichever thread asks. The pool's threads run on the same CPUs, with the scheduling
+ * of that thread; where a caller of lower priority may not give it to them, none is started, and it runs alone. */
 TIAOT_API tiaot_status tiaot_num_threads(int32_t *count);
-/* count >= 1, or 0 to go back to the default above. */
+/* count >= 1, or 0 to go back to the default above, which is then worked out anew. */
 TIAOT_API tiaot_status tiaot_set_num_threads(int32_t count);
 
 /* The highest CPU level (TIAOT_LEVEL_*) of this machine, -1 when it has not even x86-64-v2; and a level's name, NULL

@@ -18,7 +18,7 @@ import llvmlite.binding as llvm
 
 from ..ir import LoweringError
 from ..lower import initialize_llvm, runtime_text, undefined
-from . import ARCHITECTURES
+from . import ARCHITECTURES, patched
 from .device import BLOCK, OVERFLOW
 
 TRIPLE = "nvptx64-nvidia-cuda"
@@ -61,7 +61,8 @@ def optimize(text: str) -> str:
         module.verify()
     except RuntimeError as error:
         raise LoweringError(f"LLVM refused the lowered code: {error}") from error
-    for file in ("runtime_cuda.bc", "slim_libdevice.10.bc"):
+    patched.refuse(undefined(module))
+    for file in (patched.RUNTIME, "slim_libdevice.10.bc"):
         wanted = frozenset(undefined(module)) - {OVERFLOW}
         if wanted:
             module.link_in(llvm.parse_assembly(_with_target(runtime_text(file, wanted))))

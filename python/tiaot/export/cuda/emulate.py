@@ -15,7 +15,7 @@ from ..lower import compile_text
 from ..tables import CUDA_CODE_TYPE, WORKSPACE_TYPE, index_name
 from .copies import sum_kernel
 from .device import BLOCK, OVERFLOW, THREADS
-from .lower import STACKS, CudaEntry
+from .lower import STACKS, CudaEntry, device_text
 from .rows import CudaRowsEntry
 from .whole import CudaWholeEntry
 
@@ -26,7 +26,7 @@ _KERNEL = re.compile(r"define ptx_kernel void @(\w+)\(([^)]*)\)")
 
 def emulate(entry: CudaRowsEntry | CudaWholeEntry) -> bytes:
     """The object with the functions of an entry's kernels."""
-    return _emulate(entry.text(STACKS[-1]))
+    return _emulate(device_text(entry, STACKS[-1]))
 
 
 def emulated_library(entries: Sequence[CudaEntry], kernels: Sequence[str], emulated: Sequence[bytes]) -> bytes:

@@ -9,6 +9,7 @@ from ..ir import LoweringError
 from ..lower import compile_text
 from ..signature import Signature
 from ..trace import Trace
+from . import patched
 from .compile import optimize, overflows
 from .rows import CudaRowsEntry
 from .whole import CudaWholeEntry
@@ -43,9 +44,16 @@ def make_entry(signature: Signature, trace: Trace, primal: Trace) -> CudaRowsEnt
             f"{trace.kernel}: is written for blocks of rows: give the family a form for variant.target == 'cuda' with "
             "block_rows=None, whose loops are parallel"
         )
+    trace, primal = patched.complete(trace), patched.complete(primal)
     if signature.batch and trace.autodiff and Entry.suits(trace, primal):
         return CudaRowsEntry(signature, trace, primal, trace.symbol)
     return CudaWholeEntry(signature, trace, primal, trace.symbol)
+
+
+def device_text(entry: CudaRowsEntry | CudaWholeEntry, stack_values: int) -> str:
+    """The kernels of an entry, with room for so many values in each stack, and what they call that is not Taichi's."""
+    text = entry.text(stack_values)
+    return text + patched.definitions(text)
 
 
 def lower(signature: Signature, trace: Trace, primal: Trace) -> tuple[CudaEntry, CudaRowsEntry | CudaWholeEntry]:
@@ -56,7 +64,7 @@ def lower(signature: Signature, trace: Trace, primal: Trace) -> tuple[CudaEntry,
     """
     entry = make_entry(signature, trace, primal)
     for values in STACKS:
-        device = optimize(entry.text(values))
+        device = optimize(device_text(entry, values))
         if not overflows(device):
             break
     else:

@@ -9,10 +9,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-
-class LoweringError(Exception):
-    """A kernel uses something that cannot be lowered; the message names it and what to write instead."""
-
+from .values import LoweringError
 
 _FUNCTION = re.compile(r"^define (?P<linkage>internal )?void @(?P<name>[\w.]+)\((?P<parameters>[^)]*)\).*\{$")
 _DECLARATION = re.compile(r"^declare .*?@(?P<name>[\w.]+)\(")
