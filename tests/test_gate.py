@@ -268,7 +268,9 @@ def test_the_dot_product_test_sees_small_errors(part: float) -> None:
     from tiaot.export.exact import check
 
     class Case:
-        names = ["x"]
+        @property
+        def names(self) -> list[str]:
+            return ["x"]
 
         def entries(self, name: str) -> list[tuple[str, ...]]:
             return [("x",)]

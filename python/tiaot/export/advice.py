@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from .judge import Problem
-from .points import Point
-from .trial_state import thin
 
 _MOST_KERNELS = 20
 _MOST_LINES = 3  # of one kernel
 
-_SEE_BEFORE = (
-    "Its adjoint sees arrays and fields as the kernel leaves them: an element that is read and then overwritten is taken "
-    "for its new value. "
+_AS_LEFT = (
+    "Its adjoint sees arrays and fields as the kernel leaves them: an element that is read and then overwritten is "
+    "taken for its new value. "
 )
 _ANEW = (
-    "It is so for a local vector or matrix that is assigned anew from its own elements in a loop: use a variable of its "
-    "own for each element (x0 and x1 in place of x). And for loops side by side in an outer one: give each a loop of its "
-    "own around it."
+    "It is so for a local vector or matrix that is assigned anew from its own elements in a loop: use a variable of "
+    "its own for each element (x0 and x1 in place of x). And for loops side by side in an outer one: give each a loop "
+    "of its own around it."
+)
+_KEPT = (
+    ", whose gradient is 0 then for all that came before; Taichi's adjoint leaves there what it finds. Clear fields in "
+    "a kernel of their own without a gradient (wrt=[]), and their gradients with them."
 )
 _DRAW = (
     "If the kernel is right, but rounding grows in it or its inputs are of a certain kind, say what to draw for them "
@@ -59,22 +59,13 @@ def _causes(problems: list[Problem]) -> list[str]:
         return ["Taichi's JIT has another gradient: this is a mistake of tiaot; please report it with the kernel."]
     own = "Taichi's own adjoint is wrong here: "
     causes = [own + ("its JIT gives the same." if alike else "its JIT was not run, since its stack is too small.")]
-    kept = [problem.name for problem in gradients if _keeps_gradient(problem.point, problem.name)]
+    kept = dict.fromkeys(problem.name for problem in gradients if problem.kept)
     if kept:
-        names = ", ".join(dict.fromkeys(kept))
-        causes.append(
-            f"It overwrites the field {names}, whose gradient then is 0 for the kernels before; Taichi leaves there what "
-            "it finds. Clear fields in a kernel of its own without a gradient (wrt=[]), and clear their gradients beside."
-        )
+        causes.append(f"It overwrites the field {', '.join(kept)}{_KEPT}")
     elif point.facts.in_place and point.fields:
-        causes.append(_SEE_BEFORE + "Write to another place (x[t + 1] from x[t]), or leave the gradient out (wrt=[]).")
+        causes.append(_AS_LEFT + "Write to another place (x[t + 1] from x[t]), or leave the gradient out (wrt=[]).")
     elif point.facts.in_place:
-        causes.append(_SEE_BEFORE + "Write to an output of another name, or leave the gradient out (wrt=[]).")
+        causes.append(_AS_LEFT + "Write to an output of another name, or leave the gradient out (wrt=[]).")
     if point.facts.stacks or not (point.facts.in_place or kept):
         causes.append(_ANEW)
     return causes
-
-
-def _keeps_gradient(point: Point, name: str) -> bool:
-    """Whether a field of a point is 0 or another constant where it was overwritten."""
-    return False

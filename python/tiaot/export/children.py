@@ -74,8 +74,8 @@ class Child:
         Path(self.folder, f"{self.mode}.json").write_text(records)
         seconds = f"{max(self.end - time.monotonic(), 0.0):.1f}"
         command = [sys.executable, "-m", "tiaot.export.trial", self.mode, self.path, self.folder, seconds, *self.more]
-        errors = Path(self.folder, f"{self.mode}.errors").open("w")
-        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors, text=True)
+        with Path(self.folder, f"{self.mode}.errors").open("w") as errors:
+            return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors, text=True)
 
     def finish(self) -> Outcome:
         """Wait for the results. Where the child dies, another goes on behind the point where it did."""

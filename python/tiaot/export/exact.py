@@ -149,7 +149,9 @@ def _test(case: Case, entry: Entry, name: str, line: _Line | None) -> Verdict:
         drawn = case.cotangents()
         cotangents = [np.where(used, v.reshape(-1), 0.0) for used, v in zip(line.used, drawn, strict=True)]
         terms = [v * s.value for s, v in zip(line.slopes, cotangents, strict=True)]
-        errors = [np.abs(v) * np.where(u, s.error, 0) for s, u, v in zip(line.slopes, line.used, cotangents, strict=True)]
+        errors = [
+            np.abs(v) * np.where(u, s.error, 0) for s, u, v in zip(line.slopes, line.used, cotangents, strict=True)
+        ]
         shaped = [v.reshape(d.shape) for v, d in zip(cotangents, drawn, strict=True)]
         products = np.asarray(case.pull_back(entry, name, shaped)).reshape(-1) * line.direction.reshape(-1)
         ahead, back = sum(float(each.sum()) for each in terms), float(products.sum())

@@ -1,8 +1,8 @@
-"""Judging: what the children found at each point, as problems for the author and a line for the record. Runs nothing."""
+"""Judging: what the children found at each point, as problems for the author and a line for the record."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -32,6 +32,7 @@ class Problem:
     why: str
     name: str = ""  # of the gradient that is wrong, where it is one
     like_jit: bool | None = None  # whether Taichi's JIT has the same numbers; None where it was not asked
+    kept: bool = False  # it is of a field that is overwritten, and its gradient stays as it was
     complete: bool = False  # there is nothing to add to `why`
 
     def text(self) -> str:
@@ -46,7 +47,9 @@ class Findings:
     errors: dict[str, float] = field(default_factory=dict)  # the largest, by what was compared
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # what was left out
-    slopes: dict[str, float] = field(default_factory=dict)  # how well the slope is known, by name; infinity if it is not
+    slopes: dict[str, float] = field(
+        default_factory=dict
+    )  # how well the slope is known, by name; infinity if it is not
 
     def error(self, key: str, value: float) -> None:
         self.errors[key] = max(self.errors.get(key, 0.0), value)
@@ -106,7 +109,9 @@ def _judge_failure(point: Point, module: Outcome, jit: Outcome, findings: Findin
     findings.problems.append(Problem(point, what, f"did not come to an end: the module {ended}", complete=True))
 
 
-def _judge_verdict(point: Point, verdict: Mapping[str, object], module: Outcome, jit: Outcome, findings: Findings) -> None:
+def _judge_verdict(
+    point: Point, verdict: Mapping[str, object], module: Outcome, jit: Outcome, findings: Findings
+) -> None:
     name, entry, outcome = str(verdict["name"]), [str(each) for each in verdict["entry"]], verdict["outcome"]  # type: ignore[attr-defined]
     error, limit = float(verdict["error"]), float(verdict["limit"])  # type: ignore[arg-type]
     known = findings.slopes.get(name, np.inf)
@@ -120,9 +125,18 @@ def _judge_verdict(point: Point, verdict: Mapping[str, object], module: Outcome,
     like = _like_jit(point, name, module, jit)
     if outcome == "wrong":
         why = f"beside finite differences in float64: off by {error:.1e}, where {limit:.0e} is allowed"
-        findings.problems.append(Problem(point, what, why, name, like))
+        kept = bool(point.fields) and _kept(point, name, module.results(point.id))
+        findings.problems.append(Problem(point, what, why, name, like, kept))
     elif outcome == "not finite" and point.kind == NEAR:
         findings.problems.append(Problem(point, what, "is not a number, where the kernel's slope is one", name, like))
+
+
+def _kept(point: Point, name: str, ours: Mapping[str, np.ndarray]) -> bool:
+    """Whether most of what a kernel overwrites of a field has the gradient that was there before."""
+    before, gradient = thin(point.arrays[f"state.{name}"]), thin(point.arrays[f"state.{name}.grad"])
+    written = ours[f"after.{name}"] != before
+    same = ours[f"adjoint.{name}.grad"] == gradient
+    return bool(written.any() and same[written].mean() > 0.5)
 
 
 def _like_jit(point: Point, name: str, module: Outcome, jit: Outcome) -> bool | None:
@@ -155,7 +169,9 @@ def _judge_results(point: Point, module: Outcome, jit: Outcome, findings: Findin
         if from_twin is not None and from_twin.fine and backward:
             findings.error(f"{label} from float64", from_twin.error)
         if point.kind != NEAR:
-            jit_from_twin = _compare(theirs[key], twin[key], close, spread.get(key)) if key in theirs and key in twin else None
+            jit_from_twin = (
+                _compare(theirs[key], twin[key], close, spread.get(key)) if key in theirs and key in twin else None
+            )
             if not _tells(array, from_jit, from_twin, jit_from_twin):
                 continue
         if from_jit is not None and not from_jit.fine:
@@ -170,7 +186,7 @@ def _judge_results(point: Point, module: Outcome, jit: Outcome, findings: Findin
 def _tells(
     ours: np.ndarray, from_jit: _Difference | None, from_twin: _Difference | None, jit_from_twin: _Difference | None
 ) -> bool:
-    """Whether a difference away from 1 tells of a mistake: rounding grows there, overflows, and takes other branches."""
+    """Whether a difference away from 1 tells of a mistake: rounding grows there, and takes other branches."""
     if from_jit is not None and not from_jit.fine:
         if from_twin is not None and jit_from_twin is not None:
             return not from_twin.fine and not from_twin.stray and jit_from_twin.fine
@@ -288,6 +304,9 @@ def _compare(
     # What rounding of the point and of the outputs explains is none of it.
     unexplained = difference - (allowed - close * scale)
     return _Difference(
-        float(unexplained[np.isfinite(unexplained)].max(initial=0.0)) / scale, close, count == 0, count <= _STRAY * a.size, missing
+        float(unexplained[np.isfinite(unexplained)].max(initial=0.0)) / scale,
+        close,
+        count == 0,
+        count <= _STRAY * a.size,
+        missing,
     )
-

@@ -121,7 +121,8 @@ def points_of(
             points.append(
                 Point(
                     f"{family.name}.{len(points)}", family, variant, dims, kind, arrays,
-                    [each["name"] for each in about], facts, autodiff[variant.name], sloped and kind != ZEROS, daring, seed,
+                    [each["name"] for each in about], facts, autodiff[variant.name],
+                    sloped and kind != ZEROS, daring, seed,
                 )
             )  # fmt: skip
     return sorted(points, key=lambda point: point.empty)

@@ -1,4 +1,4 @@
-"""Slopes: the derivative of a function in float64 along a line, by extrapolated differences, with an estimate of its error.
+"""Slopes: the derivative of a function in float64 along a line, by extrapolated differences, and how far it is off.
 
 Several steps tell a smooth function from a kink or a jump: there the differences approach one value as fast as their
 series says, here they do not, or one side's are not the other's, and the error is large.
@@ -6,6 +6,7 @@ series says, here they do not, or one side's are not the other's, and the error 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -69,7 +70,7 @@ def _slope(here: np.ndarray, ahead: list[np.ndarray], behind: list[np.ndarray], 
 def _extrapolate(
     central: list[np.ndarray], steps: Sequence[float], rounding: list[np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """All values of Neville's table of central differences but the first column, and an estimate of each one's error."""
+    """All values of Neville's table of central differences but the first column, and how far each may be off."""
     values, errors = [], []
     column = central
     for order in range(1, len(central)):
@@ -95,7 +96,7 @@ def _noise(
     What the second derivative adds to them cancels between two steps; what the fourth adds is less than a double shows.
     """
     even = [(ahead[k] + behind[k] - 2 * here, steps[k] ** 2) for k in (-3, -2, -1)]
-    left = [np.abs(a * (narrow / wide) - b) for (a, wide), (b, narrow) in zip(even, even[1:], strict=False)]
+    left = [np.abs(a * (narrow / wide) - b) for (a, wide), (b, narrow) in itertools.pairwise(even)]
     noise = np.maximum(*left)
     part = noise / np.where(size > 0, size, 1.0)
     part = part[np.isfinite(part)]

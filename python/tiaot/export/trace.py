@@ -106,8 +106,7 @@ def read_traced(directory: str) -> Traced:
     families = [_read_family(record) for record in content["families"]]
     on_state = {family.name for family in families if family.state}
     traces = [
-        _read_trace(record, directory, state if record["kernel"] in on_state else None)
-        for record in content["traces"]
+        _read_trace(record, directory, state if record["kernel"] in on_state else None) for record in content["traces"]
     ]
     refused = {tuple(key.split("|")): why for key, why in content["refused"].items()}
     return Traced(families, traces, state, content["notes"], content["reused"], refused)

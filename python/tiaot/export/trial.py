@@ -5,9 +5,9 @@
     python -m tiaot.export.trial jit KERNEL_FILE DIRECTORY SECONDS        Taichi's own JIT, forward and gradients
     python -m tiaot.export.trial bounds KERNEL_FILE DIRECTORY SECONDS     the same, forward, with its indices checked
 
-DIRECTORY holds what children.py has written: `MODE.json`, the trials, and `ID.npz`, the arrays of each. Here `ID.MODE.*.npz`
-are written, and the log `MODE.log`, a line of JSON for each step: what is about to run, so that it is known where a
-child died.
+DIRECTORY holds what children.py has written: `MODE.json`, the trials, and `ID.npz`, the arrays of each. Here
+`ID.MODE.*.npz` are written, and the log `MODE.log`, a line of JSON for each step: what is about to run, so that it is
+known where a child died.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Session:
         self.folder = Path(directory).absolute()
         self.trials: list[dict[str, Any]] = json.loads(Path(self.folder, f"{mode}.json").read_text())
         self.deadline = time.monotonic() + seconds
-        self.log = Path(self.folder, f"{mode}.log").open("a")
+        self.log = Path(self.folder, f"{mode}.log")
 
     def each(self) -> Iterator[tuple[dict[str, Any], Arrays]]:
         """The trials with their arrays, as long as there is time."""
@@ -49,7 +49,8 @@ class Session:
         return time.monotonic() < self.deadline
 
     def say(self, trial: Record, **what: Any) -> None:
-        print(json.dumps({"trial": trial["id"], **what}), file=self.log, flush=True)
+        with self.log.open("a") as log:
+            log.write(json.dumps({"trial": trial["id"], **what}) + "\n")
 
     def keep(self, trial: Record, part: str, results: Arrays) -> None:
         np.savez(Path(self.folder, f"{trial['id']}.{self.mode}.{part}.npz"), **results)

@@ -68,7 +68,7 @@ def widened(arrays: Arrays) -> dict[str, np.ndarray]:
 
 
 def perturbed(arrays: Arrays, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Arrays with each real number moved as far as rounding might in float32, which kernels in float64 may have inside."""
+    """Arrays whose real numbers are moved as rounding might in float32, which kernels in float64 may have inside."""
     moved = {}
     for name, array in arrays.items():
         if array.dtype.kind == "f":

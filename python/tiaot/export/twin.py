@@ -1,8 +1,8 @@
 """The twin: the kernels of a file with all of their real numbers in float64, through the exporter's own path.
 
-The gate holds gradients against slopes in it, where these are exact to some ten digits: a module in float32 has the same
-derivative up to rounding, which its slopes would drown in. It is made in the process that calls this, whose Taichi then
-knows float64 only.
+The gate holds gradients against slopes in it, where these are exact to some ten digits: a module in float32 has the
+same derivative up to rounding, which its slopes would drown in. It is made in the process that calls this, whose Taichi
+then knows float64 only.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 from .declare import LEVELS, Declaration, KernelFile
 from .parameters import is_template, taichi_type
 from .signature import REAL_DTYPES
-from .trace import TraceError, Traced, load, read_traced, write_traces
+from .trace import Traced, TraceError, load, read_traced, write_traces
 
 _WHOLE_FROM_REAL = re.compile(r"\bfpto[su]i\b")
 _LEVEL = LEVELS[0]  # every machine runs it, and without FMA its rounding is the simplest
@@ -184,5 +184,3 @@ def build_twin(traced: Traced, target: Path, cache: Path | None) -> None:
     digest = "0" * 64
     tables = compile_text(descriptor(target.stem, digest, Versions("", "", ""), kernels, traced.state, {}, None))
     link([*(entry.object for entry in lowered), tables], digest, target)
-
-
