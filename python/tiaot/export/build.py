@@ -27,7 +27,7 @@ from .signature import Signature
 from .state import State
 from .tables import CudaCode, VariantEntries, Versions, descriptor
 from .trace import Trace, trace_file
-from .verify import VerificationError, verify
+from .verify import SECONDS, VerificationError, verify
 
 Say = Callable[[str], None]
 
@@ -52,6 +52,7 @@ def export(
     version: str,
     jobs: int | None = None,
     gate: bool = True,
+    gate_seconds: float = SECONDS,
     cache: Path | None = None,
     cuda: Sequence[int] | None = None,
     say: Say = lambda _: None,
@@ -65,6 +66,7 @@ def export(
         jobs: processes to use; by default one for each CPU that this process may run on.
         gate: whether the module is held against Taichi's JIT and finite differences first; what was found, or that it
             was not, is recorded in it.
+        gate_seconds: how long the module, and Taichi's JIT beside it, may be tried for that.
         cache: a folder with what was traced and compiled before, which is read and written; None for none.
         cuda: architectures to compile the kernels for, too: 90 is compute capability 9.0; None for the CPU alone.
         say: is told, in a line, what is being done.
@@ -86,7 +88,7 @@ def export(
             candidate = Path(directory, Path(target).name)
             write(built, candidate, version=version, verification={})
             try:
-                verification = verify(candidate, source, built.emulated, cache=cache, say=say)
+                verification = verify(candidate, source, built.emulated, cache=cache, seconds=gate_seconds, say=say)
             except VerificationError as error:
                 raise VerificationError(f"no module was written: {error}") from None
     write(built, target, version=version, verification=verification)

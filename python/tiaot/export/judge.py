@@ -251,6 +251,12 @@ def _judge_cuda(point: Point, module: Outcome, cuda: Outcome, findings: Findings
 
 def _judge_slopes(findings: Findings, points: list[Point]) -> None:
     """What is to be said where slopes are not known well, or at all."""
+    sloped = [point for point in points if point.sloped and not point.empty]
+    late = [name for name in (sloped[0].differentiated if sloped else ()) if name not in findings.slopes]
+    if late and not findings.problems:
+        what = f"gradient of {', '.join(map(repr, late))}"
+        why = "was not checked in time: give smaller sizes (sizes=), or more time (--verify-seconds)"
+        findings.problems.append(Problem(sloped[0], what, why, complete=True))
     for name, known in findings.slopes.items():
         if findings.problems:
             return

@@ -52,6 +52,13 @@ class Point:
     def large(self) -> bool:
         return sum(array.nbytes for name, array in self.arrays.items() if name.startswith("state.")) > _LARGE
 
+    @property
+    def differentiated(self) -> list[str]:
+        """The inputs or fields that have a gradient."""
+        if self.fields:
+            return [name for name in self.fields if f"{name}.grad" in self.fields] if self.family.gradient else []
+        return list(dict.fromkeys(name for wrt in self.family.wrt for name in wrt))
+
     def record(self) -> dict[str, Any]:
         """What the children are told of it; its arrays go beside."""
         signature = self.family.signature
