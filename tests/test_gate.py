@@ -223,6 +223,48 @@ def test_what_is_right_passes(tmp_path: Path) -> None:
         np.testing.assert_allclose(module.relax.vjp(x, np.ones(7)), slope, rtol=1e-7)
 
 
+DIAGNOSED = f"""
+{HEADER}
+@kernel("x[B] -> y[B]", batch="B", sizes=[{{"B": 3}}])
+@ti.kernel
+def neighbours(x: f64_1, y: f64_1):
+    for i in x:
+        y[i] = x[i] * x[ti.max(i - 1, 0)]
+
+@kernel("x[n], at[m] -> y[m]", sizes=[{{"n": 3, "m": 4}}], draw={{"at": lambda rng, shape, sizes: rng.integers(70, 99, shape)}})
+@ti.kernel
+def gather(x: f64_1, at: i32_1, y: f64_1):
+    for i in at:
+        y[i] = x[at[i]] ** 2
+
+@kernel("x[n] -> y[n]", sizes=[{{"n": 3}}])
+@ti.kernel
+def root(x: f64_1, y: f64_1):
+    for i in x:
+        y[i] = ti.sqrt(x[i] - x[i]) * x[i]
+
+m = ti.field(ti.f64, shape=20, needs_grad=True)
+
+@kernel()
+@ti.kernel
+def overwritten():
+    for i in m:
+        if m[i] > 0.5:
+            m[i] = 0.0
+"""
+
+
+def test_what_is_wrong_is_diagnosed(tmp_path: Path) -> None:
+    done = export(DIAGNOSED, tmp_path)
+    assert done.returncode == 1
+    assert re.search("neighbours: Its samples depend on each other.*Leave batch='B' out", done.stderr), done.stderr
+    assert re.search(r"gather: An index is out of range.*ndarray at arg 0 with indices \[\d\d\]", done.stderr), (
+        done.stderr
+    )
+    assert re.search("root, .*gradient of 'x' .*is not a number", done.stderr), done.stderr
+    assert re.search("overwritten: It overwrites the field m, whose gradient is 0 then", done.stderr), done.stderr
+
+
 def test_a_draw_that_raises_is_told_with_its_line(tmp_path: Path) -> None:
     source = f"""
 {HEADER}

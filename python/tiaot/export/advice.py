@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from .judge import Problem
+from collections.abc import Mapping
+
+from .judge import NOT_A_NUMBER, Problem
 
 _MOST_KERNELS = 20
 _MOST_LINES = 3  # of one kernel
@@ -20,14 +22,18 @@ _KEPT = (
     ", whose gradient is 0 then for all that came before; Taichi's adjoint leaves there what it finds. Clear fields in "
     "a kernel of their own without a gradient (wrt=[]), and their gradients with them."
 )
+_INFINITE = (
+    "The derivative of a root, a logarithm, a norm or a quotient is infinite there, and 0 times that is no number. "
+    "Keep away from it in the kernel (ti.sqrt(x + 1e-12)), or draw other values (draw=)."
+)
 _DRAW = (
     "If the kernel is right, but rounding grows in it or its inputs are of a certain kind, say what to draw for them "
     "(draw=) and at which sizes (sizes=)."
 )
 
 
-def report(problems: list[Problem]) -> str:
-    """All that disagrees, kernel by kernel, and what may be the cause."""
+def report(problems: list[Problem], certain: Mapping[str, list[str]]) -> str:
+    """All that disagrees, kernel by kernel, and what may be the cause; for some kernels it is certain."""
     by_kernel: dict[str, list[Problem]] = {}
     for problem in problems:
         by_kernel.setdefault(problem.point.family.name, []).append(problem)
@@ -38,7 +44,7 @@ def report(problems: list[Problem]) -> str:
         lines += [problem.text() for problem in first]
         if len(those) > len(first):
             lines.append(f"{name}: and {len(those) - len(first)} more of this kind")
-        for cause in _causes(those):
+        for cause in certain.get(name) or _causes(those):
             by_cause.setdefault(cause, []).append(name)
     if len(by_kernel) > _MOST_KERNELS:
         lines.append(f"and {len(by_kernel) - _MOST_KERNELS} kernels more")
@@ -57,6 +63,8 @@ def _causes(problems: list[Problem]) -> list[str]:
     alike = [problem.like_jit for problem in gradients if problem.like_jit is not None]
     if not all(alike):
         return ["Taichi's JIT has another gradient: this is a mistake of tiaot; please report it with the kernel."]
+    if all(problem.why == NOT_A_NUMBER for problem in gradients):
+        return [_INFINITE]
     own = "Taichi's own adjoint is wrong here: "
     causes = [own + ("its JIT gives the same." if alike else "its JIT was not run, since its stack is too small.")]
     kept = dict.fromkeys(problem.name for problem in gradients if problem.kept)

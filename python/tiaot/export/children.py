@@ -16,8 +16,10 @@ import numpy as np
 
 from .points import NEAR, Point
 
+# All times are of the CPUs, so that they are as much on a busy machine.
 _FURTHER = 15.0  # seconds for a point away from 1, where a loop may have no end
 _PATIENCE = 5.0  # seconds for a child to end by itself, once its time is over, before it is stopped
+_ASLEEP = 120.0  # seconds of the clock in which a child that uses no CPU is taken to be stuck
 APART = ("spread", "twin")  # results of the module's child that are not those of the module
 
 
@@ -46,7 +48,7 @@ class Folder:
     def __init__(self, path: str, points: list[Point]) -> None:
         self.path = path
         for point in points:
-            np.savez(Path(path, f"{point.id}.npz"), **point.arrays)
+            np.savez(Path(path, f"{point.id}.npz"), **point.draw())
 
     def start(self, mode: str, path: str, points: list[Point], seconds: float, *more: str) -> Child:
         """Start a child of that mode on a module, a library or a kernel file."""
@@ -61,7 +63,7 @@ class Child:
     ) -> None:
         self.folder, self.mode, self.path, self.more = folder, mode, os.path.abspath(path), more
         self.points = list(points)
-        self.end = time.monotonic() + seconds
+        self.seconds = seconds  # that are left to it
         self.read = 0  # lines of the log
         self.running: tuple[str, str] | None = None  # the point, and what of it
         self.since = 0.0
@@ -72,7 +74,7 @@ class Child:
         self.running = None
         records = json.dumps([point.record() for point in self.points])
         Path(self.folder, f"{self.mode}.json").write_text(records)
-        seconds = f"{max(self.end - time.monotonic(), 0.0):.1f}"
+        seconds = f"{self.seconds:.1f}"
         command = [sys.executable, "-m", "tiaot.export.trial", self.mode, self.path, self.folder, seconds, *self.more]
         with Path(self.folder, f"{self.mode}.errors").open("w") as errors:
             return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors, text=True)
@@ -81,7 +83,7 @@ class Child:
         """Wait for the results. Where the child dies, another goes on behind the point where it did."""
         while self.process is not None:
             code, ended = self._wait()
-            self._read_log()
+            self._read_log(0.0)
             self.process = None
             if code == 0:
                 break
@@ -98,17 +100,23 @@ class Child:
     def _wait(self) -> tuple[int, str]:
         """(exit code, how it ended) of the child, which is stopped where it takes too long."""
         assert self.process is not None
-        pause = 0.01
+        pause, used, woken = 0.01, 0.0, time.monotonic()
         while (code := self.process.poll()) is None:
             time.sleep(pause)
             pause = min(2 * pause, 0.25)
-            self._read_log()
-            now = time.monotonic()
+            if (now := _cpu_seconds(self.process.pid)) > used:
+                used, woken = now, time.monotonic()
+            self._read_log(used)
             further = self.running is not None and self._point(self.running[0]).kind != NEAR
-            if now > self.end + _PATIENCE or (further and now > self.since + _FURTHER):
+            late = used > self.seconds + _PATIENCE or (further and used > self.since + _FURTHER)
+            if late or time.monotonic() > woken + _ASLEEP:
                 self.process.kill()
-                return self.process.wait(), "took longer than there was time for"
-        return code, _how_it_ended(code, Path(self.folder, f"{self.mode}.errors").read_text())
+                code, ended = self.process.wait(), "took longer than there was time for"
+                break
+        else:
+            ended = _how_it_ended(code, Path(self.folder, f"{self.mode}.errors").read_text())
+        self.seconds -= used
+        return code, ended
 
     def _point(self, identity: str) -> Point:
         return next(point for point in self.points if point.id == identity)
@@ -129,11 +137,11 @@ class Child:
         ]
         self._fail([point.id for point in alike], what, ended)
         self.points = [point for point in self.points[place + 1 :] if point not in alike]
-        if self.points and time.monotonic() < self.end:
+        if self.points and self.seconds > 0:
             self.process = self._start()
 
-    def _read_log(self) -> None:
-        """Takes in what the log has to say since, and what is running as far as it tells."""
+    def _read_log(self, now: float) -> None:
+        """Takes in what the log has to say since, and what is running; if it is another point, since `now`."""
         log = Path(self.folder, f"{self.mode}.log")
         lines = log.read_text().split("\n")[:-1] if log.exists() else []
         for line in lines[self.read :]:
@@ -148,9 +156,18 @@ class Child:
                 self.running = None
             else:
                 if self.running is None or self.running[0] != point:
-                    self.since = time.monotonic()
+                    self.since = now
                 self.running = (point, record["doing"])
         self.read = len(lines)
+
+
+def _cpu_seconds(process: int) -> float:
+    """What a process of ours has used of the CPUs; 0 where it is gone."""
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _how_it_ended(code: int, said: str) -> str:

@@ -107,7 +107,11 @@ def _line(case: Case, name: str, rng: np.random.Generator) -> _Line | None:
         if share < 1 and point.size * share * _SHARES[1] ** -1 <= 1:
             break
         direction = _direction(point, share, rng)
-        found = slopes(lambda step, along=direction: case.outputs(name, point + step * along), STEPS)
+
+        def moved(step: float, along: np.ndarray = direction) -> list[np.ndarray]:
+            return case.outputs(name, np.asarray(point + step * along))
+
+        found = slopes(moved, STEPS)
         tried.append((direction, found))
         if (used := _used(found, _KNOWN[0])) is not None:
             return _Line(direction, found, used)

@@ -17,6 +17,7 @@ from typing import Any
 from .advice import report
 from .children import Folder, Outcome
 from .declare import Declaration, KernelFile
+from .diagnose import diagnose
 from .judge import Findings, judge
 from .points import NEAR, Point, points_of
 from .trace import start_taichi
@@ -70,6 +71,7 @@ def run(request: Request, say: Callable[[str], None]) -> dict[str, str]:
         ]
     )
     folder = Folder(request.folder, points)
+    _let_go_of_fields()
     daring = folder.start("bounds", request.source, [each for each in points if each.daring], request.seconds)
     twin = ""
     if any(point.family.wrt or point.family.gradient for point in points):
@@ -88,6 +90,13 @@ def run(request: Request, say: Callable[[str], None]) -> dict[str, str]:
     found = judge(points, declarations, *outcomes)
     _raise_problems(found, points, request)
     return {name: findings.line() for name, findings in found.items()}
+
+
+def _let_go_of_fields() -> None:
+    """What Taichi holds in this process is as large as the program's own fields, and all is drawn and traced."""
+    import taichi as ti
+
+    ti.reset()
 
 
 def _has_gradient(kernel: Mapping[str, Any]) -> bool:
@@ -141,7 +150,7 @@ def _raise_problems(found: Mapping[str, Findings], points: list[Point], request:
                 "(sizes=), or give more time (--verify-seconds)"
             )
     if problems := [problem for findings in found.values() for problem in findings.problems]:
-        raise VerificationError(report(problems))
+        raise VerificationError(report(problems, diagnose(problems, request.source, request.folder, request.seconds)))
 
 
 def _main(request: str) -> int:

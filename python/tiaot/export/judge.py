@@ -10,7 +10,6 @@ import numpy as np
 from .children import Outcome
 from .declare import Declaration
 from .points import NEAR, Point
-from .trial_state import thin
 
 # How far apart the same operations may lie when they are rounded in another order, as a part of the largest number. A
 # kernel in float64 often has float32 inside: Taichi's own default for numbers.
@@ -20,6 +19,7 @@ _FROM_TWIN = {"float16": 2e-2, "float32": 2e-3, "float64": 5e-4}
 _ROUNDINGS = 16  # of outputs, in a gradient
 _SPREAD = 8  # times what points do that rounding cannot tell apart
 _STRAY = 0.02  # of the elements away from 1, where rounding can take another branch
+NOT_A_NUMBER = "is not a number, where the kernel's slope is one"
 _SURE = 1e-7  # a slope that is known less well is told
 
 
@@ -128,12 +128,12 @@ def _judge_verdict(
         kept = bool(point.fields) and _kept(point, name, module.results(point.id))
         findings.problems.append(Problem(point, what, why, name, like, kept))
     elif outcome == "not finite" and point.kind == NEAR:
-        findings.problems.append(Problem(point, what, "is not a number, where the kernel's slope is one", name, like))
+        findings.problems.append(Problem(point, what, NOT_A_NUMBER, name, like))
 
 
 def _kept(point: Point, name: str, ours: Mapping[str, np.ndarray]) -> bool:
     """Whether most of what a kernel overwrites of a field has the gradient that was there before."""
-    before, gradient = thin(point.arrays[f"state.{name}"]), thin(point.arrays[f"state.{name}.grad"])
+    before, gradient = point.arrays[f"state.{name}"], point.arrays[f"state.{name}.grad"]
     written = ours[f"after.{name}"] != before
     same = ours[f"adjoint.{name}.grad"] == gradient
     return bool(written.any() and same[written].mean() > 0.5)
@@ -201,7 +201,7 @@ def _rounding(point: Point, ours: Mapping[str, np.ndarray], name: str, dtype: np
     if point.fields:
         name = name.removesuffix(".grad")
         pairs = [
-            (thin(point.arrays[f"state.{each}.grad"]), ours[f"after.{each}"])
+            (point.arrays[f"state.{each}.grad"], ours[f"after.{each}"])
             for each in point.fields
             if f"state.{each}.grad" in point.arrays
         ]

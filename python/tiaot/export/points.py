@@ -6,15 +6,17 @@ lies behind a condition: both signs, magnitudes from 1e-3 to 1e3, zeros, whole n
 
 from __future__ import annotations
 
+import functools
 import traceback
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from .declare import Declaration, Family, Variant
+from .trial_state import thin
 from .twin import Facts, covering
 
 NEAR, SIGNS, MAGNITUDES, ZEROS = "near 1", "of both signs", "from 1e-3 to 1e3", "with zeros"
@@ -36,21 +38,23 @@ class Point:
     variant: Variant
     dims: dict[str, int]
     kind: str
-    arrays: dict[str, np.ndarray]  # input.NAME, cotangent.NAME, state.NAME
+    draw: Callable[[], dict[str, np.ndarray]]  # input.NAME, cotangent.NAME, state.NAME, the same each time
     fields: list[str]  # of the state, for a kernel that works on it
     facts: Facts
     autodiff: bool
     sloped: bool  # its gradients are held against slopes
     daring: bool  # an index may lie outside of an array here, though the kernel is right
+    large: bool  # its fields are: a part of their elements is looked at
     seed: list[int]
+
+    @functools.cached_property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What is drawn; of a large field some elements."""
+        return {name: thin(array) for name, array in self.draw().items()}
 
     @property
     def empty(self) -> bool:
         return any(size == 0 for size in self.dims.values())
-
-    @property
-    def large(self) -> bool:
-        return sum(array.nbytes for name, array in self.arrays.items() if name.startswith("state.")) > _LARGE
 
     @property
     def differentiated(self) -> list[str]:
@@ -120,19 +124,21 @@ def points_of(
         for sizes, kind in _places(declaration, variant, about):
             dims = {**sizes, **variant.sizes}
             seed = [zlib.crc32(family.name.encode()), len(points)]
-            draw = _Draw(declaration, kind, dims, np.random.default_rng(seed), path)
-            arrays = draw.arguments(variant)
-            if family.state:
-                arrays |= draw.state(fields, about)
+            drawn = functools.partial(_draw, declaration, variant, kind, dims, seed, path, fields, about)
             daring = kind in _COUNTS or (kind != NEAR and facts.casts)
             points.append(
                 Point(
-                    f"{family.name}.{len(points)}", family, variant, dims, kind, arrays,
+                    f"{family.name}.{len(points)}", family, variant, dims, kind, drawn,
                     [each["name"] for each in about], facts, autodiff[variant.name],
-                    sloped and kind != ZEROS, daring, seed,
+                    sloped and kind != ZEROS, daring, _bytes(about) > _LARGE, seed,
                 )
             )  # fmt: skip
     return sorted(points, key=lambda point: point.empty)
+
+
+def _bytes(about: list[dict[str, Any]]) -> int:
+    """How large the fields of a module are."""
+    return sum(int(np.prod(each["shape"])) * np.dtype(each["dtype"]).itemsize for each in about)
 
 
 def _places(
@@ -141,8 +147,7 @@ def _places(
     """The sizes of the dimensions that the variant leaves open, each with the kind of values to draw."""
     sizes = _sizes(declaration, variant)
     filled = [each for each in sizes if all(size > 0 for size in each.values())]
-    bytes_of_state = sum(int(np.prod(each["shape"])) * np.dtype(each["dtype"]).itemsize for each in about)
-    small = bytes_of_state <= _LARGE
+    small = _bytes(about) <= _LARGE
     for each in sizes * (2 if about and small else 1):
         yield each, NEAR
     family = declaration.family
@@ -187,6 +192,20 @@ def _sizes(declaration: Declaration, variant: Variant) -> list[dict[str, int]]:
     return chosen
 
 
+def _draw(
+    declaration: Declaration,
+    variant: Variant,
+    kind: str,
+    dims: Mapping[str, int],
+    seed: list[int],
+    path: str,
+    fields: Mapping[str, Any],
+    about: list[dict[str, Any]],
+) -> dict[str, np.ndarray]:
+    draw = _Draw(declaration, kind, dims, np.random.default_rng(seed), path)
+    return draw.arguments(variant) | (draw.state(fields, about) if about else {})
+
+
 class _Draw:
     """Draws what a kernel is tried on at one point."""
 
@@ -208,7 +227,7 @@ class _Draw:
         for argument in family.signature.outputs:
             shape = tuple(self.dims[dim] for dim in argument.dims)
             dtype = np.dtype(family.dtype(argument.name, variant))
-            arrays[f"cotangent.{argument.name}"] = self._few_bits(self.rng.uniform(-1, 1, shape)).astype(dtype)
+            arrays[f"cotangent.{argument.name}"] = self._uniform(-1, 1, shape).astype(dtype)
         return arrays
 
     def state(self, fields: Mapping[str, Any], about: list[dict[str, Any]]) -> dict[str, np.ndarray]:
@@ -218,24 +237,27 @@ class _Draw:
             name, shape, dtype = each["name"], tuple(each["shape"]), np.dtype(each["dtype"])
             drawn = self._by_author(name, shape)
             if drawn is None and name.endswith(".grad"):
-                drawn = self._few_bits(self.rng.uniform(-1, 1, shape))
+                drawn = self._uniform(-1, 1, shape)
             elif drawn is None and name not in fields:
                 drawn = np.zeros(shape)  # it has no name in the file, so that Taichi's cannot be set
             elif drawn is None:
                 drawn = self._real(shape, 0.25, 0.75) if dtype.kind == "f" else np.asarray(fields[name].to_numpy())
-            arrays[f"state.{name}"] = drawn.astype(dtype)
+            arrays[f"state.{name}"] = drawn.astype(dtype, copy=False)
         return arrays
 
     def _real(self, shape: tuple[int, ...], least: float, most: float) -> np.ndarray:
-        rng = self.rng
         if self.kind == NEAR or self.kind in _COUNTS:
-            return self._few_bits(rng.uniform(least, most, shape))
-        sign = rng.choice([-1.0, 1.0], shape)
+            return self._uniform(least, most, shape)
+        sign = self.rng.integers(0, 2, shape, np.int8) * np.float32(2) - np.float32(1)
         if self.kind == MAGNITUDES:
-            return self._few_bits(sign * 10 ** rng.uniform(-3, 3, shape))
+            return sign * np.float32(10) ** self._uniform(-3, 3, shape)
         if self.kind == ZEROS:
-            return self._few_bits(sign * rng.uniform(0.25, 2, shape) * (rng.uniform(size=shape) < 0.75))
-        return self._few_bits(sign * rng.uniform(0.05, 2, shape))
+            return sign * self._uniform(0.25, 2, shape) * (self.rng.random(shape, np.float32) < 0.75)
+        return sign * self._uniform(0.05, 2, shape)
+
+    def _uniform(self, least: float, most: float, shape: tuple[int, ...]) -> np.ndarray:
+        """Numbers of float32: every variant has them exactly, and a step moves them without rounding."""
+        return np.asarray(self.rng.random(shape, np.float32) * np.float32(most - least) + np.float32(least))
 
     def _whole(self, shape: tuple[int, ...]) -> np.ndarray:
         """Numbers that are in range as indices into any array; a count, of a point with large counts."""
@@ -246,11 +268,6 @@ class _Draw:
         if self.kind in _COUNTS:
             return np.asarray(self.rng.integers(*_COUNTS[self.kind]))
         return np.asarray(min(3, least))
-
-    @staticmethod
-    def _few_bits(array: np.ndarray) -> np.ndarray:
-        """Numbers that every variant has exactly, and that a step moves without rounding."""
-        return np.asarray(array, np.float32).astype(np.float64)
 
     def _by_author(self, name: str, shape: tuple[int, ...]) -> np.ndarray | None:
         try:

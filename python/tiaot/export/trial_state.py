@@ -50,7 +50,7 @@ def run_module(
         return
     session.say(trial, doing="forward, in float64")
     double = wide.state()
-    inputs, fields = widened(inputs), widened(fields)
+    inputs = widened(inputs)
     if not trial["large"]:
         session.keep(trial, "twin", _results(session, double, trial, inputs, fields))
     if trial["sloped"]:
@@ -97,7 +97,7 @@ class _Fields:
         return [_ENTRY]
 
     def point(self, name: str) -> np.ndarray:
-        return self.fields[name]
+        return self.fields[name].astype(np.float64)
 
     def outputs(self, name: str, moved: np.ndarray) -> list[np.ndarray]:
         _fill(self.state, {**self.primal, name: moved})
@@ -105,7 +105,7 @@ class _Fields:
         return [np.array(thin(_field_of(self.state, each))) for each in self.names]
 
     def cotangents(self) -> list[np.ndarray]:
-        return [thin(self.fields[f"{each}.grad"]) for each in self.names]
+        return [thin(self.fields[f"{each}.grad"]).astype(np.float64) for each in self.names]
 
     def pull_back(self, entry: Entry, name: str, cotangents: list[np.ndarray]) -> np.ndarray:
         _fill(self.state, self.fields)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 Say = Callable[[str], None]
 
-SECONDS = 60.0  # for the trials of one kind, by default
+SECONDS = 60.0  # of the CPUs, for the trials of one kind, by default
 
 
 class VerificationError(Exception):
@@ -33,7 +33,7 @@ def verify(
     Args:
         emulated: its code for CUDA, compiled for the CPU (cuda/emulate.py), which is held against the module's own.
         cache: a folder with what was traced and compiled before, for what is compiled here; None for none.
-        seconds: how long the module may be tried, and Taichi's JIT beside it, not counting what is compiled first.
+        seconds: how long the module may be tried, and Taichi's JIT beside it, in seconds of the CPUs.
         say: is told, in a line, what is being done.
 
     Returns:

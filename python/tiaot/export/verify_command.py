@@ -20,8 +20,8 @@ def add_verify_seconds(parser: argparse.ArgumentParser) -> None:
         type=_seconds,
         default=60.0,
         metavar="SECONDS",
-        help="how long the module, and Taichi's JIT beside it, may be tried (default: 60); a gradient for which "
-        "there was no time is an error",
+        help="how long the module, and Taichi's JIT beside it, may be tried, in CPU time (default: 60); a gradient "
+        "that there was no time for is an error",
     )
 
 
