@@ -1,7 +1,7 @@
 """Finds the velocities that a chain of springs was thrown with, from where it is after 100 steps.
 
-    tiaot export examples/kernels/physics.py -o physics.so
-    python examples/optimise_springs.py physics.so
+    tiaot export examples/kernels/physics.py
+    python examples/optimise_springs.py physics.tiaot.so
 
 The gradient goes back through all the steps. Only every tenth state is kept on the way forward; on the way back the
 nine between two of them are computed again. The same serves for any exported step.
@@ -72,4 +72,4 @@ def main(path: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else "physics.so")
+    main(sys.argv[1] if len(sys.argv) > 1 else "physics.tiaot.so")

@@ -24,6 +24,7 @@ FEW = 8  # below so many samples, packing W costs more than it saves
     batch="B",
     fixed=[{"n": 4, "m": 4}, {"n": 8, "m": 4}, {"n": 8, "m": 8}, {}],
     wrt=["x", "W b", "x W b"],
+    derivatives=["jvp", "hvp"],
 )
 def dense_tanh(variant):
     """A dense layer with tanh: y = tanh(W x + b), for each sample of a batch."""
@@ -333,14 +334,21 @@ def tiled_on_cuda(variant):
     real = variant.type
     vector, matrix, stack = variant.array(1), variant.array(2), variant.array(3)
 
+    # Sizes go up to 2^31 - 1, the most that 32 bits hold: nothing here is rounded up beyond one.
+
     @ti.func
     def tiles(size):
-        return (size + TILE - 1) // TILE
+        return (size - 1) // TILE + 1
 
     @ti.func
     def within(tile, size):
         """The places of a tile along an axis, those beyond its end held at the last."""
-        return ti.Vector([ti.min(tile * TILE + i, size - 1) for i in range(TILE)])
+        return ti.Vector([tile * TILE + ti.min(i, size - 1 - tile * TILE) for i in range(TILE)])
+
+    @ti.func
+    def start(part, length, size):
+        """Where a part of an axis starts, of parts that may reach beyond its end."""
+        return part * length if part <= size // length else size
 
     @ti.func
     def affine(x: ti.template(), W: ti.template(), rows, columns):
@@ -380,9 +388,9 @@ def tiled_on_cuda(variant):
         """A tile of the sum of d x^T over part s of the batch."""
         B = x.shape[0]
         rows, columns = within(t, parts.shape[1]), within(u, parts.shape[2])
-        length = (B + parts.shape[0] - 1) // parts.shape[0]
+        length = ti.max((B - 1) // parts.shape[0] + 1, 1)
         tile = ti.Matrix.zero(real, TILE, TILE)
-        for i in range(s * length, ti.min(B, (s + 1) * length)):
+        for i in range(start(s, length, B), start(s + 1, length, B)):
             for r in ti.static(range(TILE)):
                 for c in ti.static(range(TILE)):
                     tile[r, c] += d[i, rows[r]] * x[i, columns[c]]
@@ -393,23 +401,24 @@ def tiled_on_cuda(variant):
     @ti.func
     def grad_b_part(d: ti.template(), s, j, parts: ti.template()):
         total = ti.cast(0, real)
-        for i in range(s * CHUNK, ti.min(d.shape[0], (s + 1) * CHUNK)):
+        for i in range(start(s, CHUNK, d.shape[0]), start(s + 1, CHUNK, d.shape[0])):
             total += d[i, j]
         parts[s, j] = total
 
     @ti.func
-    def sum_parts(parts_W: ti.template(), parts_b: ti.template(), e, grad_W: ti.template(), grad_b: ti.template()):
-        """Element e of the gradients of W, then of b: the sums over the batch's parts, in their order."""
-        m, n = grad_W.shape[0], grad_W.shape[1]
+    def sum_W_parts(parts: ti.template(), j, k, grad_W: ti.template()):
+        """An element of the gradient of W: the sum over the batch's parts, in their order."""
         total = ti.cast(0, real)
-        if e < m * n:
-            for s in range(parts_W.shape[0]):
-                total += parts_W[s, e // n, e % n]
-            grad_W[e // n, e % n] = total
-        else:
-            for s in range(parts_b.shape[0]):
-                total += parts_b[s, e - m * n]
-            grad_b[e - m * n] = total
+        for s in range(parts.shape[0]):
+            total += parts[s, j, k]
+        grad_W[j, k] = total
+
+    @ti.func
+    def sum_b_parts(parts: ti.template(), j, grad_b: ti.template()):
+        total = ti.cast(0, real)
+        for s in range(parts.shape[0]):
+            total += parts[s, j]
+        grad_b[j] = total
 
     @ti.kernel
     def forward(x: matrix, W: matrix, b: vector, y: matrix):
@@ -445,8 +454,10 @@ def tiled_on_cuda(variant):
             grad_W_tile(d, x, s, t, u, parts_W)
         for s, j in ti.ndrange(parts_b.shape[0], W.shape[0]):
             grad_b_part(d, s, j, parts_b)
-        for e in range(W.shape[0] * (W.shape[1] + 1)):
-            sum_parts(parts_W, parts_b, e, grad_W, grad_b)
+        for j, k in ti.ndrange(W.shape[0], W.shape[1]):
+            sum_W_parts(parts_W, j, k, grad_W)
+        for j in range(W.shape[0]):
+            sum_b_parts(parts_b, j, grad_b)
 
     @ti.kernel
     def vjp_x_W_b(
@@ -469,8 +480,10 @@ def tiled_on_cuda(variant):
             grad_W_tile(d, x, s, t, u, parts_W)
         for s, j in ti.ndrange(parts_b.shape[0], W.shape[0]):
             grad_b_part(d, s, j, parts_b)
-        for e in range(W.shape[0] * (W.shape[1] + 1)):
-            sum_parts(parts_W, parts_b, e, grad_W, grad_b)
+        for j, k in ti.ndrange(W.shape[0], W.shape[1]):
+            sum_W_parts(parts_W, j, k, grad_W)
+        for j in range(W.shape[0]):
+            sum_b_parts(parts_b, j, grad_b)
 
     return written(
         forward,

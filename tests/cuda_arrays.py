@@ -259,7 +259,7 @@ _lent_for_ever: list[Any] = []
 
 # The driver's stand-in, and children that have it.
 
-_STANDIN = Path(__file__).parents[1] / "runtime" / "tests" / "standin_cuda.cpp"
+_ROOT = Path(__file__).parents[1]
 _TESTS = Path(__file__).parent
 _SKIPPED = 77  # what a child ends with
 
@@ -271,9 +271,16 @@ def build_standin(folder: Path) -> Path:
     if compiler is None:
         pytest.skip("needs a C++ compiler")
     if not library.exists():
+        objects = []
+        interpreter = sorted((_ROOT / "python" / "ptx").glob("*.cpp"))
+        for source in (_ROOT / "runtime" / "tests" / "standin_cuda.cpp", *interpreter):
+            objects.append(str(library.with_name(f"{source.stem}.{os.getpid()}.o")))
+            options = ["-fPIC", "-std=c++17", "-O2", "-ffp-contract=off", "-fvisibility=hidden"]
+            options.append(f"-I{_ROOT / 'python'}")
+            subprocess.run([compiler, *options, "-c", str(source), "-o", objects[-1]], check=True)
         made = library.with_suffix(f".{os.getpid()}")
-        options = ["-shared", "-fPIC", "-std=c++17", "-O1", "-Wl,-soname,libcuda.so.1"]
-        subprocess.run([compiler, *options, str(_STANDIN), "-o", str(made), "-ldl"], check=True)
+        options = ["-shared", "-Wl,-soname,libcuda.so.1"]
+        subprocess.run([compiler, *options, *objects, "-o", str(made), "-ldl"], check=True)
         made.replace(library)
     return library
 
@@ -285,7 +292,10 @@ class Driver:
 
     def __init__(self, path: str) -> None:
         self._library = ctypes.CDLL(path, mode=ctypes.RTLD_GLOBAL)
-        self._library.standin_log.restype = ctypes.c_char_p
+        for text in (self._library.standin_log, self._library.standin_findings, self._library.standin_ptx):
+            text.restype = ctypes.c_char_p
+        for number in (self._library.standin_unwritten, self._library.standin_steps):
+            number.restype = ctypes.c_int64
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         return getattr(self._library, f"standin_{name}")

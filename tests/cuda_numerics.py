@@ -1,9 +1,10 @@
 """Checks of whole results on a CUDA device: a real one, with arrays of torch or CuPy, or the stand-in for the driver.
 
     python cuda_numerics.py check|digests torch|cupy FOLDER
-    python cuda_numerics.py check|digests standin FOLDER --standin LIBRARY --multiprocessors NUMBER
+    python cuda_numerics.py check|digests interpreted FOLDER --standin LIBRARY --multiprocessors NUMBER
 
-FOLDER has a module NAME.so for each source of kernels.
+FOLDER has a module NAME.so for each source of kernels. With `interpreted` it is their PTX that
+runs, and TIAOT_CUDA_PTX has to be 1.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from numerics import Arrays, check
 from whole_cases import outputs
 
 SIZES = (0, 1, 31, 33, 127, 128, 129, 513, 5000)  # around a warp, a block of threads, several blocks
+DIGEST_SIZES = (513, 20000)  # the second one takes more threads than a small device has
 
 
 class StandinArrays(Arrays):
@@ -260,7 +262,7 @@ def digests(arrays: Arrays, folder: Path) -> dict[str, str]:
     found = {}
     for file, kernels in DRAWN.items():
         with tiaot.open(folder / f"{file}.so") as module:
-            for name, n in itertools.product(kernels, (513, 5000)):
+            for name, n in itertools.product(kernels, DIGEST_SIZES):
                 inputs = draw(file, name, n)
                 for entry, call, every, right in calls(module.kernels[name], inputs):
                     if is_ordered(entry, right):
@@ -268,6 +270,12 @@ def digests(arrays: Arrays, folder: Path) -> dict[str, str]:
                         content = b"".join(each.tobytes() for each in results)
                         found[f"{entry['symbol']} at {n}"] = hashlib.sha256(content).hexdigest()
     return found
+
+
+def launches(driver: Any) -> list[tuple[str, int]]:
+    """(kernel, blocks) of what the stand-in was asked to launch."""
+    lines = driver.calls("cuLaunchKernel")
+    return [(line.split("kernel=")[1].split()[0], int(line.split("grid=")[1].split()[0])) for line in lines]
 
 
 # ---- on a real device
@@ -326,22 +334,32 @@ def checks(
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="cuda_numerics.py", description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=("check", "digests"))
-    parser.add_argument("arrays", choices=ARRAYS)
+    parser.add_argument("arrays", choices=[*ARRAYS, "interpreted"])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--only", help="one of the modules")
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
     parser.add_argument("--standin", help="the stand-in for the driver")
     parser.add_argument("--multiprocessors", type=int, default=2)
+    parser.add_argument("--launched", action="store_true", help="on the stand-in: print what was launched, too")
+    parser.add_argument("--order", type=int, default=0, help="of the warps, as standin_set_interpreter has it")
     options = parser.parse_args(argv)
-    arrays = ARRAYS[options.arrays]()
-    if options.standin:
+    if options.arrays == "interpreted":
+        import cuda_interpreted
         from cuda_arrays import Driver
 
         driver = Driver(options.standin)
-        driver.reset()
-        driver.set_device(75, options.multiprocessors, 1)
+        cuda_interpreted.use_interpreter(driver, options.multiprocessors)
+        driver.set_interpreter(options.order, options.order != 0, None)
+        cuda_interpreted.InterpretedArrays.driver = driver
+        ARRAYS["interpreted"] = cuda_interpreted.InterpretedArrays
+    arrays = ARRAYS[options.arrays]()
+    if options.launched:
+        driver.calls()
     if options.what == "digests":
-        json.dump(digests(arrays, options.folder), sys.stdout)
+        found = digests(arrays, options.folder)
+        if options.launched:
+            print("grids:", *(f"{kernel}:{grid}" for kernel, grid in launches(driver)))
+        json.dump(found, sys.stdout)
         return 0
     counts = {"passed": 0, "failed": 0, "skipped": 0}
     for name, check_it in checks(arrays, options.folder, options.only, tuple(options.sizes)):
@@ -355,6 +373,8 @@ def main(argv: list[str] | None = None) -> int:
         counts["skipped" if reason else "passed"] += 1
         if reason:
             print(f"skipped {name}: {reason}", flush=True)
+    if options.launched:
+        print("launched:", *sorted({kernel for kernel, _ in launches(driver)}))
     print(f"{options.arrays}: " + ", ".join(f"{count} {outcome}" for outcome, count in counts.items()), flush=True)
     return 1 if counts["failed"] else 0
 

@@ -50,10 +50,24 @@ def _on_one_side(n: int, rng: np.random.Generator) -> np.ndarray:
     return rng.uniform(5, 6, n) if n % 2 else rng.uniform(-50, -11, n)
 
 
+def _any_integers(n: int, rng: np.random.Generator) -> np.ndarray:
+    """Of all int32, the least and 0 among them."""
+    numbers = rng.integers(-(2**31), 2**31, n).astype(np.int32)
+    numbers[::3], numbers[1::5] = -(2**31), 0
+    return numbers
+
+
+def _any_numbers(n: int, rng: np.random.Generator) -> np.ndarray:
+    """Of all magnitudes, some infinite or NaN."""
+    numbers = rng.standard_normal(n) * 10.0 ** rng.integers(-3, 30, n)
+    numbers[::7], numbers[1::7], numbers[2::7] = np.inf, -np.inf, np.nan
+    return numbers
+
+
 DRAWN: dict[str, dict[str, Draw]] = {
     "dense_tanh": {"dense_tanh": _dense},
     "whole": whole_cases.DRAWN,
-    "rows": {name: partial(_rows, name) for name in ("move", "shift", "bilinear", "stretch", "wrap")},
+    "rows": {name: partial(_rows, name) for name in ("move", "shift", "bilinear", "stretch", "wrap", "tally")},
     "half": {
         "convert": lambda n, rng: [rng.uniform(-1, 1, n).astype(np.float16), rng.uniform(-1, 1, n).astype(np.float32)],
         "curve": lambda n, rng: [*_half(("n",))(n, rng), 0.5],
@@ -86,6 +100,12 @@ DRAWN: dict[str, dict[str, Draw]] = {
         "part": lambda n, rng: [*_single(("n",))(n, rng), n // 5, n - n // 3],
         "gather": lambda n, rng: [*_single(("n",))(n, rng), rng.integers(0, max(n, 1), n)],
         "half_dot": _half(("n",), ("n",)),
+    },
+    "integers": {
+        "divide": lambda n, rng: [_any_integers(n, rng), _any_integers(n, rng) // (1 << 29)],
+        "shift": lambda n, rng: [_any_integers(n, rng), rng.integers(-3, 40, n).astype(np.int32)],
+        "truncate": lambda n, rng: [_any_numbers(n, rng).astype(np.float32), _any_numbers(n, rng)],
+        "first_part": lambda n, rng: [rng.uniform(0, 1, n).astype(np.float32), n % 3],
     },
     "geometry": {
         "bezier": _uniform((4, 2), ("n",)),

@@ -1,4 +1,4 @@
-"""Makes module files for tests: compiles one of fixtures/*.c and appends trailers, right ones and wrong ones."""
+"""Makes module files for tests: compiles one of fixtures/*.c and fills in the note, rightly or wrongly."""
 
 import os
 import shutil
@@ -9,38 +9,27 @@ from pathlib import Path
 
 import pytest
 from tiaot import _core
+from tiaot.export.elf import read_sections
+from tiaot.export.link import fill_note
 
 FIXTURES = Path(__file__).parent / "fixtures"
 INCLUDE = os.path.join(os.path.dirname(_core.__file__), "include")
 HASH = "0" * 63 + "1"
 OTHER_HASH = "0" * 63 + "2"
+_NOTE_BYTES = 264
+_NOTE_FIELDS = {"abi_version": 24, "file_crc": 32, "content_crc": 40, "tiaot_version": 56, "hash": 72}
 
 
 def compile_source(source: str, path: Path, **defines: str) -> bytes:
-    """The shared library made from a file of fixtures/, without a trailer; leaves it at `path`."""
+    """The shared library made from a file of fixtures/, with an empty note; leaves it at `path`."""
     compiler = shutil.which("cc")
     if compiler is None:
         pytest.skip("needs a C compiler")
     options = [f"-D{name}={value}" for name, value in defines.items()]
-    command = [compiler, "-shared", "-fPIC", "-O1", f"-I{INCLUDE}", *options, str(FIXTURES / source), "-o", str(path)]
+    command = [compiler, "-shared", "-fPIC", "-O1", f"-I{INCLUDE}", *options, str(FIXTURES / source)]
+    command += [str(FIXTURES / "note.c"), "-o", str(path)]
     subprocess.run(command, check=True)
     return path.read_bytes()
-
-
-def trailer(
-    payload: bytes,
-    *,
-    magic: bytes = b"TIAOTMOD",
-    abi: int = 4,
-    crc: int | None = None,
-    size: int | None = None,
-    hash: str = HASH,
-    reserved: int = 0,
-) -> bytes:
-    """The 96 bytes that end a module file; right for `payload` unless told otherwise."""
-    crc = zlib.crc32(payload) if crc is None else crc
-    size = len(payload) if size is None else size
-    return struct.pack("<8sIIQ64sQ", magic, abi, crc, size, hash.encode(), reserved)
 
 
 def write_small(path: Path, *, hash: str = HASH, **defines: str) -> Path:
@@ -50,10 +39,23 @@ def write_small(path: Path, *, hash: str = HASH, **defines: str) -> Path:
 
 def write_module(source: str, path: Path, *, hash: str = HASH, **defines: str) -> Path:
     """A module file at `path`, with the kernels of a file of fixtures/."""
-    payload = compile_source(source, path.with_suffix(".tmp"), HASH=f'"{hash}"', **defines)
+    library = compile_source(source, path.with_suffix(".tmp"), HASH=f'"{hash}"', **defines)
     path.with_suffix(".tmp").unlink()
-    # A new file beside the old one: a module that is still open keeps what it has mapped.
+    # A new file beside the old one: what is being read is not written into.
     fresh = path.with_suffix(".new")
-    fresh.write_bytes(payload + trailer(payload, hash=hash))
+    fresh.write_bytes(fill_note(library, hash, "0"))
     fresh.replace(path)
     return path
+
+
+def with_note(image: bytes, **fields: int | bytes) -> bytes:
+    """A module file with other values in its note, whose own checksum is right."""
+    offset = next(section.offset for section in read_sections(image) if section.name == ".note.tiaot")
+    note = bytearray(image[offset : offset + _NOTE_BYTES])
+    for name, value in fields.items():
+        data = value if isinstance(value, bytes) else struct.pack("<I", value)
+        place = _NOTE_FIELDS[name]
+        note[place : place + len(data)] = data
+    note[36:40] = bytes(4)
+    note[36:40] = struct.pack("<I", zlib.crc32(note))
+    return image[:offset] + bytes(note) + image[offset + _NOTE_BYTES :]

@@ -15,6 +15,8 @@ def draw(name: str, size: int) -> tuple[list, np.random.Generator]:
         return [rng.normal(size=size), 1.5], rng
     if name == "bilinear":
         return [rng.normal(size=s).astype(np.float32) for s in ((4, 2, 2), (size, 4, 2))], rng
+    if name == "tally":
+        return [rng.uniform(0, 1, (size, 7))], rng
     return [rng.integers(0, 1 << 40, size), 251], rng
 
 
@@ -32,4 +34,7 @@ def expected(name: str, inputs: list) -> list[np.ndarray]:
     if name == "bilinear":
         M, x = (each.astype(np.float64) for each in inputs)
         return [np.exp(-np.einsum("bki,kij,bkj->bk", x, M, x))]
+    if name == "tally":
+        x = inputs[0]
+        return [np.sin(x).sum(1), np.where(x[:, 0] > 0.5, x[:, 0] ** 2, 0)]
     return [(inputs[0] % inputs[1]).astype(np.uint8)]

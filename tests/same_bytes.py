@@ -87,7 +87,7 @@ def _write_texts(traced: Any, folder: Path, target: str) -> None:
             for level in LEVELS if target == "cpu" else ("cuda",):
                 texts.clear()
                 try:
-                    entry = lower.lower(*given, level) if target == "cpu" else cuda_lower.lower(*given)[0]
+                    entry = lower.lower(*given, level) if target == "cpu" else cuda_lower.lower(*given)
                     texts.append(repr({**vars(entry), "object": b""}))
                 except LoweringError as error:
                     texts.append(f"LoweringError: {error}")

@@ -134,3 +134,18 @@ def test_the_longest_unused_entries_go_first(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(cache, "_MOST_BYTES", 2500)
     kept.prune()
     assert [kept.get(f"entry {place}") is not None for place in range(4)] == [True, False, False, True]
+
+
+def test_a_user_without_a_home_has_no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tiaot.export import cache
+
+    for name in ("TIAOT_CACHE_DIR", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+    def getpwuid(user: int) -> None:
+        raise KeyError(f"getpwuid(): uid not found: {user}")
+
+    monkeypatch.setattr("pwd.getpwuid", getpwuid)
+    assert cache.default_folder() is None
+    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
+    assert cache.default_folder() == Path("/somewhere/tiaot")

@@ -123,6 +123,17 @@ def test_inspect_text(dense_tanh: tiaot.Kernel) -> None:
         assert expected in by_name.stdout
 
 
+def test_paths_that_are_not_utf_8(dense_tanh: tiaot.Kernel, tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"\xff.so")
+    shutil.copy(dense_tanh.module.path, path)
+    for encoding in ("utf-8:strict", "ascii:strict"):
+        done = run("inspect", str(path), PYTHONIOENCODING=encoding)
+        assert done.returncode == 0 and rf"{tmp_path}/\udcff.so" in done.stdout, done.stderr
+    path.unlink()
+    done = run("inspect", str(path))
+    assert done.returncode == 1 and rf"{tmp_path}/\xff.so" in done.stderr
+
+
 def test_inspect_forced_level() -> None:
     done = run("inspect", "dense_tanh", "--json", TIAOT_CPU_LEVEL="x86-64-v2")
     assert json.loads(done.stdout)["cpu_level"] == "x86-64-v2"
@@ -168,12 +179,12 @@ def test_doctor_finds_wrong_variables(environment: dict[str, str], message: str)
 
 
 def copy_installation(folder: Path) -> Path:
-    """A copy of the package that python finds with PYTHONPATH=folder; its dense_tanh.so."""
+    """A copy of the package that python finds with PYTHONPATH=folder; its dense_tanh.tiaot.so."""
     for origin in {Path(tiaot.__file__).parent, Path(_core.__file__).parent}:
         shutil.copytree(
             origin, folder / "tiaot", dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__", "build")
         )
-    return folder / "tiaot" / "modules" / "dense_tanh.so"
+    return folder / "tiaot" / "modules" / "dense_tanh.tiaot.so"
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "missing"])

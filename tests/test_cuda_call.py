@@ -6,7 +6,9 @@ Each test with a `driver` runs in a child process whose driver is the stand-in; 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
+import os
 import pickle
 import re
 import subprocess
@@ -31,6 +33,7 @@ from cuda_arrays import (
     Stream,
     in_child,
 )
+from cuda_interpreted import use_interpreter
 
 K = 3.0
 
@@ -80,6 +83,19 @@ def test_every_entry_and_what_is_waited_for(driver: Driver) -> None:
     assert not driver.calls("cuStreamSynchronize", "cuCtxSynchronize", "cuEventSynchronize")
     gc.collect()
     assert cuda_arrays.lent() == 0
+
+
+@in_child
+def test_outputs_and_gradients_from_one_call(driver: Driver) -> None:
+    kernel = cuda_arrays.open_module().affine
+    expected = reference()
+    x, s, v = devices(*inputs())
+    y, gs, gx = devices(*(np.full_like(expected[name], 99) for name in ("y", "s", "x")))
+    value, gradients = kernel.value_and_vjp(x, s=s, k=K, y_cotangent=v, wrt=["s", "x"], out=(y, (gs, gx)), stream=7)
+    assert value is y and gradients[0] is gs
+    for got, name in ((y, "y"), (gs, "s"), (gx, "x")):
+        np.testing.assert_array_equal(got.array, expected[name])
+    assert [each.streams for each in (x, s, v, y, gs, gx)] == [[7]] * 6  # each is read once
 
 
 @in_child
@@ -574,6 +590,43 @@ def test_nothing_leaks(driver: Driver) -> None:
 
 
 @in_child
+def test_pinned_memory_of_the_host_is_no_devices(driver: Driver) -> None:
+    """The driver knows of which device it is, and the kernel would run on it, at the speed of the bus."""
+    module = cuda_arrays.open_module()
+    x, s, _ = inputs()
+    driver.set_pinned(ctypes.c_void_p(x.ctypes.data))
+    expect(
+        ValueError,
+        "affine.forward: argument 'x': expected memory of a CUDA device, got pinned memory of the host",
+        lambda: module.affine(Interface(x), K, Interface(s), out=OnDevice(np.zeros((2, 3), np.float32))),
+    )
+
+
+@in_child
+def test_what_is_kept_is_released_when_asked(driver: Driver) -> None:
+    tiaot.cuda.release()  # nothing yet
+    os.environ["TIAOT_CUDA_PTX"] = "1"
+    use_interpreter(driver)
+    driver.skip_work(1)
+    kernel = tiaot.load("dense_tanh")
+    rng = np.random.default_rng(0)
+    given = [OfLibrary(rng.standard_normal(s).astype(np.float32)) for s in ((300, 5), (6, 5), (6,), (300, 6))]
+    kernel.vjp(*given, wrt=("W", "b"))
+    assert driver.allocated() > 0
+    tiaot.cuda.release(0)
+    assert driver.allocated() == 0
+    kernel.vjp(*given, wrt=("W", "b"))
+    assert driver.allocated() > 0
+    tiaot.cuda.release()
+    assert driver.allocated() == 0
+    expect(
+        ValueError, "tiaot.cuda.release: expected a device from 0 on, or None, got -1", lambda: tiaot.cuda.release(-1)
+    )
+    with pytest.raises(RuntimeError, match="there is no device cuda:7: the driver has 1 device"):
+        tiaot.cuda.release(7)
+
+
+@in_child
 def test_numpy_calls_leave_the_driver_alone(driver: Driver) -> None:
     kernel = cuda_arrays.open_module().affine
     x, s, v = inputs()
@@ -597,14 +650,14 @@ def test_the_commands_tell_of_cuda(driver: Driver) -> None:
         ("ptx", "9.0"),
     ]
     text = inspect_module.text({**info, "file_bytes": 1, "checksum": "verified", "machine_cpu_level": "x86-64-v2"})
-    assert "CUDA, 3 kernels, compiled by ptxas 13.0.0:" in text
+    assert "CUDA, 3 kernels, compiled by ptxas 13.0.0:\n  machine code needs a driver of CUDA 13 or later\n" in text
     assert re.search(r"cubin\s+9\.0 and later 9\.x\s+16\s+640\n", text)
     assert re.search(r"ptx\s+9\.0 and later\s+16\s+1,280\n", text)
     assert "    host_only: it was left out for a test\n" in text
     assert module._cuda_image(0) == info["cuda"]["images"][0]
     findings = {each.subject: each.found for each in doctor.examine()["cuda"]}
     assert findings["CUDA driver"] == "1 device"
-    assert findings["dense_tanh on cuda:0"]
+    assert re.search("cubin .* bytes; needs a driver of CUDA 1[23] or later$", findings["dense_tanh on cuda:0"])
     with pytest.raises(RuntimeError, match="cuda:7"):
         module._cuda_image(7)
 

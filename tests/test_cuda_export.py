@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import struct
 import subprocess
@@ -14,7 +15,8 @@ import cuda_export
 import numpy as np
 import pytest
 import tiaot
-from cuda_arrays import Driver, OfLibrary, in_child
+from cuda_arrays import Driver, Interface, OfLibrary, in_child
+from cuda_interpreted import use_interpreter
 from kernel_cases import DRAWN, draw
 from whole_cases import outputs
 
@@ -182,6 +184,21 @@ def test_entries_without_cuda_code_have_a_reason(tmp_path: Path) -> None:
     assert "    in_blocks_float32_dynamic_forward: is written for blocks of rows" in said
 
 
+# ---- the trace
+
+
+@pytest.mark.parametrize("byte", ["255", "1"])  # glibc fills new memory with the complement
+def test_the_trace_does_not_follow_from_what_memory_held(tmp_path: Path, byte: str) -> None:
+    from tiaot.export.trace import trace_file
+
+    (tmp_path / "kernels.py").write_text(HEADER + "released = ti.ndarray(ti.f32, 4)\ndel released\n" + DOUBLE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MALLOC_PERTURB_", byte)
+        found = trace_file(tmp_path / "kernels.py", None, "cuda").traces
+    plain = trace_file(tmp_path / "kernels.py", None, "cuda").traces
+    assert len(found) == 2 and [each.tasks for each in found] == [each.tasks for each in plain]
+
+
 # ---- registers and memory
 
 
@@ -195,7 +212,7 @@ def test_small_layers_stay_in_registers(tmp_path: Path) -> None:
     signature = traced.families[0].signature
     traces = [trace for trace in traced.traces if trace.variant.name == "float32_n8_m4"]
     primal = next(trace for trace in traces if not trace.wrt)
-    lowered = [lower(signature, trace, primal)[0] for trace in traces]
+    lowered = [lower(signature, trace, primal) for trace in traces]
     kernels = [kernel for entry in lowered for kernel in entry.kernels]
     assert len(lowered) == 4 and len(kernels) == 8  # and for arrays that lie right, to move four numbers at a time
     (tmp_path / "kernels.ptx").write_text(emit_ptx([entry.device for entry in lowered]))
@@ -213,9 +230,11 @@ def test_small_layers_stay_in_registers(tmp_path: Path) -> None:
 
 
 def opened(driver: Driver, file: str, multiprocessors: int = 2) -> tiaot.Module:
-    driver.reset()
-    driver.set_device(cuda_export.ARCHITECTURE, multiprocessors, 1)
-    return tiaot.open(cuda_export.emulated_path(file))
+    """A module whose kernels are not run, only written down."""
+    os.environ["TIAOT_CUDA_PTX"] = "1"
+    use_interpreter(driver, multiprocessors)
+    driver.skip_work(1)
+    return tiaot.open(cuda_export.exported_path(file))
 
 
 def launches(driver: Driver, call: Callable[[], Any]) -> list[tuple[str, int]]:
@@ -247,6 +266,21 @@ def test_a_batch_is_one_kernel_and_sums_are_added_up_in_order(driver: Driver) ->
     # As many partial sums as the size says, whatever the device.
     many = dense(5000, 8, 4)
     assert launches(driver, lambda: kernel.vjp(*many, wrt=("W", "b")))[0][1] == 40
+
+
+@in_child
+def test_sizes_whose_sum_is_beyond_32_bits(driver: Driver) -> None:
+    """W of 2^30 + 4 rows and one column: its gradient and that of b together have more than 2^31 elements."""
+    m = (1 << 30) + 4
+    kernel = opened(driver, "dense_tanh").dense_tanh
+
+    def there(*shape: int) -> Interface:  # nothing looks at the memory
+        return Interface(np.zeros(1, np.float32), shape=shape, strides=None, data=(1 << 40, False))
+
+    given = there(1, 1), there(m, 1), there(m), there(1, m)
+    found = launches(driver, lambda: kernel.vjp(*given, wrt=("W", "b"), out=(there(m, 1), there(m))))
+    most = max(grid for _, grid in found)
+    assert len(found) == 5 and [grid for name, grid in found if grid == most] == [most] * 5
 
 
 @in_child

@@ -74,7 +74,7 @@ def lowered(folder: Path, source: str) -> dict[str, CudaEntry | str]:
     found: dict[str, CudaEntry | str] = {key[0]: why for key, why in traced.refused.items()}
     for trace in traced.traces:
         try:
-            found[trace.kernel] = lower(signatures[trace.kernel], trace, trace)[0]
+            found[trace.kernel] = lower(signatures[trace.kernel], trace, trace)
         except LoweringError as error:
             found[trace.kernel] = str(error)
     return found

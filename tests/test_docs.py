@@ -101,7 +101,7 @@ def test_the_kernel_of_the_readme_is_exported_and_runs(tmp_path: Path) -> None:
     pytest.importorskip("taichi")
     code = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     (tmp_path / "springs.py").write_text(code[2])
-    command = "tiaot export springs.py -o springs.so"
+    command = "tiaot export springs.py"
     assert f"`{command}`" in README
     done = subprocess.run(
         [sys.executable, "-m", *command.split()], cwd=tmp_path, capture_output=True, text=True, check=False
@@ -109,7 +109,7 @@ def test_the_kernel_of_the_readme_is_exported_and_runs(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     x, v, cx, cv = np.random.default_rng(0).standard_normal((4, 5, 3)).astype(np.float32)
     names = {"tiaot": tiaot, "x": x, "v": v, "cx": cx, "cv": cv}
-    exec(compile(code[3].replace("springs.so", str(tmp_path / "springs.so")), "README.md", "exec"), names)
+    exec(compile(code[3].replace("springs.tiaot.so", str(tmp_path / "springs.tiaot.so")), "README.md", "exec"), names)
     new_v = v - np.float32(0.4) * x
     np.testing.assert_allclose(names["v"], new_v, rtol=1e-6, atol=1e-6)
     np.testing.assert_allclose(names["x"], x + np.float32(0.01) * new_v, rtol=1e-6, atol=1e-6)
@@ -123,7 +123,7 @@ def test_the_header_of_the_program_over_fields_has_what_the_page_names(tmp_path:
     pytest.importorskip("taichi")
     page = (ROOT / "docs" / "fields.md").read_text()
     (tmp_path / "throw.py").write_text(re.findall(r"```python\n(.*?)```", page, re.DOTALL)[0])
-    command = ["tiaot", "export", "throw.py", "-o", "throw.so", "--no-verify"]
+    command = ["tiaot", "export", "throw.py", "--no-verify"]
     subprocess.run([sys.executable, "-m", *command], cwd=tmp_path, capture_output=True, check=True)
     header = (tmp_path / "throw.h").read_text()
     for name in re.findall(r"`(THROW_\w+)`", page):
@@ -133,7 +133,7 @@ def test_the_header_of_the_program_over_fields_has_what_the_page_names(tmp_path:
 def test_the_c_of_the_readme_is_the_headers() -> None:
     call = re.search(r"```c\n(\w+)\((.*?)\);", README)
     assert call is not None
-    header = Path(tiaot.load("dense_tanh").module.path).with_suffix(".h").read_text()
+    header = Path(tiaot.load("dense_tanh").module.path).with_name("dense_tanh.h").read_text()
     prototype = re.search(rf"int {call[1]}\(([^)]*)\);", header)
     assert prototype is not None, call[1]
     assert len(call[2].split(",")) == len(prototype[1].split(","))

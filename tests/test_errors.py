@@ -200,12 +200,18 @@ CALLS = {
     "no arrays": (
         lambda k, a: k.vjp(),
         TypeError,
-        "dense_tanh.vjp: expected 4 arrays (x, W, b, cotangent of 'y'), got 0",
+        "dense_tanh.vjp: expected 4 arrays (x, W, b, cotangent of 'y'), got 0: "
+        "argument 'x', argument 'W', argument 'b', cotangent of 'y' are missing",
     ),
     "too few": (
         lambda k, a: k(a["x"], a["W"]),
         TypeError,
-        "dense_tanh.forward: expected 3 arrays (x, W, b), got 2",
+        "dense_tanh.forward: expected 3 arrays (x, W, b), got 2: argument 'b' is missing",
+    ),
+    "one of the first is missing": (
+        lambda k, a: k.vjp(W=a["W"], y_cotangent=a["v"], b=a["b"]),
+        TypeError,
+        "dense_tanh.vjp: expected 4 arrays (x, W, b, cotangent of 'y'), got 3: argument 'x' is missing",
     ),
     "too many": (
         lambda k, a: k.jacobian(a["x"], a["W"], a["b"], a["v"]),
@@ -220,17 +226,22 @@ CALLS = {
     "unknown keyword": (
         lambda k, a: k.vjp(a["x"], a["W"], a["b"], a["v"], output=a["gx"]),
         TypeError,
-        "dense_tanh.vjp: expected keywords wrt, out, num_threads or stream (arrays go by position), got 'output'",
+        "dense_tanh.vjp: expected keywords x, W, b, y_cotangent, out, wrt, num_threads or stream, got 'output'",
     ),
     "wrt of forward": (
         lambda k, a: k(a["x"], a["W"], a["b"], wrt="x"),
         TypeError,
-        "dense_tanh.forward: expected keywords out, num_threads or stream (arrays go by position), got 'wrt'",
+        "dense_tanh.forward: expected keywords x, W, b, out, num_threads or stream, got 'wrt'",
     ),
-    "array by keyword": (
-        lambda k, a: k(a["x"], a["W"], b=a["b"]),
+    "array twice": (
+        lambda k, a: k(a["x"], a["W"], a["b"], W=a["W"]),
         TypeError,
-        "dense_tanh.forward: expected 3 arrays (x, W, b), got 2",
+        "dense_tanh.forward: argument 'W': expected it once, got it twice, by position and by name",
+    ),
+    "cotangent of forward": (
+        lambda k, a: k(a["x"], a["W"], a["b"], y_cotangent=a["v"]),
+        TypeError,
+        "dense_tanh.forward: expected keywords x, W, b, out, num_threads or stream, got 'y_cotangent'",
     ),
     "out is a list": (
         lambda k, a: k(a["x"], a["W"], a["b"], out=[a["y"]]),
@@ -307,10 +318,11 @@ WRT = {
     "unknown in tuple": (("x", ""), ValueError, "expected names out of x, W, b, got ''"),
     "repeated": (("x", "W", "x"), ValueError, "expected each name once, got 'x' twice"),
     "empty": ((), ValueError, "expected at least one name, got an empty tuple"),
-    "None": (None, TypeError, "expected a name or a tuple of names, got NoneType"),
-    "index": (0, TypeError, "expected a name or a tuple of names, got int"),
-    "list": (["x"], TypeError, "expected a name or a tuple of names, got list"),
-    "indices": ((0, 1), TypeError, "expected a name or a tuple of names, got int"),
+    "None": (None, TypeError, "expected a name, or a tuple or list of names, got NoneType"),
+    "empty list": ([], ValueError, "expected at least one name, got an empty list"),
+    "index": (0, TypeError, "expected a name, or a tuple or list of names, got int"),
+    "set": ({"x"}, TypeError, "expected a name, or a tuple or list of names, got set"),
+    "indices": ([0, 1], TypeError, "expected a name, or a tuple or list of names, got int"),
 }
 THREADS = {
     "zero": (0, ValueError, "expected at least 1, got 0"),
@@ -416,7 +428,7 @@ def test_structure_of_several_outputs(small: tiaot.Module) -> None:
     )
     expect(
         TypeError,
-        "pair.vjp: expected 4 arrays (x, s, cotangent of 'p', cotangent of 'q'), got 3",
+        "pair.vjp: expected 4 arrays (x, s, cotangent of 'p', cotangent of 'q'), got 3: cotangent of 'q' is missing",
         lambda: small.pair.vjp(x, s, p),
     )
 

@@ -231,7 +231,10 @@ def neighbours(x: f64_1, y: f64_1):
     for i in x:
         y[i] = x[i] * x[ti.max(i - 1, 0)]
 
-@kernel("x[n], at[m] -> y[m]", sizes=[{{"n": 3, "m": 4}}], draw={{"at": lambda rng, shape, sizes: rng.integers(70, 99, shape)}})
+def outside(rng, shape, sizes):
+    return rng.integers(70, 99, shape)
+
+@kernel("x[n], at[m] -> y[m]", sizes=[{{"n": 3, "m": 4}}], draw={{"at": outside}})
 @ti.kernel
 def gather(x: f64_1, at: i32_1, y: f64_1):
     for i in at:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import pickle
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -151,6 +153,54 @@ def test_control_flow_and_donated_buffers() -> None:
     close(step(x + 0), x - 0.1 * jax.grad(lambda x: layer(x, W, b).sum())(x))
 
 
+def test_linear_parts(small) -> None:
+    """What linearize gives, transposed; the gradient's derivative in the cotangent, in which it is linear."""
+    kernel = tiaot.jax.load("dense_tanh")
+    rng = np.random.default_rng(0)
+    x, W, b, v = (jnp.asarray(rng.standard_normal(shape)) for shape in ((5, 8), (4, 8), (4,), (5, 4)))
+    expected = jax.vjp(kernel, x, W, b)[1]
+    _, linear = jax.linearize(lambda x, W: kernel(x, W, b), x, W)
+    close(jax.linear_transpose(linear, x, W)(v), expected(v)[:2])
+    close(jax.jvp(lambda v: expected(v), (v,), (2 * v,)), (expected(v), expected(2 * v)))
+
+
+def test_exported_programs(tmp_path) -> None:
+    """A program for any batch, with its gradient, run in another process; the refusal without the named check."""
+    pytest.importorskip("flatbuffers")  # what jax.export writes with
+    from jax import export
+
+    kernel = tiaot.jax.load("dense_tanh")
+    rng = np.random.default_rng(0)
+    x, W, b = (rng.standard_normal(shape).astype(np.float32) for shape in ((5, 8), (4, 8), (4,)))
+    arguments = (jax.ShapeDtypeStruct(export.symbolic_shape("B, 8"), np.float32), W, b)
+    with pytest.raises(ValueError, match="no compatibility guarantees"):
+        export.export(jax.jit(kernel))(*arguments)
+    mapped = export.export(jax.jit(jax.vmap(kernel, (0, None, None))), disabled_checks=tiaot.jax.DISABLED_CHECKS)(
+        jax.ShapeDtypeStruct(export.symbolic_shape("N, B, 8"), np.float32), W, b
+    )
+    np.testing.assert_array_equal(mapped.call(np.stack([x, -x]), W, b), [kernel(x, W, b), kernel(-x, W, b)])
+    exported = export.export(jax.jit(kernel), disabled_checks=tiaot.jax.DISABLED_CHECKS)(*arguments)
+    (tmp_path / "program").write_bytes(exported.serialize(vjp_order=1))
+    np.savez(tmp_path / "arrays.npz", x=x, W=W, b=b)
+    code = """
+import jax, numpy as np, sys, tiaot.jax
+program = jax.export.deserialize(open(sys.argv[1] + "/program", "rb").read())
+arrays = np.load(sys.argv[1] + "/arrays.npz")
+if sys.argv[2] == "load":
+    tiaot.jax.load("dense_tanh")
+f = lambda W: program.call(arrays["x"], W, arrays["b"])
+np.savez(sys.argv[1] + "/results.npz", y=f(arrays["W"]), gW=jax.grad(lambda W: f(W).sum())(arrays["W"]))
+"""
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run([*command, "load"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    results = np.load(tmp_path / "results.npz")
+    np.testing.assert_array_equal(results["y"], kernel(x, W, b))
+    np.testing.assert_allclose(results["gW"], jax.grad(lambda W: kernel(x, W, b).sum())(W), rtol=1e-6)
+    done = subprocess.run([*command, "not"], capture_output=True, text=True, check=False)
+    assert "the kernel 'dense_tanh:" in done.stderr and "not loaded with tiaot.jax" in done.stderr
+
+
 def test_many_threads_at_once() -> None:
     kernel = tiaot.jax.load("dense_tanh")
     rng = np.random.default_rng(0)
@@ -196,14 +246,28 @@ def test_calls_that_are_refused(small) -> None:
     x, W, b = jnp.zeros((3, 8)), jnp.zeros((4, 8)), jnp.zeros(4)
     with pytest.raises(TypeError, match=r"expected 3 arrays \(x, W, b\), got 2"):
         kernel(x, W)
+    close(kernel(b=b, x=x, W=W), kernel(x, W, b))
+    with pytest.raises(TypeError, match="missing 'W'"):
+        kernel(x, b=b)
     with pytest.raises(TypeError, match=r"expected a tiaot\.Kernel, got int"):
         tiaot.jax.wrap(3)
     with pytest.raises(NotImplementedError, match="first derivatives only"):
         jax.grad(lambda x: jax.grad(lambda x: (kernel(x, W, b) ** 2).sum())(x).sum())(x)
-    with pytest.raises(TypeError, match="forward-mode"):
-        jax.jvp(lambda x: kernel(x, W, b), (x,), (x,))
+
+    def forward_mode(x: jax.Array) -> jax.Array:
+        return jax.jvp(lambda x: kernel(x, W, b), (x,), (x,))[1]
+
+    for function in (forward_mode, jax.jit(forward_mode), jax.jacfwd(lambda x: kernel(x, W, b))):
+        with pytest.raises(NotImplementedError, match=r"dense_tanh: the module has no forward-mode derivative \(jvp\)"):
+            function(x)
     with jax.enable_x64(False), pytest.raises(TypeError, match="'x': float64 needs jax_enable_x64"):
         kernel(np.zeros((3, 8)), np.zeros((4, 8)), np.zeros(4))
+
+
+def test_an_older_jax_is_refused() -> None:
+    code = "import jax; jax.__version_info__ = (0, 6, 2); import tiaot.jax"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "ImportError: tiaot.jax: expected jax 0.8.1 or newer, for Python 3.11 or newer" in done.stderr
 
 
 def test_handles_pickle_and_close() -> None:
@@ -239,3 +303,13 @@ def test_several_outputs_and_missing_gradients(small_path) -> None:
     close(none(s, k), 2 * s)
     with pytest.raises(NotImplementedError, match="no gradient for argument 'x'"):
         jax.grad(lambda x: none(x, k).sum())(s)
+
+
+@pytest.mark.parametrize(("entry", "wrt"), [(2**32, 0), (-(2**32), 0), (0, 2**32), (1, 1 - 2**32)])
+def test_attributes_that_no_kernel_has(entry: int, wrt: int) -> None:
+    kernel = tiaot.jax.load("dense_tanh")
+    arrays = [jnp.ones(shape) for shape in ((2, 8), (4, 8), (4,))]
+    call = jax.ffi.ffi_call("tiaot_call", jax.ShapeDtypeStruct((2, 4), np.float64))
+    attributes = {"kernel": kernel._key, "entry": np.int64(entry), "wrt": np.int64(wrt)}
+    with pytest.raises(jax.errors.JaxRuntimeError, match="attributes are not those"):
+        jax.block_until_ready(call(*arrays, **attributes))

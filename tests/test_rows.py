@@ -28,7 +28,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> tiaot.Module:
     return tiaot.open(target)
 
 
-@pytest.mark.parametrize("name", ["move", "shift", "bilinear", "stretch", "wrap"])
+@pytest.mark.parametrize("name", ["move", "shift", "bilinear", "stretch", "wrap", "tally"])
 @pytest.mark.parametrize("size", SIZES)
 def test_values(rows: tiaot.Module, name: str, size: int) -> None:
     inputs, _ = draw(name, size)
@@ -41,7 +41,7 @@ def test_values(rows: tiaot.Module, name: str, size: int) -> None:
         assert np.array_equal(each, copy)
 
 
-@pytest.mark.parametrize("name", ["move", "shift", "stretch"])
+@pytest.mark.parametrize("name", ["move", "shift", "stretch", "tally"])
 @pytest.mark.parametrize("size", [1, 33, 70000])
 def test_gradients_agree_with_finite_differences(rows: tiaot.Module, name: str, size: int) -> None:
     kernel = rows.kernels[name]
@@ -73,7 +73,7 @@ def test_gradients_of_matrices(rows: tiaot.Module, k: int) -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["move", "shift", "bilinear", "stretch", "wrap"])
+@pytest.mark.parametrize("name", ["move", "shift", "bilinear", "stretch", "wrap", "tally"])
 def test_results_are_the_same_bits_for_any_number_of_threads(rows: tiaot.Module, name: str) -> None:
     kernel = rows.kernels[name]
     inputs, rng = draw(name, 70000)

@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import tiaot
 
 RUNTIME = Path(__file__).parents[1] / "runtime"
 
@@ -21,6 +22,25 @@ def test_the_runtimes_unit_tests(tmp_path: Path) -> None:
     ):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_it_is_installed_without_python(tmp_path: Path) -> None:
+    if shutil.which("cmake") is None or shutil.which("c++") is None:
+        pytest.skip("no cmake or no C++ compiler")
+    build, prefix, embed = (tmp_path / name for name in ("build", "prefix", "embed"))
+    for command in (
+        ["cmake", "-S", RUNTIME, "-B", build, "-DCMAKE_BUILD_TYPE=Debug", "-DCMAKE_INSTALL_LIBDIR=lib/here"],
+        ["cmake", "--build", build, "-j2"],
+        ["cmake", "--install", build, "--prefix", prefix],
+        ["cmake", "-S", RUNTIME.parent / "examples" / "embed", "-B", embed, f"-DCMAKE_PREFIX_PATH={prefix}",
+         f"-Dtiaot_DIR={prefix}/lib/here/cmake/tiaot"],
+        ["cmake", "--build", embed, "--target", "layer"],
+        [embed / "layer", tiaot.load("dense_tanh").module.path],
+    ):  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    text = (prefix / "lib/here/pkgconfig/tiaot.pc").read_text()
+    assert "prefix=${pcfiledir}/../../../" in text
 
 
 @pytest.mark.parametrize("compiler", ["g++-11", "clang++-14", "clang++-16"])

@@ -1,6 +1,7 @@
 """Threads: their number, the GIL, calls at the same time, and processes that fork."""
 
 import gc
+import json
 import multiprocessing
 import os
 import subprocess
@@ -27,7 +28,7 @@ def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=60,
         env={**os.environ, **environment},
     )
 
@@ -60,6 +61,24 @@ def test_number_from_the_environment() -> None:
     for wrong in ("0", "-1", "two", "1000"):
         done = run(code, TIAOT_NUM_THREADS=wrong)
         assert f"ValueError: TIAOT_NUM_THREADS: expected a number from 1 to 256, got '{wrong}'" in done.stderr
+
+
+def test_text_of_the_environment() -> None:
+    code = """
+import json, tiaot
+def told(call):
+    try: call()
+    except Exception as error: return type(error).__name__, str(error).split("got ")[1]
+print(json.dumps([told(tiaot.get_num_threads), told(lambda: tiaot.load("dense_tanh"))]))
+"""
+    for text, cut in (
+        (os.fsdecode(b"\xff"), r"\xff"),  # no UTF-8
+        (os.fsdecode(b"\x80" * 120), 100 * r"\x80"),
+        ("x" + 60 * "é", "x" + 49 * "é"),  # 121 bytes, cut at 100 or a little before
+        ("x" + 60 * "\U0001f600", "x" + 24 * "\U0001f600"),
+    ):
+        done = run(code, TIAOT_NUM_THREADS=text, TIAOT_CPU_LEVEL=text)
+        assert json.loads(done.stdout) == 2 * [["ValueError", f"'{cut}'"]], done.stderr
 
 
 def test_number_from_the_affinity() -> None:
@@ -197,6 +216,84 @@ print(len(set(map(id, kernels))))
 """
     done = run(code)
     assert done.stdout == "1\n", done.stderr
+
+
+OPEN_AT_EXIT = """
+import threading, time, tiaot
+path, started = tiaot.load("dense_tanh").module.path, threading.Event()
+def work():
+    while True:
+        started.set()
+        tiaot.open(path)  # without the GIL for the most part
+threading.Thread(target=work, daemon=True).start()
+started.wait()
+class Last:
+    def __del__(self, sleep=time.sleep): sleep(0.3)
+last = Last()
+"""
+
+CALL_AT_EXIT = """
+import threading, time, numpy as np, tiaot
+f = np.float32
+x, W, b, v = np.ones((300000, 8), f), np.ones((4, 8), f), np.ones(4, f), np.ones((300000, 4), f)
+k = tiaot.load("dense_tanh")
+def large():
+    while True: k.vjp(x, W, b, v, wrt=("x", "W"), num_threads=2)
+def bound():
+    call = k.bind(x, W, b, num_threads=2)
+    while True: call(), k(x[:2], W, b)
+for work in (large, bound, large, bound): threading.Thread(target=work, daemon=True).start()
+time.sleep(DELAY)
+"""
+
+
+def test_exit_with_a_daemon_thread() -> None:
+    done = run(OPEN_AT_EXIT)
+    assert (done.returncode, done.stderr) == (0, "")
+    for attempt in range(8):  # seen to crash in one of six without thread_exit.cpp
+        done = run(f"DELAY = {0.02 * (1 + attempt)}\n{CALL_AT_EXIT}")
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+LOAD_AND_FORK = """
+import os, signal, threading, tiaot
+tiaot.load("dense_tanh")
+def loop():
+    while True: tiaot.load("dense_tanh").module.close()  # so that each load opens the file, with the lock held
+threading.Thread(target=loop, daemon=True).start()
+for _ in range(30):
+    child = os.fork()
+    if child == 0:
+        signal.alarm(10)
+        tiaot.load("dense_tanh")
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+print("done", flush=True)
+os._exit(0)
+"""
+
+
+def test_fork_while_a_thread_loads() -> None:
+    done = run("import warnings; warnings.simplefilter('ignore')\n" + LOAD_AND_FORK)
+    assert done.stdout == "done\n", done.stderr
+
+
+def test_load_in_a_signal_handler() -> None:
+    code = """
+import signal, tiaot
+from tiaot import _core
+seen, real = [], _core.open_module
+def open_module(*arguments):  # a signal arrives while the file is being opened
+    _core.open_module = real
+    signal.raise_signal(signal.SIGUSR1)
+    return real(*arguments)
+_core.open_module = open_module
+signal.signal(signal.SIGUSR1, lambda *_: seen.append(tiaot.load("dense_tanh")))
+seen.append(tiaot.load("dense_tanh"))
+print(len(seen), seen[0] is seen[1], seen[0] is tiaot.load("dense_tanh"))
+"""
+    done = run(code)
+    assert done.stdout == "2 True True\n", done.stderr
 
 
 FORK = """

@@ -314,11 +314,9 @@ def test_tensors_that_are_refused(what: str, requires_grad: bool) -> None:
 
 def test_calls_that_are_refused() -> None:
     kernel = tiaot.torch.load("dense_tanh")
-    x, W, b = torch.randn(3, 8), torch.randn(4, 8), torch.randn(4)
+    x, W = torch.randn(3, 8), torch.randn(4, 8)
     with pytest.raises(TypeError, match=r"expected 3 arrays \(x, W, b\), got 2"):
         kernel(x, W)
-    with pytest.raises(TypeError, match="keyword"):
-        kernel(x, W, b=b)
     with pytest.raises(TypeError, match=r"expected a tiaot\.Kernel, got int"):
         tiaot.torch.wrap(3)
     with pytest.raises(ValueError, match="expected one of"):
@@ -469,6 +467,173 @@ def test_layers() -> None:
         partial(x)
     with pytest.raises(ValueError, match="expected names of inputs, x, W, b, got 'weight'"):
         tiaot.torch.Layer(tiaot.torch.load("dense_tanh"), weight=torch.zeros(4))
+
+
+def test_layers_of_other_things() -> None:
+    """A kernel for NumPy, NumPy's arrays, and what cannot be right."""
+    W, b = np.random.default_rng(0).standard_normal((4, 8)).astype(np.float32), np.zeros(4, np.float32)
+    layer = tiaot.torch.Layer(tiaot.load("dense_tanh"), W=W, b=b)
+    W_before = W.copy()
+    x = torch.randn(5, 8)
+    layer(x).sum().backward()
+    with torch.no_grad():
+        layer.W.add_(1)
+    assert layer.W.grad.shape == (4, 8) and np.array_equal(W, W_before)
+    for parameters, exception, message in (
+        ({"W": [1.0]}, TypeError, "argument 'W': expected a tensor or a NumPy array, got list"),
+        ({"W": W[0]}, ValueError, r"argument 'W': expected float32\[m, n\], got float32\[8\]"),
+        ({"W": W, "b": b[:3]}, ValueError, r"argument 'b': expected float32\[m=4\], got float32\[3\]"),
+        ({"W": W.astype(np.int32)}, TypeError, "argument 'W': expected float32 or float64, got int32"),
+        ({"W": W, "b": b.astype(np.float64)}, TypeError, "argument 'b': expected float32, got float64"),
+    ):
+        with pytest.raises(exception, match=message):
+            tiaot.torch.Layer(layer.kernel, **parameters)
+    with pytest.raises(TypeError, match="Layer: argument 'kernel': expected a Kernel, got int"):
+        tiaot.torch.Layer(3)
+
+
+def test_inputs_without_a_gradient_are_buffers(small: tiaot.Module) -> None:
+    kernel = small.kernels["close"]  # of x and k, an array of int32
+    layer = tiaot.torch.Layer(kernel, k=np.zeros(3, np.int32))
+    assert not list(layer.parameters()) and [name for name, _ in layer.named_buffers()] == ["k"]
+    close(layer(torch.ones(3)), torch.full((3,), 2.0))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_dense_tanh_takes_what_linear_takes(bias: bool) -> None:
+    layer, linear = (make(8, 4, bias=bias, dtype=torch.float64) for make in (tiaot.torch.DenseTanh, torch.nn.Linear))
+    assert {name for name, _ in layer.named_parameters()} == ({"W", "b"} if bias else {"W"}) == set(layer.state_dict())
+    assert repr(layer) == repr(linear).replace("Linear", "DenseTanh")
+    with torch.no_grad():
+        for own, other in zip(layer.parameters(), linear.parameters(), strict=True):
+            other.copy_(own)
+    for shape in ((8,), (0, 8), (5, 8), (2, 3, 8), (2, 0, 3, 8), (2, 3, 1, 8)):
+        for each in (layer, linear):
+            each.zero_grad()
+        x, twin = (torch.ones(shape, dtype=torch.float64).cumsum(-1).requires_grad_() for _ in range(2))
+        y, expected = layer(x), torch.tanh(linear(twin))
+        close(y, expected)
+        y.square().sum().backward()
+        expected.square().sum().backward()
+        close([x.grad, *(p.grad for p in layer.parameters())], [twin.grad, *(p.grad for p in linear.parameters())])
+    x = torch.randn(2, 3, 8, dtype=torch.float64)
+    close(torch.compile(layer, fullgraph=True, backend="aot_eager")(x), layer(x))
+    assert tiaot.torch.DenseTanh(8, 4, bias, device="meta").W.is_meta
+    before = layer.W.detach().clone()
+    layer.reset_parameters()
+    assert not torch.equal(layer.W, before) and layer.W.abs().max() <= 8**-0.5
+    with pytest.raises(ValueError, match="expected float64"):
+        layer(x[..., :7])
+
+
+def test_arguments_by_name(kernel: tiaot.torch.Kernel, double: list[torch.Tensor]) -> None:
+    names = kernel._operator.signature.inputs
+    expected = kernel(*double)
+    close(kernel(**dict(reversed(list(zip(names, double, strict=True))))), expected)
+    close(kernel(*double[:-1], **{names[-1]: double[-1]}), expected)
+    for arguments, named, message in (
+        (double[:-1], {}, f"got {len(names) - 1}: missing '{names[-1]}'"),
+        (double[:-1], {names[0]: double[0]}, f"'{names[0]}': given by position and by name"),
+        (double[1:2], {}, f"missing '{names[1]}'"),
+        ((), dict(zip(names[1:], double[1:], strict=True)), f"missing '{names[0]}'"),
+        (double, {"other": double[0]}, "expected names of inputs, .*, got 'other'"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            kernel(*arguments, **named)
+
+
+def test_too_few_tensors_of_a_kernel_without_all_gradients(small: tiaot.Module) -> None:
+    kernel = tiaot.torch.wrap(small.kernels["close"])
+    with pytest.raises(TypeError, match=r"expected 2 arrays \(x, k\), got 1: missing 'k'"):
+        kernel(torch.randn(3, requires_grad=True))
+
+
+# half precision
+
+
+def test_autocast_computes_in_float32() -> None:
+    """Tensors of half precision are cast in and the results out; those of float32 stay, and so do gradients' types."""
+    kernel = tiaot.torch.load("dense_tanh")
+    x, W, b = torch.randn(5, 8), torch.randn(4, 8, requires_grad=True), torch.randn(4)
+    low = x.bfloat16().requires_grad_()
+    with pytest.raises(TypeError, match="'x': expected float32 or float64, got bfloat16"):
+        kernel(low, W, b)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = kernel(low, W, b)
+        assert kernel(x, W, b).dtype == torch.float32
+        compiled = torch.compile(lambda x: kernel(x, W, b), fullgraph=True, backend="aot_eager")(low)
+    close(y, kernel(low.float(), W, b).bfloat16())
+    close(compiled, y)
+    y.float().sum().backward()
+    assert low.grad.dtype == torch.bfloat16 and W.grad.dtype == torch.float32
+    wide = x.bfloat16().float().requires_grad_()
+    (gx,) = torch.autograd.grad(kernel(wide, W, b).sum(), wide)
+    close(low.grad, gx.bfloat16())
+
+
+def test_upcast() -> None:
+    plain, kernel = (tiaot.torch.load("dense_tanh", upcast=upcast) for upcast in (False, True))
+    x, W, b = torch.randn(5, 8), torch.randn(4, 8), torch.randn(4)
+    for low in (torch.bfloat16, torch.float16):
+        expected = plain(x.to(low).float(), W, b)
+        for each in (kernel, pickle.loads(pickle.dumps(kernel)), copy.deepcopy(kernel)):
+            close(each(x.to(low), W, b), expected.to(low))
+    assert kernel(x.bfloat16(), W, b.half()).dtype == torch.float32  # the smallest type that holds both
+    close(kernel(x.double(), W.double(), b.double()), plain(x.double(), W.double(), b.double()))
+    close(torch.func.vmap(kernel, (0, None, None))(x[:, None].bfloat16(), W, b), kernel(x.bfloat16(), W, b)[:, None])
+    layer = tiaot.torch.DenseTanh(8, 4).bfloat16()
+    y = layer(x.bfloat16())
+    y.sum().backward()
+    assert y.dtype == layer.W.grad.dtype == torch.bfloat16
+
+
+# threads and the profiler
+
+
+def test_num_threads(monkeypatch) -> None:
+    """The limit reaches the kernel in a call and in its gradient; the results are the same."""
+    kernel = tiaot.torch.load("dense_tanh")
+    x, W, b = torch.randn(3000, 8, requires_grad=True), torch.randn(4, 8), torch.randn(4)
+    seen = []
+    limited = type(kernel._operator).limited
+
+    def spy(operator, num_threads):
+        twin = limited(operator, num_threads)
+        raw = twin.raw._kernel
+
+        class Spy:
+            def __call__(self, *tensors, **keywords):
+                seen.append(("forward", keywords))
+                return raw(*tensors, **keywords)
+
+            def vjp(self, *tensors, **keywords):
+                seen.append(("vjp", keywords))
+                return raw.vjp(*tensors, **keywords)
+
+        twin.raw._kernel = Spy()
+        return twin
+
+    monkeypatch.setattr(type(kernel._operator), "limited", spy)
+    y = kernel(x, W, b, num_threads=1)
+    close(y, kernel(x, W, b))
+    y.sum().backward()
+    assert seen == [("forward", {"num_threads": 1}), ("vjp", {"wrt": ("x",), "num_threads": 1})]
+    for wrong, exception in ((0, ValueError), (-1, ValueError), ("1", TypeError)):
+        with pytest.raises(exception, match="'num_threads': expected"):
+            kernel(x, W, b, num_threads=wrong)
+    with pytest.raises(TypeError, match="'W': expected float32, got float64"):
+        kernel(x, W.double(), b, num_threads=1)
+    with pytest.raises(NotImplementedError, match="num_threads: expected plain tensors"):
+        torch.func.grad(lambda x: kernel(x, W, b, num_threads=1).sum())(x.detach())
+
+
+def test_the_profiler_shows_the_kernel() -> None:
+    kernel = tiaot.torch.load("dense_tanh")
+    x, W, b = torch.randn(3, 8, requires_grad=True), torch.randn(4, 8), torch.randn(4)
+    with torch.profiler.profile() as profile:
+        kernel(x, W, b).sum().backward()
+    names = {event.key for event in profile.key_averages()}
+    assert {f"tiaot::{kernel._operator.name}", f"tiaot::{kernel._operator.name}_vjp"} <= names
 
 
 def test_several_outputs(small: tiaot.Module) -> None:

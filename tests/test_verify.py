@@ -99,6 +99,22 @@ def test_code_for_cuda_is_held_against_that_for_the_cpu(tmp_path: Path) -> None:
         assert f"{what} the code for CUDA beside that for the CPU: off by" in done.stderr, done.stderr
 
 
+def test_what_a_device_would_not_forgive_writes_no_module(tmp_path: Path) -> None:
+    """On a device a thread may read its neighbour's element before or after it is written. Threads that write the same
+    are no fault."""
+    source = tmp_path / "shift.py"
+    forms = {"x[i] = x[ti.max(i - 1, 0)]": 1, "x[0] = 1.0": 0}
+    for form, status in forms.items():
+        source.write_text(
+            HEADER
+            + f'@kernel("x[n] -> x[n]", wrt=[])\n@ti.kernel\ndef shift(x: array):\n    for i in x:\n        {form}\n'
+        )
+        done = run("export", "--cuda=sm_90", source, "-o", f"made{status}.so", cwd=tmp_path)
+        assert done.returncode == status and (tmp_path / f"made{status}.so").exists() == (status == 0), done.stderr
+        said = "shift_float32_dynamic_forward: its code for CUDA is wrong on a device: a write beside another thread"
+        assert (said in done.stderr) == (status == 1), done.stderr
+
+
 HEADER = """
 import taichi as ti
 from tiaot.export import kernel

@@ -385,7 +385,7 @@ def calling(x: array, y: array):
 def plain(x, y):
     pass
 """,
-        "expected a function decorated with ti.kernel",
+        r"faulty.py:\d+ .*expected a Taichi kernel, got function .plain.: write @ti.kernel between",
     ),
 }
 

@@ -1,4 +1,4 @@
-"""Curves, arms, images and prices. `tiaot export geometry.py -o geometry.so`."""
+"""Curves, arms, images and prices. `tiaot export geometry.py`."""
 
 import taichi as ti
 from tiaot.export import autodiff, family, kernel

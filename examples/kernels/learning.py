@@ -1,4 +1,4 @@
-"""Layers and losses. `tiaot export learning.py -o learning.so`."""
+"""Layers and losses. `tiaot export learning.py`."""
 
 import taichi as ti
 from tiaot.export import autodiff, family, kernel

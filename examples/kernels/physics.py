@@ -1,4 +1,4 @@
-"""Simulation steps: masses and springs, gravity, heat, particles to a grid. `tiaot export physics.py -o physics.so`."""
+"""Simulation steps: masses and springs, gravity, heat, particles to a grid. `tiaot export physics.py`."""
 
 import taichi as ti
 from tiaot.export import kernel

@@ -10,6 +10,8 @@ namespace {
 PyObject *memmap_type = nullptr;  // an ndarray on a file: its memory is all that it adds
 PyObject *field_type = nullptr;   // an ndarray on a state's memory
 
+constexpr long kPinned = 3;  // DLPack's page-locked memory for CUDA: the CPU's all the same
+
 const char *device_name(long type) {
   switch (type) {
     case 4:
@@ -79,13 +81,15 @@ bool find_device(PyObject *object, DLDevice *device, Mismatch *mismatch) {
   }
   const long type = PyLong_AsLong(PyTuple_GET_ITEM(pair.get(), 0));
   if (type == -1 && PyErr_Occurred()) return false;
-  constexpr long kPinned = 3;  // page-locked memory for CUDA: the CPU's all the same
+  PyObject *number = PyTuple_GET_ITEM(pair.get(), 1);
   *device = {kDLCPU, 0};
   if (type == kDLCPU || type == kPinned) return true;
-  PyObject *number = PyTuple_GET_ITEM(pair.get(), 1);
-  if (is_cuda(static_cast<DLDeviceType>(type))) {
+  if (type == kDLCUDA || type == kCudaManaged) {
     const long id = PyLong_AsLong(number);
     if (id == -1 && PyErr_Occurred()) return false;
+    if (id < 0 || id > INT32_MAX) {
+      return mismatch_of(mismatch, PyExc_ValueError, "a device number of 0 or more", text_of(number));
+    }
     *device = {static_cast<DLDeviceType>(type), static_cast<int32_t>(id)};
     return true;
   }
@@ -117,6 +121,11 @@ bool read_dlpack(PyObject *object, bool writable, DLTensor *tensor, Reading *rea
   // One that cannot say whether it may be written to may not be: JAX's must not.
   if (!take_capsule(object, std::move(capsule), writable, false, tensor, reading, mismatch)) return false;
   if (!check_torch(object, mismatch)) return false;
+  const auto its = static_cast<int32_t>(tensor->device.device_type);
+  if (its != kDLCPU && its != kPinned) {
+    return mismatch_of(mismatch, PyExc_TypeError, "an export from the CPU, as __dlpack_device__ says",
+                       "one from DLPack device type " + std::to_string(its));
+  }
   tensor->device = {kDLCPU, 0};
   return true;
 }
@@ -128,10 +137,14 @@ bool mismatch_of(Mismatch *mismatch, PyObject *exception, std::string expected, 
   return false;
 }
 
-bool has_attribute(PyObject *object, const char *name) {
-  const bool found = static_cast<bool>(get_attribute(object, name));
-  PyErr_Clear();
-  return found;
+bool check_rank(const DLTensor &tensor, Mismatch *mismatch) {
+  if (tensor.ndim < 0 || tensor.ndim > kMaxRank) {
+    return mismatch_of(mismatch, PyExc_ValueError, "an array of at most " + std::to_string(kMaxRank) + " dimensions",
+                       "one of rank " + std::to_string(tensor.ndim));
+  }
+  if (tensor.ndim == 0 || tensor.shape != nullptr) return true;
+  return mismatch_of(mismatch, PyExc_ValueError, "an array with a shape",
+                     "one of rank " + std::to_string(tensor.ndim) + " without");
 }
 
 bool take_capsule(PyObject *object, Ref capsule, bool writable, bool old_is_writable, DLTensor *tensor,
@@ -157,8 +170,12 @@ bool take_capsule(PyObject *object, Ref capsule, bool writable, bool old_is_writ
     reading->leases.emplace_back(managed);
     *tensor = managed->dl_tensor;
   } else {
-    return mismatch_of(mismatch, PyExc_TypeError, "a DLPack capsule from __dlpack__", type_name(capsule.get()));
+    const bool consumed = PyCapsule_IsValid(capsule.get(), "used_dltensor") ||
+                          PyCapsule_IsValid(capsule.get(), "used_dltensor_versioned");
+    return mismatch_of(mismatch, PyExc_TypeError, "a DLPack capsule from __dlpack__",
+                       consumed ? "one that has been consumed" : type_name(capsule.get()));
   }
+  if (!check_rank(*tensor, mismatch)) return false;
   if (writable && read_only) {
     return mismatch_of(mismatch, PyExc_ValueError, "a writable array",
                        type_name(object) + ", which DLPack does not give out for writing");
@@ -172,14 +189,19 @@ bool take_capsule(PyObject *object, Ref capsule, bool writable, bool old_is_writ
 }
 
 bool check_torch(PyObject *object, Mismatch *mismatch) {
-  if (!has_attribute(object, "is_neg") || !has_attribute(object, "untyped_storage")) return true;
-  Ref negated = call_method(object, "is_neg");
-  if (!negated) return false;
-  if (PyObject_IsTrue(negated.get())) {
+  Ref is_neg, untyped_storage;
+  if (!find_attribute(object, "is_neg", &is_neg) || !find_attribute(object, "untyped_storage", &untyped_storage)) {
+    return false;
+  }
+  if (!is_neg || !untyped_storage) return true;
+  Ref negated(PyObject_CallNoArgs(is_neg.get()));
+  const int truth = negated ? PyObject_IsTrue(negated.get()) : -1;
+  if (truth < 0) return false;
+  if (truth > 0) {
     return mismatch_of(mismatch, PyExc_ValueError, "a tensor that holds its values",
                        "one with its negative bit set; pass its resolve_neg()");
   }
-  Ref storage = call_method(object, "untyped_storage");
+  Ref storage(PyObject_CallNoArgs(untyped_storage.get()));
   Ref address = storage ? call_method(storage.get(), "data_ptr") : Ref();
   Ref count = address ? call_method(object, "numel") : Ref();
   if (!count) return false;
@@ -217,11 +239,12 @@ bool read_uncommon_array(PyObject *object, bool writable, DLTensor *tensor, Read
     return mismatch_of(mismatch, PyExc_TypeError, "a plain numpy.ndarray",
                        "its subclass " + type_name(object) + "; pass numpy.asarray of it");
   }
-  if (has_attribute(object, "__dlpack__") && !PyType_Check(object)) {
-    return read_dlpack(object, writable, tensor, reading, mismatch);
-  }
-  if (has_attribute(object, "__cuda_array_interface__") && !PyType_Check(object)) {
-    return meet_cuda_array(object, nullptr, writable, tensor, reading, mismatch);
+  if (!PyType_Check(object)) {
+    Ref found;
+    if (!find_attribute(object, "__dlpack__", &found)) return false;
+    if (found) return read_dlpack(object, writable, tensor, reading, mismatch);
+    if (!find_attribute(object, "__cuda_array_interface__", &found)) return false;
+    if (found) return meet_cuda_array(object, nullptr, writable, tensor, reading, mismatch);
   }
   return mismatch_of(mismatch, PyExc_TypeError, "", type_name(object));
 }
@@ -261,8 +284,10 @@ Ref convert(PyObject *from_dlpack, Ref result) {
 }  // namespace
 
 Ref as_arrays_like(PyObject *like, Ref result) {
-  if (!has_attribute(like, "__array_namespace__")) return result;
-  Ref library = call_method(like, "__array_namespace__");
+  Ref namespace_of;
+  if (!find_attribute(like, "__array_namespace__", &namespace_of)) return Ref();
+  if (!namespace_of) return result;
+  Ref library(PyObject_CallNoArgs(namespace_of.get()));
   Ref from_dlpack = library ? get_attribute(library.get(), "from_dlpack") : Ref();
   return from_dlpack ? convert(from_dlpack.get(), std::move(result)) : Ref();
 }

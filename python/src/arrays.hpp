@@ -66,6 +66,9 @@ class Lease {
   Ref copy_;
 };
 
+// No array that is lent may have more dimensions: NumPy's limit, and other libraries'.
+constexpr int32_t kMaxRank = 64;
+
 // Why an object was not read. An empty `expected` stands for "an array of the element types that the caller wants".
 // `exception` is nullptr when a Python exception is set already.
 struct Mismatch {
@@ -104,20 +107,24 @@ inline void fill_from_numpy(PyArrayObject *array, DLDataType dtype, DLTensor *te
   tensor->byte_offset = 0;
 }
 
+// Reads a dense array of NumPy's. The tensor points into the object. Runs no Python code; false for any other object.
+inline bool read_plain_array(PyObject *object, bool writable, DLTensor *tensor) {
+  if (Py_TYPE(object) != &PyArray_Type) return false;
+  auto *array = reinterpret_cast<PyArrayObject *>(object);
+  const int flags = NPY_ARRAY_C_CONTIGUOUS | (writable ? NPY_ARRAY_WRITEABLE : 0);
+  const PyArray_Descr *descr = PyArray_DESCR(array);
+  if (!PyArray_CHKFLAGS(array, flags) || !PyArray_ISNBO(descr->byteorder) ||
+      static_cast<unsigned>(descr->type_num) > NPY_HALF || kNumpyTypes[descr->type_num].bits == 0) {
+    return false;
+  }
+  fill_from_numpy(array, kNumpyTypes[descr->type_num], tensor);
+  return true;
+}
+
 // Reads an array for the length of a call. The tensor points into the object and into the leases. False when it cannot
 // be read, or not written to though `writable` asks for that.
 inline bool read_array(PyObject *object, bool writable, DLTensor *tensor, Reading *reading, Mismatch *mismatch) {
-  if (Py_TYPE(object) == &PyArray_Type) {
-    auto *array = reinterpret_cast<PyArrayObject *>(object);
-    const int flags = NPY_ARRAY_C_CONTIGUOUS | (writable ? NPY_ARRAY_WRITEABLE : 0);
-    const PyArray_Descr *descr = PyArray_DESCR(array);
-    if (PyArray_CHKFLAGS(array, flags) && PyArray_ISNBO(descr->byteorder) &&
-        static_cast<unsigned>(descr->type_num) <= NPY_HALF && kNumpyTypes[descr->type_num].bits != 0) {
-      fill_from_numpy(array, kNumpyTypes[descr->type_num], tensor);
-      return true;
-    }
-  }
-  return read_uncommon_array(object, writable, tensor, reading, mismatch);
+  return read_plain_array(object, writable, tensor) || read_uncommon_array(object, writable, tensor, reading, mismatch);
 }
 
 // Takes what an object's __dlpack__ returned: the lease goes to `reading`. False for what is no capsule, and where
@@ -126,14 +133,16 @@ inline bool read_array(PyObject *object, bool writable, DLTensor *tensor, Readin
 bool take_capsule(PyObject *object, Ref capsule, bool writable, bool old_is_writable, DLTensor *tensor,
                   Reading *reading, Mismatch *mismatch);
 
+// Whether what another library has lent has a number of dimensions that an array can have, and sizes for them. What is
+// made of it is not read beyond that.
+bool check_rank(const DLTensor &tensor, Mismatch *mismatch);
+
 // PyTorch also exports tensors whose memory does not hold their values, which a DLPack consumer cannot see. True for
 // all other objects.
 bool check_torch(PyObject *object, Mismatch *mismatch);
 
 // Fills in the mismatch. False.
 bool mismatch_of(Mismatch *mismatch, PyObject *exception, std::string expected, std::string got);
-
-bool has_attribute(PyObject *object, const char *name);
 
 // NumPy's type number for an element type; -1 with an exception set where it has none.
 int numpy_type(DLDataType dtype);

@@ -1,6 +1,7 @@
 // bound_call.cpp: the type BoundCall: a call whose arrays were checked once. Knows nothing of how they were read.
 #include <new>
 
+#include "documentation.hpp"
 #include "entry.hpp"
 
 // structmember.h gives T_PYSSIZET to Python 3.10 and 3.11; later ones have it under another name too.
@@ -95,27 +96,14 @@ PyMemberDef bound_call_members[] = {
 };
 
 PyMethodDef bound_call_methods[] = {
-    {"__reduce__", bound_call_reduce, METH_NOARGS, nullptr},
+    {"__reduce__", guarded<bound_call_reduce>, METH_NOARGS, nullptr},
     {nullptr, nullptr, 0, nullptr},
 };
-
-constexpr char kBoundCallDoc[] =
-    "A call with its arrays fixed and checked: `kernel.bind(...)`, `kernel.vjp.bind(...)`, "
-    "`kernel.jacobian.bind(...)`.\n"
-    "\n"
-    "Calling it, without arguments, computes from what the arrays hold at that moment and returns the array, or tuple\n"
-    "of arrays, that was given as `out`, or that bind allocated: the same objects each time. It keeps its arrays "
-    "alive;\n"
-    "do not resize them in place. Of a kernel over state, it keeps the state alive too. On a CUDA device it puts its "
-    "work\n"
-    "on the stream that it was bound to, and does not wait for it.\n"
-    "\n"
-    "Raises tiaot.ModuleError when the module has been closed, RuntimeError when the CUDA driver reports a failure.";
 
 PyType_Slot bound_call_slots[] = {
     {Py_tp_doc, const_cast<char *>(kBoundCallDoc)},
     {Py_tp_call, reinterpret_cast<void *>(PyVectorcall_Call)},
-    {Py_tp_repr, reinterpret_cast<void *>(bound_call_repr)},
+    {Py_tp_repr, reinterpret_cast<void *>(guarded<bound_call_repr>)},
     {Py_tp_traverse, reinterpret_cast<void *>(bound_call_traverse)},
     {Py_tp_dealloc, reinterpret_cast<void *>(bound_call_dealloc)},
     {Py_tp_members, bound_call_members},
@@ -140,7 +128,7 @@ PyObject *new_bound_call(const EntryState &entry, Bound bound, Ref arrays, Ref r
   PyObject *object = bound_call_type->tp_alloc(bound_call_type, 0);
   if (object == nullptr) return nullptr;
   auto *self = reinterpret_cast<BoundCallObject *>(object);
-  self->vectorcall = entry.memory != nullptr ? bound_call_run_on_state : bound_call_run;
+  self->vectorcall = entry.memory != nullptr ? guarded<bound_call_run_on_state> : guarded<bound_call_run>;
   self->releases_gil = reading.cuda.found || tiaot_bound_work(bound.get()) > kReleaseWork;
   new (&self->module) std::shared_ptr<OpenModule>(entry.module);
   self->memory = entry.memory;

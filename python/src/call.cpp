@@ -1,124 +1,25 @@
 // call.cpp: reads the arguments of a call and allocates its results. The binding reports only what the runtime cannot
-// see: objects that are no arrays, their number, keywords, the structure of `out`.
+// see: objects that are no arrays, the structure of `out`.
 #include "call.hpp"
 
-#include <cstring>
-#include <type_traits>
+#include <algorithm>
+#include <memory>
 
 #include "cuda_arrays.hpp"
-#include "half.hpp"
 
 namespace tiaot::binding {
 namespace {
-
-PyObject *name_out = nullptr;
-PyObject *name_wrt = nullptr;
-PyObject *name_num_threads = nullptr;
-PyObject *name_stream = nullptr;
-
-// The descriptor's name of an argument, quoted.
-std::string quoted(const EntryState &entry, int argument) {
-  return std::string("'") + entry.desc->arguments[argument].name + "'";
-}
-
-// What messages call the operand at that position, as the runtime's do.
-std::string operand_text(const EntryState &entry, int position) {
-  const bool cotangent = position >= static_cast<int>(entry.desc->input_count);
-  return (cotangent ? "cotangent of " : "argument ") + quoted(entry, position);
-}
-
-bool has_results(const EntryState &entry) { return takes_wrt(entry) || entry.desc->output_count > 0; }
-
-std::string operand_names(const EntryState &entry) {
-  std::string names = input_names(*entry.desc, false);
-  for (int i = static_cast<int>(entry.desc->input_count); i < entry.positional_count; ++i) {
-    names += (names.empty() ? "" : ", ") + operand_text(entry, i);
-  }
-  return names;
-}
-
-// "float32 or float64": the element types that any variant has for this argument.
-std::string dtypes_of(const EntryState &entry, int argument) {
-  std::string text;
-  std::vector<uint32_t> seen;
-  for (uint32_t v = 0; v < entry.desc->variant_count; ++v) {
-    const uint32_t dtype = entry.desc->variants[v].dtypes[argument];
-    bool known = false;
-    for (uint32_t other : seen) known = known || other == dtype;
-    if (known) continue;
-    seen.push_back(dtype);
-    const char *kinds[] = {"int", "uint", "float"};
-    text += (text.empty() ? "" : " or ") + std::string(kinds[(dtype >> 8) % 3]) + std::to_string(dtype & 0xff);
-  }
-  return text;
-}
 
 // `argument` is the descriptor's that tells the element types.
 [[gnu::cold]] bool raise_unreadable(const EntryState &entry, const std::string &subject, int argument,
                                     const Mismatch &mismatch) {
   if (mismatch.exception == nullptr) return false;
+  const bool number = entry.desc->arguments[argument].rank == 0;
   const std::string expected =
-      mismatch.expected.empty() ? "an array of " + dtypes_of(entry, argument) : mismatch.expected;
+      !mismatch.expected.empty() ? mismatch.expected
+                                 : (number ? "a number or an array of " : "an array of ") + dtypes_of(entry, argument);
   raise_mismatch(mismatch.exception, entry.label, subject, expected, mismatch.got);
   return false;
-}
-
-[[gnu::cold]] bool raise_count(const EntryState &entry, Py_ssize_t got) {
-  PyErr_Format(PyExc_TypeError, "%s: expected %d arrays (%s), got %zd", entry.label.c_str(), entry.positional_count,
-               operand_names(entry).c_str(), got);
-  return false;
-}
-
-[[gnu::cold]] bool raise_keyword(const EntryState &entry, PyObject *keyword) {
-  const bool on_state = entry.desc->state != 0;
-  const char *known = takes_wrt(entry)                  ? "keywords wrt, out, num_threads or stream"
-                      : has_results(entry) && !on_state ? "keywords out, num_threads or stream"
-                      : has_results(entry)              ? "keywords out or num_threads"
-                      : on_state                        ? "no keyword but num_threads"
-                                                        : "keywords num_threads or stream";
-  PyErr_Format(PyExc_TypeError, "%s: expected %s (arrays go by position), got %R", entry.label.c_str(), known, keyword);
-  return false;
-}
-
-bool same_name(PyObject *keyword, PyObject *name) { return keyword == name || PyUnicode_Compare(keyword, name) == 0; }
-
-bool take_wrt(EntryState *entry, PyObject *object, Call *call) {
-  if (object == entry->last_wrt_object.get()) {
-    call->parsed_wrt = entry->last_wrt;
-  } else {
-    if (!read_wrt(*entry, object, &call->parsed_wrt)) return false;
-    bool immutable = PyUnicode_CheckExact(object) || PyTuple_CheckExact(object);
-    if (PyTuple_CheckExact(object)) {
-      for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(object); ++i) {
-        immutable = immutable && PyUnicode_CheckExact(PyTuple_GET_ITEM(object, i));
-      }
-    }
-    if (immutable) {
-      Py_INCREF(object);
-      entry->last_wrt_object = Ref(object);
-      entry->last_wrt = call->parsed_wrt;
-    }
-  }
-  call->wrt = &call->parsed_wrt;
-  return true;
-}
-
-bool take_keyword(EntryState *entry, PyObject *keyword, PyObject *value, Call *call) {
-  if (same_name(keyword, name_out) && has_results(*entry)) {
-    call->out = value == Py_None ? nullptr : value;
-    return true;
-  }
-  if (takes_wrt(*entry) && same_name(keyword, name_wrt)) return take_wrt(entry, value, call);
-  if (same_name(keyword, name_num_threads)) {
-    if (value == Py_None) return true;
-    return read_num_threads(value, entry->label.c_str(), ": argument 'num_threads'", &call->options.num_threads);
-  }
-  if (same_name(keyword, name_stream) && entry->desc->state == 0) {
-    CudaPlace *cuda = &call->reading.cuda;
-    cuda->stream_is_given = value != Py_None;
-    return value == Py_None || read_stream(value, entry->label.c_str(), ": argument 'stream'", &cuda->stream);
-  }
-  return raise_keyword(*entry, keyword);
 }
 
 bool take_tuple(const EntryState &entry, PyObject *out, int count, const char *of) {
@@ -130,89 +31,50 @@ bool take_tuple(const EntryState &entry, PyObject *out, int count, const char *o
   return false;
 }
 
-bool read(const EntryState &entry, PyObject *object, bool writable, DLTensor *tensor, Call *call, Mismatch *mismatch) {
-  if (entry.arrays == nullptr) return read_array(object, writable, tensor, &call->reading, mismatch);
-  return entry.arrays->read(object, writable, tensor, &call->reading, mismatch);
-}
-
-// The element type that a number is to have: that of the first variant that takes the arrays which were read.
-uint32_t number_dtype(const EntryState &entry, PyObject *const *arguments, const Call &call, int position) {
-  for (uint32_t v = 0; v < entry.desc->variant_count; ++v) {
-    const uint32_t *dtypes = entry.desc->variants[v].dtypes;
-    bool fits = true;
-    for (int i = 0; i < entry.positional_count && fits; ++i) {
-      const DLDataType &type = call.tensors[i].dtype;
-      fits = is_number(arguments[i]) || dtypes[i] == (static_cast<uint32_t>(type.code) << 8 | type.bits);
-    }
-    if (fits) return dtypes[position];
+// Reads an array as number `place` of the call.
+inline bool read(const EntryState &entry, PyObject *object, bool writable, int place, Call *call, Mismatch *mismatch) {
+  DLTensor *tensor = &call->tensors[place];
+  if (entry.arrays == nullptr && read_plain_array(object, writable, tensor)) {
+    call->unkept |= uint64_t{1} << place;
+    return true;
   }
-  return entry.desc->variants[0].dtypes[position];
-}
-
-template <typename T>
-bool write_integer(PyObject *object, const std::string &label, const std::string &subject, int64_t *place) {
-  if (!PyLong_Check(object)) {
-    raise_mismatch(PyExc_TypeError, label, subject, "an integer", type_name(object));
+  keep_shapes(call);  // those before this one, whose library may run any code
+  if (entry.arrays == nullptr) {
+    if (!read_uncommon_array(object, writable, tensor, &call->reading, mismatch)) return false;
+  } else if (!entry.arrays->read(object, writable, tensor, &call->reading, mismatch)) {
     return false;
   }
-  int overflow = 0;
-  const long long value = PyLong_AsLongLongAndOverflow(object, &overflow);
-  const T narrow = static_cast<T>(value);
-  if (overflow != 0 || static_cast<long long>(narrow) != value) {
-    const std::string kind = std::string(std::is_signed_v<T> ? "int" : "uint") + std::to_string(8 * sizeof(T));
-    raise_mismatch(PyExc_ValueError, label, subject, "an integer that fits " + kind, text_of(object));
-    return false;
-  }
-  std::memcpy(place, &narrow, sizeof narrow);
-  return true;
-}
-
-// Makes an array without dimensions of a Python number. The memory is a lease of the call.
-bool take_number(const EntryState &entry, PyObject *const *arguments, int position, Call *call) {
-  auto memory = std::make_unique<int64_t[]>(1);
-  int64_t *place = memory.get();
-  const uint32_t dtype = number_dtype(entry, arguments, *call, position);
-  const std::string subject = operand_text(entry, position);
-  PyObject *object = arguments[position];
-  bool done = false;
-  if (dtype == TIAOT_FLOAT16 || dtype == TIAOT_FLOAT32 || dtype == TIAOT_FLOAT64) {
-    const double value = PyFloat_AsDouble(object);
-    if (value == -1 && PyErr_Occurred()) return false;
-    const auto narrow = static_cast<float>(value);
-    if (dtype == TIAOT_FLOAT16) {
-      const Half half(value);
-      std::memcpy(place, &half, sizeof half);
-    }
-    if (dtype == TIAOT_FLOAT32) std::memcpy(place, &narrow, sizeof narrow);
-    if (dtype == TIAOT_FLOAT64) std::memcpy(place, &value, sizeof value);
-    done = true;
-  } else if (dtype == TIAOT_INT32) {
-    done = write_integer<int32_t>(object, entry.label, subject, place);
-  } else if (dtype == TIAOT_INT64) {
-    done = write_integer<int64_t>(object, entry.label, subject, place);
-  } else if (dtype == TIAOT_UINT8) {
-    done = write_integer<uint8_t>(object, entry.label, subject, place);
-  } else {
-    raise_mismatch(PyExc_TypeError, entry.label, subject, "an array of " + dtypes_of(entry, position),
-                   type_name(object));
-  }
-  if (!done) return false;
-  const DLDataType type = {static_cast<uint8_t>(dtype >> 8), static_cast<uint8_t>(dtype), 1};
-  call->tensors[position] = {place, {kDLCPU, 0}, 0, type, nullptr, nullptr, 0};
-  call->reading.leases.emplace_back(std::move(memory));
+  call->unkept |= uint64_t{1} << place;
   return true;
 }
 
 // Where the i-th result that the caller asked for stands in the runtime's order.
-int place_of(const Call &call, int inner) { return call.inner > 1 ? call.wrt->place[inner] : 0; }
+int place_of(const EntryState &entry, const Call &call, int inner) {
+  if (has_tangents(entry.kind)) return inner;
+  return call.inner > 1 ? call.wrt->place[inner] : 0;
+}
+
+// What messages call a result: of a jvp or hvp the `inner`-th of the results (part 0) or of their tangents (part 1).
+std::string result_text(const EntryState &entry, int part, int argument) {
+  if (entry.kind == TIAOT_JVP) return (part == 0 ? "output " : "tangent of ") + quoted(entry, argument);
+  return (part == 0 ? "gradient of " : "tangent of the gradient of ") + quoted(entry, argument);
+}
 
 // Complains about a result. `place` is that of the gradient among those of the call.
 [[gnu::cold]] bool raise_unwritable(const EntryState &entry, const Call &call, int output, int place,
                                     const Mismatch &mismatch) {
   const int of = static_cast<int>(entry.desc->input_count) + output;
   if (entry.kind == TIAOT_FORWARD) return raise_unreadable(entry, "output " + quoted(entry, of), of, mismatch);
+  if (entry.kind == TIAOT_JVP) {
+    const int argument = static_cast<int>(entry.desc->input_count) + place;
+    return raise_unreadable(entry, result_text(entry, output, argument), argument, mismatch);
+  }
   uint32_t mask = call.wrt->mask;
   for (int i = 0; i < place; ++i) mask &= mask - 1;
+  if (entry.kind == TIAOT_HVP) {
+    const int argument = __builtin_ctz(mask);
+    return raise_unreadable(entry, result_text(entry, output, argument), argument, mismatch);
+  }
   const int input = __builtin_ctz(mask);
   const std::string subject = entry.kind == TIAOT_VJP
                                   ? "gradient of " + quoted(entry, input)
@@ -224,16 +86,16 @@ int place_of(const Call &call, int inner) { return call.inner > 1 ? call.wrt->pl
 bool take_out(const EntryState &entry, Call *call, int first) {
   Mismatch mismatch;
   PyObject *out = call->out;
-  const bool inner_tuple = call->wrt != nullptr && call->wrt->is_tuple;
+  const bool inner_tuple = call->inner_tuple;
   if (call->outer > 1 && !take_tuple(entry, out, call->outer, inner_tuple ? "tuples" : "arrays")) return false;
   for (int o = 0; o < call->outer; ++o) {
     PyObject *part = call->outer > 1 ? PyTuple_GET_ITEM(out, o) : out;
     if (inner_tuple && !take_tuple(entry, part, call->inner, "arrays")) return false;
     for (int i = 0; i < call->inner; ++i) {
       PyObject *object = inner_tuple ? PyTuple_GET_ITEM(part, i) : part;
-      DLTensor *tensor = &call->tensors[first + o * call->inner + place_of(*call, i)];
-      if (!read(entry, object, true, tensor, call, &mismatch)) {
-        return raise_unwritable(entry, *call, o, place_of(*call, i), mismatch);
+      const int inner = place_of(entry, *call, i), place = first + o * call->inner + inner;
+      if (!read(entry, object, true, place, call, &mismatch)) {
+        return raise_unwritable(entry, *call, o, inner, mismatch);
       }
     }
   }
@@ -263,13 +125,16 @@ bool make_results(const EntryState &entry, Call *call, int first) {
     call->result = Ref(Py_NewRef(Py_None));
     return true;
   }
+  // To make a tuple, or an array of another library's, may run Python code.
+  const bool inner_tuple = call->inner_tuple;
+  if (call->outer > 1 || inner_tuple || entry.arrays != nullptr || call->reading.cuda.found) keep_shapes(call);
   int32_t count = 0;
   const uint32_t mask = call->wrt != nullptr ? call->wrt->mask : 0;
   const tiaot_status status =
       tiaot_results(entry.kernel, entry.kind, mask, call->tensors, first, &call->options, call->tensors + first,
-                    TIAOT_MAX_ARRAYS - first, call->shapes, kShapeRoom, &count);
+                    entry.most_arrays - first, call->sizes, call->size_room(), &count);
   if (status != TIAOT_OK) return raise_status(status) != nullptr;
-  const bool inner_tuple = call->wrt != nullptr && call->wrt->is_tuple;
+  for (int32_t i = 0; i < count; ++i) call->sizes += call->tensors[first + i].ndim;
   Ref whole;
   if (call->outer > 1) {
     whole = Ref(PyTuple_New(call->outer));
@@ -282,8 +147,8 @@ bool make_results(const EntryState &entry, Call *call, int first) {
       if (!part) return false;
     }
     for (int i = 0; i < call->inner; ++i) {
-      DLTensor *tensor = &call->tensors[first + o * call->inner + place_of(*call, i)];
-      PyObject *array = make_result(entry, call, o, place_of(*call, i), tensor);
+      const int inner = place_of(entry, *call, i);
+      PyObject *array = make_result(entry, call, o, inner, &call->tensors[first + o * call->inner + inner]);
       if (array == nullptr) return false;
       if (inner_tuple) {
         PyTuple_SET_ITEM(part.get(), i, array);
@@ -303,12 +168,12 @@ bool make_results(const EntryState &entry, Call *call, int first) {
 
 // Reads the inputs that were met on CUDA devices. Where they are not all on one, nothing is made to wait: the runtime
 // then says whose place is wrong.
-[[gnu::cold, gnu::noinline]] bool read_cuda_inputs(const EntryState &entry, PyObject *const *arguments, Call *call) {
+[[gnu::cold, gnu::noinline]] bool read_cuda_inputs(const EntryState &entry, Call *call) {
   CudaPlace *cuda = &call->reading.cuda;
   bool together = true;
   for (int i = 0; i < entry.positional_count; ++i) {
-    const tiaot_argument_desc &argument = entry.desc->arguments[i];
-    if (argument.rank == 0 && is_number(arguments[i])) continue;
+    const tiaot_argument_desc &argument = argument_desc(entry, i);
+    if (argument.rank == 0 && is_number(call->operands[i])) continue;
     const DLDevice &device = call->tensors[i].device;
     together = together && (is_cuda(device.device_type) ? device.device_id == cuda->device
                                                         : (argument.flags & TIAOT_ARGUMENT_VALUE) != 0);
@@ -316,12 +181,14 @@ bool make_results(const EntryState &entry, Call *call, int first) {
   if (!settle(cuda)) return false;
   Mismatch mismatch;
   for (int i = 0; i < entry.positional_count; ++i) {
-    if (entry.desc->arguments[i].rank == 0 && is_number(arguments[i])) continue;
+    if (argument_desc(entry, i).rank == 0 && is_number(call->operands[i])) continue;
     DLTensor *tensor = &call->tensors[i];
     if (!is_cuda(tensor->device.device_type)) continue;
-    if (!read_cuda_array(arguments[i], false, together, tensor, &call->reading, &mismatch)) {
-      return raise_unreadable(entry, operand_text(entry, i), i, mismatch);
+    if (!read_cuda_array(call->operands[i], false, together, tensor, &call->reading, &mismatch)) {
+      return raise_unreadable(entry, operand_text(entry, i), argument_of(entry, i), mismatch);
     }
+    call->unkept |= uint64_t{1} << i;
+    keep_shapes(call);
   }
   return true;
 }
@@ -334,31 +201,76 @@ bool make_results(const EntryState &entry, Call *call, int first) {
 
 }  // namespace
 
-bool prepare_entries() {
-  name_out = PyUnicode_InternFromString("out");
-  name_wrt = PyUnicode_InternFromString("wrt");
-  name_num_threads = PyUnicode_InternFromString("num_threads");
-  name_stream = PyUnicode_InternFromString("stream");
-  return name_out != nullptr && name_wrt != nullptr && name_num_threads != nullptr && name_stream != nullptr;
+std::string quoted(const EntryState &entry, int argument) {
+  return std::string("'") + entry.desc->arguments[argument].name + "'";
+}
+
+std::string operand_text(const EntryState &entry, int position) {
+  const int argument = argument_of(entry, position), inputs = static_cast<int>(entry.desc->input_count);
+  const char *what = position < inputs ? "argument " : argument < inputs ? "tangent of " : "cotangent of ";
+  return what + quoted(entry, argument);
+}
+
+std::string dtypes_of(const EntryState &entry, int argument) {
+  std::string text;
+  std::vector<uint32_t> seen;
+  for (uint32_t v = 0; v < entry.desc->variant_count; ++v) {
+    const uint32_t dtype = entry.desc->variants[v].dtypes[argument];
+    bool known = false;
+    for (uint32_t other : seen) known = known || other == dtype;
+    if (known) continue;
+    seen.push_back(dtype);
+    text += (text.empty() ? "" : " or ") + dtype_name(dtype);
+  }
+  return text;
+}
+
+Call::Call(const EntryState &entry, void *room)
+    : tensors(static_cast<DLTensor *>(room)),
+      named(reinterpret_cast<PyObject **>(tensors + entry.most_arrays)),
+      sizes(reinterpret_cast<int64_t *>(named + entry.positional_count)),
+      sizes_end(reinterpret_cast<int64_t *>(static_cast<char *>(room) + entry.call_room)) {
+  static_assert(sizeof(DLTensor) % sizeof(void *) == 0 && sizeof(PyObject *) == sizeof(int64_t), "all are aligned");
+}
+
+void keep_shapes(Call *call) {
+  for (; call->unkept != 0; call->unkept &= call->unkept - 1) {
+    DLTensor &tensor = call->tensors[__builtin_ctzll(call->unkept)];
+    const auto rank = tensor.shape != nullptr ? tensor.ndim : 0;
+    const auto need = 2 * rank;
+    int64_t *place = call->sizes;
+    if (need > call->sizes_end - place) {  // more dimensions than there should be, of which the runtime is to tell
+      auto more = std::make_unique<int64_t[]>(static_cast<size_t>(need));
+      place = more.get();
+      call->reading.leases.emplace_back(std::move(more));
+    } else {
+      call->sizes += need;
+    }
+    if (rank > 0) tensor.shape = std::copy_n(tensor.shape, rank, place) - rank;
+    if (rank > 0 && tensor.strides != nullptr) {
+      tensor.strides = std::copy_n(tensor.strides, rank, place + rank) - rank;
+    }
+  }
+}
+
+bool prepare_results(const EntryState &entry, Call *call) {
+  const int first = entry.positional_count;
+  return call->out != nullptr ? take_out(entry, call, first) : make_results(entry, call, first);
 }
 
 bool prepare_call(EntryState *entry, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords, Call *call) {
   if (entry->module->closed.load(std::memory_order_relaxed)) {
     return raise_closed(entry->label, *entry->module) != nullptr;
   }
-  if (count != entry->positional_count) return raise_count(*entry, count);
   call->options.variant = entry->variant;
   if (entry->memory != nullptr) call->options.state = entry->memory->handle;
   if (takes_wrt(*entry)) call->wrt = &entry->default_wrt;
-  if (keywords != nullptr) {
-    const Py_ssize_t keyword_count = PyTuple_GET_SIZE(keywords);
-    for (Py_ssize_t i = 0; i < keyword_count; ++i) {
-      if (!take_keyword(entry, PyTuple_GET_ITEM(keywords, i), arguments[count + i], call)) return false;
-    }
-  }
+  if (!take_arguments(entry, arguments, count, keywords, call)) return false;
   const int first = entry->positional_count;
-  call->outer = entry->kind == TIAOT_VJP ? 1 : static_cast<int>(entry->desc->output_count);
-  call->inner = call->wrt == nullptr ? 1 : call->wrt->count;
+  const int outputs = static_cast<int>(entry->desc->output_count);
+  call->outer = entry->kind == TIAOT_VJP ? 1 : has_tangents(entry->kind) ? 2 : has_results(*entry) ? outputs : 0;
+  call->inner = entry->kind == TIAOT_JVP ? outputs : call->wrt == nullptr ? 1 : call->wrt->count;
+  call->inner_tuple = entry->kind == TIAOT_JVP ? outputs > 1 : call->wrt != nullptr && call->wrt->is_tuple;
   call->count = first + call->outer * call->inner;
   if (call->count > TIAOT_MAX_ARRAYS) {
     PyErr_Format(PyExc_NotImplementedError, "%s: a call can have at most %d arrays, this one has %d",
@@ -368,21 +280,22 @@ bool prepare_call(EntryState *entry, PyObject *const *arguments, Py_ssize_t coun
   Mismatch mismatch;
   bool numbers = false;
   for (int i = 0; i < first; ++i) {
-    if (entry->desc->arguments[i].rank == 0 && is_number(arguments[i])) {
+    if (argument_desc(*entry, i).rank == 0 && is_number(call->operands[i])) {
       numbers = true;
       continue;
     }
-    if (!read(*entry, arguments[i], false, &call->tensors[i], call, &mismatch)) {
-      return raise_unreadable(*entry, operand_text(*entry, i), i, mismatch);
+    if (!read(*entry, call->operands[i], false, i, call, &mismatch)) {
+      return raise_unreadable(*entry, operand_text(*entry, i), argument_of(*entry, i), mismatch);
     }
   }
   CudaPlace &cuda = call->reading.cuda;
-  if (cuda.found && !cuda.settled && !read_cuda_inputs(*entry, arguments, call)) return false;
+  if (cuda.found && !cuda.settled && !read_cuda_inputs(*entry, call)) return false;
   for (int i = 0; i < first && numbers; ++i) {
-    if (entry->desc->arguments[i].rank != 0 || !is_number(arguments[i])) continue;
-    if (!take_number(*entry, arguments, i, call)) return false;
+    if (argument_desc(*entry, i).rank != 0 || !is_number(call->operands[i])) continue;
+    keep_shapes(call);  // a number's class may have a method that makes a float of it
+    if (!take_number(*entry, i, call)) return false;
   }
-  if (!(call->out != nullptr ? take_out(*entry, call, first) : make_results(*entry, call, first))) return false;
+  if (!prepare_results(*entry, call)) return false;
   if (cuda.stream_is_given && !cuda.found) return raise_needless_stream(*entry);
   call->options.stream = cuda.stream;
   return true;

@@ -5,32 +5,85 @@
 
 namespace tiaot::binding {
 
-constexpr int kShapeRoom = 512;  // sizes of all the results of one call
-
-// One call: its arrays as the runtime takes them, and the objects that hold them. Large and not initialised as a whole.
+// One call: its arrays as the runtime takes them, and the objects that hold them.
+//
+// To read an array that is not plain may run Python code, that of its owner or of a finalizer, which may give the shape
+// of an array that was read before new memory, or call kernels itself, any number of levels deep. So shapes are copied
+// before any such code runs, and `room` on the caller's stack is as small as the entry allows.
 struct Call {
+  Call(const EntryState &entry, void *room);
+
   tiaot_options options = TIAOT_OPTIONS_INIT;
   const Wrt *wrt = nullptr;
   Wrt parsed_wrt;
-  PyObject *out = nullptr;  // borrowed
-  int outer = 1;            // outputs that have results of their own
-  int inner = 1;            // results for each
-  int count = 0;            // arrays
+  PyObject *const *operands = nullptr;  // inputs, and for a vjp cotangents, in the order of the signature; borrowed
+  PyObject *num_threads = nullptr;      // as it was given; borrowed
+  PyObject *out = nullptr;              // borrowed
+  int outer = 1;                        // outputs that have results of their own; of jvp and hvp 2: results, tangents
+  int inner = 1;                        // results for each
+  bool inner_tuple = false;             // whether these are a tuple
+  int count = 0;                        // arrays
+  uint64_t unkept = 0;                  // those that were read and whose shape is still where they have it
   Ref result;
   Reading reading;
-  DLTensor tensors[TIAOT_MAX_ARRAYS];
-  int64_t shapes[kShapeRoom];
+  DLTensor *const tensors;  // in the room: `entry.most_arrays` of them,
+  PyObject **const named;   // the operands where some came by name,
+  int64_t *sizes;           // and what is left of the place for shapes and strides
+  int64_t *const sizes_end;
+
+  int size_room() const { return static_cast<int>(sizes_end - sizes); }
 };
 
-// Entries of which a call says for what inputs the gradient is wanted.
-inline bool takes_wrt(const EntryState &entry) { return entry.kind == TIAOT_VJP || entry.kind == TIAOT_JACOBIAN; }
+// What Call needs on the stack of the function that makes it.
+#define TIAOT_CALL_ROOM(entry) __builtin_alloca((entry).call_room)
 
-// Python numbers that may stand for an array without dimensions.
-inline bool is_number(PyObject *object) {
-  return PyFloat_Check(object) || (PyLong_Check(object) && !PyBool_Check(object));
+// Entries of which a call says for what inputs the gradient is wanted.
+inline bool takes_wrt(const EntryState &entry) { return entry.kind != TIAOT_FORWARD && entry.kind != TIAOT_GRAD; }
+
+// Whether calls of the entry have results.
+inline bool has_results(const EntryState &entry) {
+  return takes_wrt(entry) || (entry.kind == TIAOT_FORWARD && entry.desc->output_count > 0);
 }
+
+// The argument of the descriptor's whose type and shape an operand has.
+inline int argument_of(const EntryState &entry, int position) {
+  return entry.argument_of[static_cast<size_t>(position)];
+}
+
+inline const tiaot_argument_desc &argument_desc(const EntryState &entry, int position) {
+  return entry.desc->arguments[argument_of(entry, position)];
+}
+
+// What messages call an argument of the descriptor's, and the operand at a position, as the runtime's do: "'x'",
+// "argument 'x'", "cotangent of 'y'", "tangent of 'x'".
+std::string quoted(const EntryState &entry, int argument);
+std::string operand_text(const EntryState &entry, int position);
+
+// "float32 or float64": the element types that any variant has for this argument.
+std::string dtypes_of(const EntryState &entry, int argument);
+
+// A scalar of NumPy's that is no Python number itself, but stands for one without loss.
+bool is_numpy_number(PyObject *object);
+
+// Numbers that may stand for an array without dimensions.
+inline bool is_number(PyObject *object) {
+  return PyFloat_Check(object) || (PyLong_Check(object) && !PyBool_Check(object)) || is_numpy_number(object);
+}
+
+// Puts the operands in order and reads the options. False with an exception set.
+bool take_arguments(EntryState *entry, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords, Call *call);
+
+// Makes an array without dimensions of a number; the memory is a lease of the call. The arrays have been read, among
+// whose variants it chooses the element type. False with an exception set.
+bool take_number(const EntryState &entry, int position, Call *call);
+
+// Copies the shapes of what was read, before code runs that may change them: Python code, or other threads.
+void keep_shapes(Call *call);
 
 // Fills in a call from Python's arguments. False with an exception set.
 bool prepare_call(EntryState *entry, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords, Call *call);
+
+// The last step of that: reads `call->out`, or allocates the results, for operands that have been read.
+bool prepare_results(const EntryState &entry, Call *call);
 
 }  // namespace tiaot::binding

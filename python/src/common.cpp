@@ -1,7 +1,18 @@
 // common.cpp: exceptions of the extension, and the one number that calls and the process default share.
 #include "common.hpp"
 
+#include <cstring>
+
 namespace tiaot::binding {
+namespace {
+
+// What the environment and paths put into a message need not be UTF-8.
+void raise_text(PyObject *exception, const char *message) {
+  Ref text(PyUnicode_DecodeUTF8(message, static_cast<Py_ssize_t>(std::strlen(message)), "backslashreplace"));
+  if (text) PyErr_SetObject(exception, text.get());
+}
+
+}  // namespace
 
 PyObject *raise_status(tiaot_status status) {
   PyObject *exception = PyExc_RuntimeError;
@@ -26,14 +37,25 @@ PyObject *raise_status(tiaot_status status) {
     case TIAOT_ERROR_DEVICE:
       break;
   }
-  PyErr_SetString(exception, tiaot_last_error());
+  raise_text(exception, tiaot_last_error());
+  return nullptr;
+}
+
+PyObject *raise_caught() {
+  try {
+    throw;
+  } catch (const std::bad_alloc &) {
+    return PyErr_NoMemory();
+  } catch (const std::exception &error) {
+    raise_text(PyExc_RuntimeError, error.what());
+  }
   return nullptr;
 }
 
 PyObject *raise_mismatch(PyObject *exception, const std::string &label, const std::string &subject,
                          const std::string &expected, const std::string &got) {
   const std::string message = label + ": " + subject + ": expected " + expected + ", got " + got;
-  PyErr_SetString(exception, message.c_str());
+  raise_text(exception, message.c_str());
   return nullptr;
 }
 
@@ -52,6 +74,14 @@ Ref call_method(PyObject *object, const char *name) {
   return Ref(method ? PyObject_CallNoArgs(method.get()) : nullptr);
 }
 
+bool find_attribute(PyObject *object, const char *name, Ref *found) {
+  *found = get_attribute(object, name);
+  if (*found) return true;
+  if (!PyErr_ExceptionMatches(PyExc_AttributeError)) return false;
+  PyErr_Clear();
+  return true;
+}
+
 std::string type_name(PyObject *object) {
   PyObject *type = reinterpret_cast<PyObject *>(Py_TYPE(object));
   Ref module = get_attribute(type, "__module__");
@@ -66,9 +96,14 @@ std::string type_name(PyObject *object) {
 
 std::string text_of(PyObject *object) {
   Ref text(PyObject_Str(object));
-  const char *utf8 = text ? PyUnicode_AsUTF8(text.get()) : nullptr;
+  Ref utf8(text ? PyUnicode_AsEncodedString(text.get(), "utf-8", "backslashreplace") : nullptr);  // of surrogates
   PyErr_Clear();
-  return utf8 != nullptr ? utf8 : "?";
+  return utf8 ? PyBytes_AS_STRING(utf8.get()) : "?";
+}
+
+std::string dtype_name(uint32_t dtype) {
+  const char *const kinds[] = {"int", "uint", "float"};
+  return kinds[(dtype >> 8) % 3] + std::to_string(dtype & 0xff);
 }
 
 bool read_num_threads(PyObject *object, const char *label, const char *argument, int32_t *count) {

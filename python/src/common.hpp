@@ -6,6 +6,7 @@
 #include <Python.h>
 
 #include <atomic>
+#include <exception>
 #include <memory>
 #include <string>
 #include <utility>
@@ -43,7 +44,7 @@ struct OpenModule {
   ~OpenModule() { tiaot_module_close(handle); }
 
   tiaot_module *const handle;
-  const std::string path;  // absolute, UTF-8 with Python's surrogate escapes resolved to "?"; for messages
+  const std::string path;  // absolute, UTF-8 with escapes for what is not; for messages
   std::atomic<bool> closed{false};
 };
 
@@ -59,16 +60,42 @@ PyObject *raise_mismatch(PyObject *exception, const std::string &label, const st
 // Raises ModuleError: "LABEL: its module 'PATH' is closed". Returns nullptr.
 PyObject *raise_closed(const std::string &label, const OpenModule &module);
 
+// Raises what the C++ exception in flight stands for: MemoryError, or RuntimeError. Returns nullptr.
+PyObject *raise_caught();
+
+// `function`, for a slot or table of CPython: no C++ exception leaves it.
+template <auto function>
+struct Guarded;
+template <typename... Arguments, PyObject *(*function)(Arguments...)>
+struct Guarded<function> {
+  static PyObject *call(Arguments... arguments) {
+    try {
+      return function(arguments...);
+    } catch (const std::exception &) {
+      return raise_caught();
+    }
+  }
+};
+template <auto function>
+constexpr auto guarded = Guarded<function>::call;
+
 // object.name and object.name(); empty with an exception set. The name is interned: CPython's cache of attributes would
 // keep a new string of each call.
 Ref get_attribute(PyObject *object, const char *name);
 Ref call_method(PyObject *object, const char *name);
+
+// object.name, empty where it has none. False with an exception set where to look it up raises another error than
+// AttributeError.
+bool find_attribute(PyObject *object, const char *name, Ref *found);
 
 // Name of an object's type, with its module unless that is builtins.
 std::string type_name(PyObject *object);
 
 // str(object), or "?" where that fails.
 std::string text_of(PyObject *object);
+
+// "float32", for an element type of the descriptor's.
+std::string dtype_name(uint32_t dtype);
 
 // A number of threads: None is 0, the process default. `label` and `argument` open the message.
 bool read_num_threads(PyObject *object, const char *label, const char *argument, int32_t *count);

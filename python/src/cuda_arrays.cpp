@@ -3,6 +3,7 @@
 #include "cuda_arrays.hpp"
 
 #include <cstdint>
+#include <cstring>
 
 #include "dlpack_exchange.hpp"
 
@@ -33,18 +34,18 @@ const ExchangeTable *table_of(PyObject *object) {
 bool read_exchanged(const ExchangeTable &table, PyObject *object, bool writable, bool ordered, DLTensor *tensor,
                     Reading *reading, Mismatch *mismatch) {
   if (!check_torch(object, mismatch)) return false;
-  if (has_attribute(object, "requires_grad")) {  // torch's own __dlpack__ refuses these, the table does not
-    Ref recorded = get_attribute(object, "requires_grad");
-    const int truth = recorded ? PyObject_IsTrue(recorded.get()) : -1;
-    if (truth < 0) return false;
-    if (truth > 0) {
-      return mismatch_of(mismatch, PyExc_BufferError, "a tensor that requires no gradient",
-                         "one that does; pass its detach(), or use tiaot.torch");
-    }
+  Ref recorded;
+  if (!find_attribute(object, "requires_grad", &recorded)) return false;
+  const int truth = recorded ? PyObject_IsTrue(recorded.get()) : 0;
+  if (truth < 0) return false;
+  if (truth > 0) {  // torch's own __dlpack__ refuses these, the table does not
+    return mismatch_of(mismatch, PyExc_BufferError, "a tensor that requires no gradient",
+                       "one that does; pass its detach(), or use tiaot.torch");
   }
   DLManagedTensorVersioned *managed = nullptr;
   if (table.export_tensor(object, &managed) != 0) return false;
   reading->leases.emplace_back(managed);
+  if (!check_rank(managed->dl_tensor, mismatch)) return false;
   if (writable && (managed->flags & DLPACK_FLAG_BITMASK_READ_ONLY) != 0) {
     return mismatch_of(mismatch, PyExc_ValueError, "a writable array", "a read-only one");
   }
@@ -73,16 +74,17 @@ Ref capsule_for(PyObject *object, Ref stream) {
 
 // __cuda_array_interface__
 
-// What the entry of a dict says, or nullptr (borrowed).
-PyObject *entry_of(PyObject *interface, const char *name) {
+// What the entry of a dict says; empty for None. Its own reference: what is asked of it may run code of its owner's,
+// who may change the dict.
+Ref entry_of(PyObject *interface, const char *name) {
   PyObject *value = PyDict_GetItemString(interface, name);
-  return value == Py_None ? nullptr : value;
+  return Ref(value == Py_None ? nullptr : Py_XNewRef(value));
 }
 
-bool malformed(Mismatch *mismatch, const char *expected, PyObject *got) {
+bool malformed(Mismatch *mismatch, const char *expected, const Ref &got) {
   PyErr_Clear();
   return mismatch_of(mismatch, PyExc_TypeError, std::string("__cuda_array_interface__ with ") + expected,
-                     got != nullptr ? text_of(got) : "none");
+                     got ? text_of(got.get()) : "none");
 }
 
 Ref interface_of(PyObject *object, Mismatch *mismatch) {
@@ -95,21 +97,22 @@ Ref interface_of(PyObject *object, Mismatch *mismatch) {
 }
 
 bool read_address(PyObject *interface, void **address, bool *read_only, Mismatch *mismatch) {
-  PyObject *data = entry_of(interface, "data");
-  if (data == nullptr || !PyTuple_Check(data) || PyTuple_GET_SIZE(data) != 2) {
+  Ref data = entry_of(interface, "data");
+  if (!data || !PyTuple_Check(data.get()) || PyTuple_GET_SIZE(data.get()) != 2) {
     return malformed(mismatch, "a pair as 'data'", data);
   }
-  *address = PyLong_AsVoidPtr(PyTuple_GET_ITEM(data, 0));
-  if (PyErr_Occurred()) return malformed(mismatch, "an address in 'data'", PyTuple_GET_ITEM(data, 0));
-  const int truth = PyObject_IsTrue(PyTuple_GET_ITEM(data, 1));
+  const Ref number(Py_NewRef(PyTuple_GET_ITEM(data.get(), 0)));
+  *address = PyLong_AsVoidPtr(number.get());
+  if (PyErr_Occurred()) return malformed(mismatch, "an address in 'data'", number);
+  const int truth = PyObject_IsTrue(PyTuple_GET_ITEM(data.get(), 1));
   *read_only = truth != 0;
   return truth >= 0;
 }
 
 // "<f4": byte order, kind, bytes.
 bool read_typestr(PyObject *interface, DLDataType *dtype, Mismatch *mismatch) {
-  PyObject *object = entry_of(interface, "typestr");
-  const char *text = object != nullptr && PyUnicode_Check(object) ? PyUnicode_AsUTF8(object) : nullptr;
+  Ref object = entry_of(interface, "typestr");
+  const char *text = object && PyUnicode_Check(object.get()) ? PyUnicode_AsUTF8(object.get()) : nullptr;
   if (text == nullptr || text[0] == 0 || text[1] == 0) return malformed(mismatch, "a 'typestr'", object);
   int code = -1;
   if (text[1] == 'i') code = 0;
@@ -135,19 +138,20 @@ bool read_sizes(PyObject *tuple, int64_t *sizes) {
 }
 
 bool read_shape(PyObject *interface, DLTensor *tensor, Reading *reading, Mismatch *mismatch) {
-  PyObject *shape = entry_of(interface, "shape"), *strides = entry_of(interface, "strides");
-  if (shape == nullptr || !PyTuple_Check(shape)) return malformed(mismatch, "a tuple as 'shape'", shape);
-  const Py_ssize_t ndim = PyTuple_GET_SIZE(shape);
-  if (strides != nullptr && (!PyTuple_Check(strides) || PyTuple_GET_SIZE(strides) != ndim)) {
+  Ref shape = entry_of(interface, "shape"), strides = entry_of(interface, "strides");
+  if (!shape || !PyTuple_Check(shape.get())) return malformed(mismatch, "a tuple as 'shape'", shape);
+  const Py_ssize_t ndim = PyTuple_GET_SIZE(shape.get());
+  if (ndim > kMaxRank) return malformed(mismatch, "at most 64 sizes in 'shape'", shape);
+  if (strides && (!PyTuple_Check(strides.get()) || PyTuple_GET_SIZE(strides.get()) != ndim)) {
     return malformed(mismatch, "'strides' as long as 'shape'", strides);
   }
   auto sizes = std::make_unique<int64_t[]>(static_cast<size_t>(2 * ndim));
   tensor->ndim = static_cast<int32_t>(ndim);
   tensor->shape = sizes.get();
-  if (!read_sizes(shape, tensor->shape)) return malformed(mismatch, "integers in 'shape'", shape);
-  if (strides != nullptr) {
+  if (!read_sizes(shape.get(), tensor->shape)) return malformed(mismatch, "integers in 'shape'", shape);
+  if (strides) {
     tensor->strides = sizes.get() + ndim;
-    if (!read_sizes(strides, tensor->strides)) return malformed(mismatch, "integers in 'strides'", strides);
+    if (!read_sizes(strides.get(), tensor->strides)) return malformed(mismatch, "integers in 'strides'", strides);
     const int64_t itemsize = tensor->dtype.bits / 8;
     for (Py_ssize_t axis = 0; axis < ndim; ++axis) {
       if (tensor->strides[axis] % itemsize != 0) {
@@ -169,7 +173,7 @@ bool read_interface(PyObject *object, bool writable, bool ordered, DLTensor *ten
   if (!interface) return false;
   bool read_only = false;
   *tensor = {nullptr, device, 0, {}, nullptr, nullptr, 0};
-  if (PyObject *mask = entry_of(interface.get(), "mask"); mask != nullptr) {
+  if (entry_of(interface.get(), "mask")) {
     return mismatch_of(mismatch, PyExc_TypeError, "an array without a mask", "one with a mask");
   }
   if (!read_address(interface.get(), &tensor->data, &read_only, mismatch) ||
@@ -180,9 +184,9 @@ bool read_interface(PyObject *object, bool writable, bool ordered, DLTensor *ten
   if (writable && read_only) {
     return mismatch_of(mismatch, PyExc_ValueError, "a writable array", "a read-only one");
   }
-  PyObject *stream = entry_of(interface.get(), "stream");
-  if (stream == nullptr || !ordered) return true;  // None: its owner has nothing to be waited for
-  void *first = PyLong_AsVoidPtr(stream);
+  Ref stream = entry_of(interface.get(), "stream");
+  if (!stream || !ordered) return true;  // None: its owner has nothing to be waited for
+  void *first = PyLong_AsVoidPtr(stream.get());
   if (PyErr_Occurred() || first == nullptr) return malformed(mismatch, "a 'stream' that is None or from 1 on", stream);
   return order(reading->cuda, first);
 }
@@ -206,7 +210,12 @@ bool find_interface_device(PyObject *object, const CudaPlace &cuda, DLDevice *de
   bool read_only = false;
   if (!interface || !read_address(interface.get(), &address, &read_only, mismatch)) return false;
   *device = {kDLCUDA, cuda.device};
-  if (address == nullptr || device_of_address(address, &device->device_id)) return true;
+  if (address == nullptr) return true;
+  const DeviceOfAddress found = device_of_address(address, &device->device_id);
+  if (found == DeviceOfAddress::kDevice) return true;
+  if (found == DeviceOfAddress::kHost) {
+    return mismatch_of(mismatch, PyExc_ValueError, "memory of a CUDA device", "pinned memory of the host");
+  }
   char text[24];
   std::snprintf(text, sizeof text, "%p", address);
   return mismatch_of(mismatch, PyExc_ValueError, "memory that the CUDA driver knows", std::string("address ") + text);
@@ -273,7 +282,7 @@ bool meet_cuda_array(PyObject *object, const DLDevice *device, bool writable, DL
   } else if (!find_interface_device(object, cuda, &found, mismatch)) {
     return false;
   }
-  tensor->device = found;
+  *tensor = {nullptr, found, 0, {}, nullptr, nullptr, 0};
   if (!cuda.found) {
     cuda.found = true;
     cuda.device = found.device_id;
@@ -304,11 +313,12 @@ bool read_cuda_array(PyObject *object, bool writable, bool ordered, DLTensor *te
   if (const ExchangeTable *table = table_of(object); table != nullptr) {
     return read_exchanged(*table, object, writable, ordered, tensor, reading, mismatch);
   }
-  if (!has_attribute(object, "__dlpack__")) {
-    return read_interface(object, writable, ordered, tensor, reading, mismatch);
-  }
+  Ref found;
+  if (!find_attribute(object, "__dlpack__", &found)) return false;
+  if (!found) return read_interface(object, writable, ordered, tensor, reading, mismatch);
   Ref stream(ordered ? PyLong_FromSize_t(number_of(reading->cuda.stream)) : PyLong_FromLong(-1));
   Ref capsule = capsule_for(object, std::move(stream));
+  if (!capsule) return false;
   const bool old_is_writable = writable && interface_is_writable(object);  // as CuPy's before its version 14
   return take_capsule(object, std::move(capsule), writable, old_is_writable, tensor, reading, mismatch) &&
          check_torch(object, mismatch);
@@ -332,6 +342,13 @@ PyObject *new_cuda_array(DLTensor *tensor, Reading *reading, Mismatch *mismatch)
   const bool fine = read_array(made.get(), true, &read, &whole, mismatch);
   for (Lease &lease : whole.leases) reading->leases.push_back(std::move(lease));
   if (!fine) return nullptr;
+  bool same = read.ndim == tensor->ndim && is_cuda(read.device.device_type);
+  same = same && std::memcmp(&read.dtype, &tensor->dtype, sizeof read.dtype) == 0;
+  for (int axis = 0; axis < tensor->ndim && same; ++axis) same = read.shape[axis] == tensor->shape[axis];
+  if (!same) {
+    mismatch_of(mismatch, PyExc_TypeError, place, "another array from " + type_name(like) + "'s library");
+    return nullptr;
+  }
   tensor->data = read.data;
   tensor->device = read.device;
   return made.release();

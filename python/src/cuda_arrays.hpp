@@ -35,7 +35,8 @@ PyObject *new_cuda_array(DLTensor *tensor, Reading *reading, Mismatch *mismatch)
 // False with an exception set.
 bool read_stream(PyObject *object, const char *label, const char *argument, void **stream);
 
-// The device that an address belongs to, as the driver knows it. False, with no exception, where it does not.
-bool device_of_address(const void *address, int32_t *device);
+// What the driver knows of an address; of a device's memory, and of memory that moves between both, the device.
+enum class DeviceOfAddress { kUnknown, kHost, kDevice };
+DeviceOfAddress device_of_address(const void *address, int32_t *device);
 
 }  // namespace tiaot::binding

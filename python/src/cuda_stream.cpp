@@ -9,8 +9,10 @@ namespace {
 // The integer that stands for the stream, of an object that has one: NVIDIA's protocol, torch's and CuPy's attributes.
 Ref stream_number(PyObject *object) {
   if (PyIndex_Check(object)) return Ref(PyNumber_Index(object));
-  if (has_attribute(object, "__cuda_stream__")) {
-    Ref answer = call_method(object, "__cuda_stream__");  // (version of the protocol, handle)
+  Ref found;
+  if (!find_attribute(object, "__cuda_stream__", &found)) return Ref();
+  if (found) {
+    Ref answer(PyObject_CallNoArgs(found.get()));  // (version of the protocol, handle)
     if (!answer) return Ref();
     if (PyTuple_Check(answer.get()) && PyTuple_GET_SIZE(answer.get()) == 2) {
       return Ref(Py_NewRef(PyTuple_GET_ITEM(answer.get(), 1)));
@@ -18,7 +20,8 @@ Ref stream_number(PyObject *object) {
     return Ref(Py_NewRef(answer.get()));
   }
   for (const char *name : {"cuda_stream", "ptr"}) {
-    if (has_attribute(object, name)) return get_attribute(object, name);
+    if (!find_attribute(object, name, &found)) return Ref();
+    if (found) return found;
   }
   return Ref(Py_NewRef(object));
 }
@@ -44,15 +47,23 @@ bool read_stream(PyObject *object, const char *label, const char *argument, void
   return true;
 }
 
-bool device_of_address(const void *address, int32_t *device) {
+DeviceOfAddress device_of_address(const void *address, int32_t *device) {
   using GetAttribute = int (*)(void *value, int attribute, unsigned long long address);
   // Whoever made the array has loaded the driver.
   static void *const library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
   static const auto get_attribute_of =
       library != nullptr ? reinterpret_cast<GetAttribute>(dlsym(library, "cuPointerGetAttribute")) : nullptr;
-  constexpr int kDeviceOrdinal = 9;  // CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
-  return get_attribute_of != nullptr &&
-         get_attribute_of(device, kDeviceOrdinal, reinterpret_cast<uintptr_t>(address)) == 0;
+  // CU_POINTER_ATTRIBUTE_MEMORY_TYPE, _IS_MANAGED, _DEVICE_ORDINAL, and CU_MEMORYTYPE_HOST
+  constexpr int kMemoryType = 2, kIsManaged = 8, kDeviceOrdinal = 9, kHost = 1;
+  const auto ask = [&](void *value, int attribute) {
+    return get_attribute_of != nullptr && get_attribute_of(value, attribute, reinterpret_cast<uintptr_t>(address)) == 0;
+  };
+  if (!ask(device, kDeviceOrdinal)) return DeviceOfAddress::kUnknown;
+  uint32_t type = 0, managed = 0;
+  if (ask(&type, kMemoryType) && type == kHost && !(ask(&managed, kIsManaged) && managed != 0)) {
+    return DeviceOfAddress::kHost;
+  }
+  return DeviceOfAddress::kDevice;
 }
 
 }  // namespace tiaot::binding

@@ -15,7 +15,7 @@ namespace tiaot::binding {
 struct Wrt {
   uint32_t mask;      // bit i: input i
   int32_t count;      // number of names
-  bool is_tuple;      // asked for by a tuple of names: the result is a tuple
+  bool is_tuple;      // asked for by several names: the result is a tuple
   uint8_t place[32];  // for each name, in the caller's order, its place in the order of the signature
 };
 
@@ -30,14 +30,22 @@ struct EntryState {
   StateMemory *memory;      // what a kernel over state is bound to; nullptr for others, and for one that is not bound
   Ref memory_object;        // which keeps it
   Ref grad;                 // of the forward entry of a kernel over state: the entry that a tape calls; or empty
-  int kind;                 // TIAOT_FORWARD, TIAOT_VJP, TIAOT_JACOBIAN, TIAOT_GRAD
-  int positional_count;     // inputs, and for vjp cotangents
+  int kind;                 // TIAOT_FORWARD, TIAOT_VJP...
+  int positional_count;     // operands: inputs, for vjp and hvp cotangents, for jvp and hvp tangents
   std::string label;        // "dense_tanh.vjp", "dense_tanh.forward": opens every message
-  std::vector<Ref> inputs;  // names of the inputs, interned
+  std::vector<Ref> names;  // of the operands, interned: inputs, 'y_cotangent' for an output y, 'x_tangent' for an input
+  std::vector<int> argument_of;  // of each operand: the argument of the descriptor whose type and shape it has
+  int most_arrays;               // that a call can have
+  size_t call_room;              // what a Call of it needs, in bytes
   Wrt default_wrt;
   Ref last_wrt_object;  // an immutable `wrt` seen before, and
   Wrt last_wrt;         // what it says
+  // Of a jvp or hvp, whose operands depend on `wrt`: entries for another one than the default, made when first called.
+  std::vector<Ref> for_other_wrt;
 };
+
+// Kinds with tangents, whose operands depend on `wrt`.
+inline bool has_tangents(int kind) { return kind == TIAOT_JVP || kind == TIAOT_HVP; }
 
 struct EntryObject {
   PyObject_HEAD vectorcallfunc vectorcall;
@@ -50,6 +58,8 @@ struct KernelObject {
   PyObject *vjp;
   PyObject *jacobian;
   PyObject *grad;  // nullptr: there is none
+  PyObject *jvp;
+  PyObject *hvp;
 };
 
 // Creates the types Kernel, Entry and BoundCall and adds them to `module`. False with an exception set.
@@ -63,6 +73,10 @@ bool prepare_entries();
 // StateMemory to bind a kernel over state to, or nullptr.
 PyObject *new_kernel(const std::shared_ptr<OpenModule> &module, PyObject *owner, const tiaot_kernel *kernel,
                      const char *variant, const ArrayKind *arrays, PyObject *memory);
+
+// The entry, of a jvp or hvp, with the operands that a call with these keywords has: itself, or one for its `wrt`.
+// nullptr with an exception set. `values` are the keywords'. Borrowed.
+EntryObject *entry_for_wrt(EntryObject *entry, PyObject *const *values, PyObject *keywords);
 
 // The state that a Kernel's entries share, of its forward entry. nullptr with TypeError set for any other object.
 const EntryState *kernel_state(PyObject *object);
@@ -79,6 +93,9 @@ PyObject *new_bound_call(const EntryState &entry, Bound bound, Ref arrays, Ref r
 PyObject *call_entry(EntryObject *entry, PyObject *const *arguments, size_t nargsf, PyObject *keywords);
 PyObject *bind_entry(EntryObject *entry, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords);
 
+// Both of a kernel's results: (outputs, gradients), from the arguments of a vjp.
+PyObject *call_value_and_vjp(KernelObject *kernel, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords);
+
 // As call_entry, of a kernel over state. Apart, so that tapes and what may not be called cost other kernels nothing.
 PyObject *call_entry_on_state(EntryObject *entry, PyObject *const *arguments, size_t nargsf, PyObject *keywords);
 
@@ -88,8 +105,13 @@ PyObject *recorded(const StateMemory &memory, PyObject *record, PyObject *result
 // From this much work on, a few microseconds, releasing the GIL costs little beside the run.
 inline constexpr int64_t kReleaseWork = 16 * 1024;
 
-// "x, W, b": names of inputs; those that have a gradient only, where asked for.
-std::string input_names(const tiaot_kernel_desc &desc, bool differentiable_only);
+// What Python's tools ask of an entry: an inspect.Signature, and the docstring of `object`, a Kernel or an Entry that
+// runs it. Made when asked for, since `inspect` is slow to import. nullptr with an exception set.
+PyObject *signature_of(const EntryState &entry);
+PyObject *documentation_of(PyObject *object, const EntryState &entry);
+
+// "x, W, b": names of inputs; those with some of these flags only, where there are any.
+std::string input_names(const tiaot_kernel_desc &desc, uint32_t flags);
 
 // Reads an argument `wrt`. False with an exception set.
 bool read_wrt(const EntryState &entry, PyObject *object, Wrt *wrt);

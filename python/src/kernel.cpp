@@ -1,9 +1,12 @@
 // kernel.cpp: the types Kernel and Entry as Python sees them: attributes, pickling, documentation. Knows nothing of
 // arrays; entry.cpp runs the calls.
+#include <algorithm>
 #include <cstring>
 #include <new>
 
+#include "documentation.hpp"
 #include "entry.hpp"
+#include "instance_doc.hpp"
 
 // structmember.h gives T_PYSSIZET to Python 3.10 and 3.11; later ones have it under another name too.
 #include <structmember.h>
@@ -18,35 +21,101 @@ const EntryState &entry_of(PyObject *object) { return reinterpret_cast<EntryObje
 const EntryState &kernel_of(PyObject *object) { return reinterpret_cast<KernelObject *>(object)->forward->state; }
 
 const char *kind_name(int kind) {
-  const char *const names[] = {"forward", "vjp", "jacobian", "grad"};
+  const char *const names[] = {"forward", "vjp", "jacobian", "grad", "jvp", "hvp"};
   return names[kind];
 }
 
-// Whether a variant that may run has a grad.
-bool has_grad(const tiaot_kernel_desc &desc, const char *variant) {
+// The first entry of that kind of a variant that may run; nullptr where there is none.
+const tiaot_entry_desc *find_entry(const tiaot_kernel_desc &desc, const char *variant, int kind) {
   for (uint32_t v = 0; v < desc.variant_count; ++v) {
     const tiaot_variant_desc &it = desc.variants[v];
     if (variant != nullptr && std::strcmp(it.name, variant) != 0) continue;
     for (uint32_t e = 0; e < it.entry_count; ++e) {
-      if (it.entries[e].kind == TIAOT_GRAD) return true;
+      if (static_cast<int>(it.entries[e].kind) == kind) return &it.entries[e];
     }
   }
-  return false;
+  return nullptr;
+}
+
+// What `wrt` is where a call does not say it.
+Wrt default_wrt(const tiaot_kernel_desc &desc, const char *variant, int kind) {
+  if (has_tangents(kind)) {
+    const tiaot_entry_desc *entry = find_entry(desc, variant, kind);
+    Wrt wrt = {entry == nullptr ? 0 : entry->wrt, 0, false, {}};
+    for (uint32_t i = 0; i < 32; ++i) {
+      if (wrt.mask >> i & 1) wrt.place[wrt.count] = static_cast<uint8_t>(wrt.count), ++wrt.count;
+    }
+    wrt.is_tuple = wrt.count > 1;
+    return wrt;
+  }
+  uint32_t first_differentiable = 0;
+  for (uint32_t i = desc.input_count; i-- > 0;) {
+    if ((desc.arguments[i].flags & TIAOT_ARGUMENT_DIFFERENTIABLE) != 0) first_differentiable = i;
+  }
+  // An entry without any gradient keeps input 0 as its default: the runtime says what is missing.
+  return {uint32_t{1} << first_differentiable, 1, false, {0}};
+}
+
+// Adds an operand of the argument, by a name that is the argument's with a suffix. False with an exception set.
+bool add_operand(EntryState *entry, uint32_t argument, const char *suffix) {
+  PyObject *name = PyUnicode_FromFormat("%s%s", entry->desc->arguments[argument].name, suffix);
+  if (name == nullptr) return false;
+  PyUnicode_InternInPlace(&name);
+  entry->names.emplace_back(name);
+  entry->argument_of.push_back(static_cast<int>(argument));
+  return true;
+}
+
+// Sets the operands: inputs, cotangents, tangents. False with an exception set.
+bool set_operands(EntryState *entry) {
+  const tiaot_kernel_desc &desc = *entry->desc;
+  for (uint32_t i = 0; i < desc.input_count; ++i) {
+    if (!add_operand(entry, i, "")) return false;
+  }
+  for (uint32_t o = 0; o < desc.output_count && (entry->kind == TIAOT_VJP || entry->kind == TIAOT_HVP); ++o) {
+    if (!add_operand(entry, desc.input_count + o, "_cotangent")) return false;
+  }
+  for (uint32_t i = 0; i < desc.input_count && i < 32 && has_tangents(entry->kind); ++i) {
+    if ((entry->default_wrt.mask >> i & 1) != 0 && !add_operand(entry, i, "_tangent")) return false;
+  }
+  entry->positional_count = static_cast<int>(entry->names.size());
+  return true;
+}
+
+// How many arrays a call of the entry can have, and how much room their descriptions take.
+void measure_calls(EntryState *entry) {
+  const tiaot_kernel_desc &desc = *entry->desc;
+  const bool forward = entry->kind == TIAOT_FORWARD, jacobian = entry->kind == TIAOT_JACOBIAN;
+  size_t arrays = 0, dims = 0;
+  const auto add = [&](uint32_t argument) {
+    ++arrays;
+    dims += desc.arguments[argument].rank;
+  };
+  for (int argument : entry->argument_of) add(static_cast<uint32_t>(argument));
+  for (int twice = 0; twice < 2 && entry->kind == TIAOT_JVP; ++twice) {
+    for (uint32_t o = 0; o < desc.output_count; ++o) add(desc.input_count + o);
+  }
+  for (int twice = 0; twice < 2 && entry->kind == TIAOT_HVP; ++twice) {
+    for (uint32_t i = 0; i < desc.input_count; ++i) add(i);
+  }
+  for (uint32_t o = 0; o < desc.output_count && (forward || jacobian); ++o) {
+    const size_t rank = desc.arguments[desc.input_count + o].rank;
+    arrays += forward ? 1 : 0;
+    dims += forward ? rank : 0;
+    for (uint32_t i = 0; i < desc.input_count && jacobian; ++i) {
+      ++arrays;
+      dims += rank + desc.arguments[i].rank;
+    }
+  }
+  for (uint32_t i = 0; i < desc.input_count && entry->kind == TIAOT_VJP; ++i) add(i);
+  entry->most_arrays = static_cast<int>(std::min<size_t>(arrays, TIAOT_MAX_ARRAYS));
+  entry->call_room = static_cast<size_t>(entry->most_arrays) * sizeof(DLTensor) +
+                     entry->names.size() * sizeof(PyObject *) + 2 * dims * sizeof(int64_t);  // shapes and strides
 }
 
 EntryObject *new_entry(const std::shared_ptr<OpenModule> &module, PyObject *owner, const tiaot_kernel *kernel,
-                       const char *variant, const ArrayKind *arrays, PyObject *memory, int kind) {
+                       const char *variant, const ArrayKind *arrays, PyObject *memory, int kind, const Wrt &wrt) {
   const tiaot_kernel_desc *desc = tiaot_kernel_descriptor(kernel);
-  const uint32_t inputs = desc->input_count;
-  std::vector<Ref> names;
-  uint32_t first_differentiable = 0;
-  for (uint32_t i = inputs; i-- > 0;) {
-    if ((desc->arguments[i].flags & TIAOT_ARGUMENT_DIFFERENTIABLE) != 0) first_differentiable = i;
-  }
-  for (uint32_t i = 0; i < inputs; ++i) {
-    names.emplace_back(PyUnicode_InternFromString(desc->arguments[i].name));
-    if (!names.back()) return nullptr;
-  }
   std::string label = std::string(desc->name) + "." + kind_name(kind);
   PyObject *object = entry_type->tp_alloc(entry_type, 0);
   if (object == nullptr) return nullptr;
@@ -54,6 +123,13 @@ EntryObject *new_entry(const std::shared_ptr<OpenModule> &module, PyObject *owne
   self->vectorcall = [](PyObject *entry, PyObject *const *arguments, size_t nargsf, PyObject *keywords) {
     return call_entry(reinterpret_cast<EntryObject *>(entry), arguments, nargsf, keywords);
   };
+  if (has_tangents(kind)) {
+    self->vectorcall = [](PyObject *entry, PyObject *const *arguments, size_t nargsf, PyObject *keywords) {
+      auto *object = reinterpret_cast<EntryObject *>(entry);
+      EntryObject *one = entry_for_wrt(object, arguments + PyVectorcall_NARGS(nargsf), keywords);
+      return one == nullptr ? nullptr : call_entry(one, arguments, nargsf, keywords);
+    };
+  }
   if (desc->state != 0) {
     self->vectorcall = [](PyObject *entry, PyObject *const *arguments, size_t nargsf, PyObject *keywords) {
       return call_entry_on_state(reinterpret_cast<EntryObject *>(entry), arguments, nargsf, keywords);
@@ -72,12 +148,28 @@ EntryObject *new_entry(const std::shared_ptr<OpenModule> &module, PyObject *owne
     state->memory_object = Ref(Py_NewRef(memory));
   }
   state->kind = kind;
-  state->positional_count = static_cast<int>(inputs + (kind == TIAOT_VJP ? desc->output_count : 0));
+  state->default_wrt = wrt;
   state->label = std::move(label);
-  state->inputs = std::move(names);
-  // An entry without any gradient keeps input 0 as its default: the runtime says what is missing.
-  state->default_wrt = {uint32_t{1} << first_differentiable, 1, false, {0}};
+  Ref keep(object);
+  if (!set_operands(state)) return nullptr;
+  measure_calls(state);
+  keep.release();
   return self;
+}
+
+[[gnu::cold]] EntryObject *raise_no_derivative(const EntryState &entry) {
+  const char *name = kind_name(entry.kind);
+  PyErr_Format(PyExc_NotImplementedError, "%s: the module has no %s of this kernel: export it with derivatives=['%s']",
+               entry.label.c_str(), name, name);
+  return nullptr;
+}
+
+// Tangents are told apart by their order alone, so it is one.
+[[gnu::cold]] EntryObject *raise_order(const EntryState &entry, PyObject *object) {
+  PyErr_Format(PyExc_ValueError,
+               "%s: argument 'wrt': expected names in the order of the inputs, as the tangents are, got %R",
+               entry.label.c_str(), object);
+  return nullptr;
 }
 
 // (tiaot._load.restore, (Module or StateMemory, kernel's name, variant or None, attribute or None))
@@ -94,24 +186,38 @@ PyObject *reduce(const EntryState &entry, const char *attribute) {
   return Py_BuildValue("O(Oszz)", restore.get(), origin, entry.desc->name, entry.variant, attribute);
 }
 
-// An inspect.Signature, made when asked for, since `inspect` is slow to import.
-PyObject *signature_of(const EntryState &entry) {
-  const tiaot_kernel_desc &desc = *entry.desc;
-  Ref python(PyImport_ImportModule("tiaot._signature"));
-  Ref names(python ? PyTuple_New(entry.positional_count) : nullptr);
-  if (!names) return nullptr;
-  for (int i = 0; i < entry.positional_count; ++i) {
-    const bool cotangent = static_cast<uint32_t>(i) >= desc.input_count;
-    PyObject *name = PyUnicode_FromFormat(cotangent ? "%s_cotangent" : "%s", desc.arguments[i].name);
-    if (name == nullptr) return nullptr;
-    PyTuple_SET_ITEM(names.get(), i, name);
+PyObject *entry_doc(PyObject *object) { return documentation_of(object, entry_of(object)); }
+PyObject *kernel_doc(PyObject *object) { return documentation_of(object, kernel_of(object)); }
+
+}  // namespace
+
+EntryObject *entry_for_wrt(EntryObject *object, PyObject *const *values, PyObject *keywords) {
+  EntryState &entry = object->state;
+  if (entry.default_wrt.mask == 0) return raise_no_derivative(entry);
+  PyObject *given = nullptr;
+  for (Py_ssize_t i = 0; keywords != nullptr && i < PyTuple_GET_SIZE(keywords); ++i) {
+    if (PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(keywords, i), "wrt") == 0) given = values[i];
   }
-  const char *wrt = nullptr;
-  if (entry.kind != TIAOT_FORWARD && desc.state == 0) wrt = desc.arguments[__builtin_ctz(entry.default_wrt.mask)].name;
-  PyObject *has_out = wrt != nullptr || desc.output_count > 0 ? Py_True : Py_False;
-  PyObject *has_stream = desc.state == 0 ? Py_True : Py_False;
-  return PyObject_CallMethod(python.get(), "signature", "OzOO", names.get(), wrt, has_out, has_stream);
+  if (given == nullptr) return object;
+  Wrt wrt;
+  if (!read_wrt(entry, given, &wrt)) return nullptr;
+  for (int i = 0; i < wrt.count; ++i) {
+    if (wrt.place[i] != i) return raise_order(entry, given);
+  }
+  const auto is_right = [&](const EntryState &one) {
+    return one.default_wrt.mask == wrt.mask && one.default_wrt.is_tuple == wrt.is_tuple;
+  };
+  if (is_right(entry)) return object;
+  for (const Ref &other : entry.for_other_wrt) {
+    if (is_right(entry_of(other.get()))) return reinterpret_cast<EntryObject *>(other.get());
+  }
+  EntryObject *other =
+      new_entry(entry.module, entry.owner.get(), entry.kernel, entry.variant, entry.arrays, nullptr, entry.kind, wrt);
+  if (other != nullptr) entry.for_other_wrt.emplace_back(reinterpret_cast<PyObject *>(other));
+  return other;
 }
+
+namespace {
 
 std::string description(const EntryState &entry, const std::string &name) {
   std::string text = name + ": " + entry.desc->signature;
@@ -128,6 +234,7 @@ int entry_traverse(PyObject *object, visitproc visit, void *arg) {
   Py_VISIT(entry_of(object).last_wrt_object.get());
   Py_VISIT(entry_of(object).memory_object.get());
   Py_VISIT(entry_of(object).grad.get());
+  for (const Ref &other : entry_of(object).for_other_wrt) Py_VISIT(other.get());
   return 0;
 }
 
@@ -144,7 +251,9 @@ PyObject *entry_repr(PyObject *object) {
 }
 
 PyObject *entry_bind(PyObject *object, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords) {
-  return bind_entry(reinterpret_cast<EntryObject *>(object), arguments, count, keywords);
+  auto *entry = reinterpret_cast<EntryObject *>(object);
+  if (has_tangents(entry->state.kind)) entry = entry_for_wrt(entry, arguments + count, keywords);
+  return entry == nullptr ? nullptr : bind_entry(entry, arguments, count, keywords);
 }
 
 PyObject *entry_reduce(PyObject *object, PyObject *) {
@@ -153,13 +262,6 @@ PyObject *entry_reduce(PyObject *object, PyObject *) {
 
 PyObject *entry_signature(PyObject *object, void *) { return signature_of(entry_of(object)); }
 
-constexpr char kBindDoc[] =
-    "bind(*arrays, out=None, num_threads=None, stream=None, wrt=...)\n"
-    "--\n\n"
-    "Checks a call once and returns a BoundCall that repeats it on the same arrays. Takes what a call takes and "
-    "raises\n"
-    "what a call raises; computes nothing yet.";
-
 PyMemberDef entry_members[] = {
     {"__vectorcalloffset__", T_PYSSIZET, offsetof(EntryObject, vectorcall), READONLY, nullptr},
     {nullptr, 0, 0, 0, nullptr},
@@ -167,55 +269,20 @@ PyMemberDef entry_members[] = {
 
 PyMethodDef entry_methods[] = {
     {"bind", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(entry_bind)), METH_FASTCALL | METH_KEYWORDS,
-     kBindDoc},
-    {"__reduce__", entry_reduce, METH_NOARGS, nullptr},
+     kEntryBindDoc},
+    {"__reduce__", guarded<entry_reduce>, METH_NOARGS, nullptr},
     {nullptr, nullptr, 0, nullptr},
 };
 
 PyGetSetDef entry_getset[] = {
-    {"__signature__", entry_signature, nullptr, nullptr, nullptr},
+    {"__signature__", guarded<entry_signature>, nullptr, nullptr, nullptr},
     {nullptr, nullptr, nullptr, nullptr, nullptr},
 };
-
-constexpr char kEntryDoc[] =
-    "The derivative of a kernel: `kernel.vjp` or `kernel.jacobian`; of one over state, `state.kernel.grad`.\n"
-    "\n"
-    "kernel.vjp(*inputs, *cotangents, wrt=<first differentiable input>, out=None, num_threads=None, stream=None)\n"
-    "    The vector-Jacobian product J^T v: the cotangents have the outputs' shapes, one for each output, and the "
-    "result\n"
-    "    has the shape of the input that `wrt` names. The gradient of an input without the batch dimension is the sum\n"
-    "    over the batch.\n"
-    "kernel.jacobian(*inputs, wrt=<first differentiable input>, out=None, num_threads=None, stream=None)\n"
-    "    The Jacobian, sample by sample: for an output (B, o...) and an input (B, i...) or (i...), the shape is\n"
-    "    (B, o..., i...). A tuple over the outputs where the kernel has several.\n"
-    "state.kernel.grad(*inputs, num_threads=None)\n"
-    "    The adjoint of the kernel, in place: reads the gradients of the fields that the kernel wrote and adds into "
-    "those\n"
-    "    of the fields that it read. Returns None.\n"
-    "\n"
-    "wrt: the name of an input for one array, or a tuple of names for a tuple of arrays in that order.\n"
-    "out: the array, or tuple of arrays, to write to; returned as it is.\n"
-    "num_threads: at most this many threads; None for the process default.\n"
-    "stream: on a CUDA device, where the work goes: a handle, or an object with __cuda_stream__, cuda_stream or ptr;\n"
-    "None for the current stream of the arrays' library. The call does not wait for the work.\n"
-    "\n"
-    "Arrays are dense, row-major, in native byte order, on the CPU or all on one CUDA device: numpy.ndarray, or "
-    "anything\n"
-    "with __dlpack__ or __cuda_array_interface__. They are neither copied nor converted; inputs are never written to.\n"
-    "Results are NumPy's, or those of the first array's library that is not NumPy and has __array_namespace__, as the\n"
-    "array API standard says; on a CUDA device they are of the library of the first array there.\n"
-    "\n"
-    "Raises TypeError for an element type that no variant has, a non-array, a wrong number of arrays, an unknown\n"
-    "keyword; ValueError for a wrong shape, stride, alignment, overlap, name or number, and for a state that another "
-    "call\n"
-    "is working on; NotImplementedError for a gradient that the module does not have; tiaot.ModuleError when the "
-    "module has\n"
-    "been closed; RuntimeError when there is no CUDA driver, or it reports a failure.";
 
 PyType_Slot entry_slots[] = {
     {Py_tp_doc, const_cast<char *>(kEntryDoc)},
     {Py_tp_call, reinterpret_cast<void *>(PyVectorcall_Call)},
-    {Py_tp_repr, reinterpret_cast<void *>(entry_repr)},
+    {Py_tp_repr, reinterpret_cast<void *>(guarded<entry_repr>)},
     {Py_tp_traverse, reinterpret_cast<void *>(entry_traverse)},
     {Py_tp_dealloc, reinterpret_cast<void *>(entry_dealloc)},
     {Py_tp_members, entry_members},
@@ -243,6 +310,10 @@ PyObject *kernel_bind(PyObject *object, PyObject *const *arguments, Py_ssize_t c
   return bind_entry(reinterpret_cast<KernelObject *>(object)->forward, arguments, count, keywords);
 }
 
+PyObject *kernel_value_and_vjp(PyObject *object, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords) {
+  return call_value_and_vjp(reinterpret_cast<KernelObject *>(object), arguments, count, keywords);
+}
+
 int kernel_traverse(PyObject *object, visitproc visit, void *arg) {
   auto *self = reinterpret_cast<KernelObject *>(object);
   Py_VISIT(Py_TYPE(object));
@@ -250,6 +321,8 @@ int kernel_traverse(PyObject *object, visitproc visit, void *arg) {
   Py_VISIT(self->vjp);
   Py_VISIT(self->jacobian);
   Py_VISIT(self->grad);
+  Py_VISIT(self->jvp);
+  Py_VISIT(self->hvp);
   return 0;
 }
 
@@ -261,6 +334,8 @@ void kernel_dealloc(PyObject *object) {
   Py_XDECREF(self->vjp);
   Py_XDECREF(self->jacobian);
   Py_XDECREF(self->grad);
+  Py_XDECREF(self->jvp);
+  Py_XDECREF(self->hvp);
   type->tp_free(object);
   Py_DECREF(type);
 }
@@ -334,88 +409,38 @@ PyObject *kernel_reduce(PyObject *object, PyObject *) { return reduce(kernel_of(
 
 PyMemberDef kernel_members[] = {
     {"__vectorcalloffset__", T_PYSSIZET, offsetof(KernelObject, vectorcall), READONLY, nullptr},
-    {"vjp", T_OBJECT_EX, offsetof(KernelObject, vjp), READONLY,
-     "Entry for the vector-Jacobian product: vjp(*inputs, *cotangents, wrt=..., out=None, num_threads=None, "
-     "stream=None)."},
-    {"jacobian", T_OBJECT_EX, offsetof(KernelObject, jacobian), READONLY,
-     "Entry for the Jacobian: jacobian(*inputs, wrt=..., out=None, num_threads=None, stream=None)."},
+    {"vjp", T_OBJECT_EX, offsetof(KernelObject, vjp), READONLY, kVjpDoc},
+    {"jacobian", T_OBJECT_EX, offsetof(KernelObject, jacobian), READONLY, kJacobianDoc},
+    {"jvp", T_OBJECT_EX, offsetof(KernelObject, jvp), READONLY, kJvpDoc},
+    {"hvp", T_OBJECT_EX, offsetof(KernelObject, hvp), READONLY, kHvpDoc},
     {nullptr, 0, 0, 0, nullptr},
 };
 
 PyMethodDef kernel_methods[] = {
     {"bind", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(kernel_bind)), METH_FASTCALL | METH_KEYWORDS,
-     kBindDoc},
-    {"restrict", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(kernel_restrict)),
-     METH_VARARGS | METH_KEYWORDS,
-     "restrict($self, /, variant)\n--\n\n"
-     "A Kernel that runs only the variant of that name, one of `variants`. Calls whose arrays it does not fit raise.\n"
-     "ValueError for a name that is none of them."},
-    {"__reduce__", kernel_reduce, METH_NOARGS, nullptr},
+     kKernelBindDoc},
+    {"value_and_vjp", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(kernel_value_and_vjp)),
+     METH_FASTCALL | METH_KEYWORDS, kValueAndVjpDoc},
+    {"restrict", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(guarded<kernel_restrict>)),
+     METH_VARARGS | METH_KEYWORDS, kRestrictDoc},
+    {"__reduce__", guarded<kernel_reduce>, METH_NOARGS, nullptr},
     {nullptr, nullptr, 0, nullptr},
 };
 
 PyGetSetDef kernel_getset[] = {
-    {"name", kernel_name, nullptr, "Name of the kernel.", nullptr},
-    {"signature", kernel_signature_text, nullptr,
-     "Names and symbolic shapes of the arguments: 'x[B, n], W[m, n], b[m] -> y[B, m]'.", nullptr},
-    {"module", kernel_module, nullptr, "The Module that the kernel comes from.", nullptr},
-    {"variants", kernel_variants, nullptr,
-     "Names of the compiled forms, in the order in which they are tried: the first that fits the arrays is run.",
-     nullptr},
-    {"grad", kernel_grad, nullptr,
-     "Entry for the adjoint of a kernel over state, in place: grad(*inputs, num_threads=None). AttributeError where "
-     "there\nis none.",
-     nullptr},
-    {"__signature__", kernel_python_signature, nullptr, nullptr, nullptr},
+    {"name", guarded<kernel_name>, nullptr, kKernelNameDoc, nullptr},
+    {"signature", guarded<kernel_signature_text>, nullptr, kSignatureDoc, nullptr},
+    {"module", guarded<kernel_module>, nullptr, kKernelModuleDoc, nullptr},
+    {"variants", guarded<kernel_variants>, nullptr, kVariantsDoc, nullptr},
+    {"grad", guarded<kernel_grad>, nullptr, kGradDoc, nullptr},
+    {"__signature__", guarded<kernel_python_signature>, nullptr, nullptr, nullptr},
     {nullptr, nullptr, nullptr, nullptr, nullptr},
 };
-
-constexpr char kKernelDoc[] =
-    "A kernel of a module, compiled ahead of time; from tiaot.load or a Module.\n"
-    "\n"
-    "kernel(*inputs, out=None, num_threads=None, stream=None)\n"
-    "    Computes the outputs: an array, or a tuple of arrays where the kernel has several outputs. `signature` tells "
-    "the\n"
-    "    arguments and their shapes.\n"
-    "kernel.vjp(*inputs, *cotangents, wrt=..., out=None, num_threads=None, stream=None)\n"
-    "    The vector-Jacobian product J^T v.\n"
-    "kernel.jacobian(*inputs, wrt=..., out=None, num_threads=None, stream=None)\n"
-    "    The Jacobian.\n"
-    "kernel.bind(...), kernel.vjp.bind(...), kernel.jacobian.bind(...)\n"
-    "    Fix the arrays and check them once.\n"
-    "\n"
-    "A kernel over state works on the fields of its module, in place. It is called on a state, "
-    "`module.state().kernel`;\n"
-    "the result is None where it has no outputs. It has `grad` in place of the derivatives above, where the module "
-    "has\n"
-    "it: the adjoint, in place. Pickled, such a kernel brings its state along.\n"
-    "\n"
-    "out: the array, or tuple of arrays, to write to; returned as it is.\n"
-    "num_threads: at most this many threads; None for the process default. Results do not depend on it.\n"
-    "stream: on a CUDA device, where the work goes: a handle, or an object with __cuda_stream__, cuda_stream or ptr;\n"
-    "None for the current stream of the arrays' library. The call does not wait for the work.\n"
-    "\n"
-    "Arrays are dense, row-major, in native byte order, on the CPU or all on one CUDA device: numpy.ndarray, or "
-    "anything\n"
-    "with __dlpack__ or __cuda_array_interface__. They are neither copied nor converted; inputs are never written to.\n"
-    "Results are NumPy's, or those of the first array's library that is not NumPy and has __array_namespace__, as the\n"
-    "array API standard says; on a CUDA device they are of the library of the first array there.\n"
-    "\n"
-    "Raises TypeError for an element type that no variant has, a non-array, a wrong number of arrays, an unknown\n"
-    "keyword; ValueError for a wrong shape, stride, alignment, overlap or number, for a kernel over state that is "
-    "not\n"
-    "called on one, and for a state that another call is working on; NotImplementedError where the module has no "
-    "code for\n"
-    "the CUDA device; tiaot.ModuleError when the module has been closed; RuntimeError when there is no CUDA driver, or "
-    "it\n"
-    "reports a failure.\n"
-    "\n"
-    "Kernels pickle as their module's name or path, with its hash.";
 
 PyType_Slot kernel_slots[] = {
     {Py_tp_doc, const_cast<char *>(kKernelDoc)},
     {Py_tp_call, reinterpret_cast<void *>(PyVectorcall_Call)},
-    {Py_tp_repr, reinterpret_cast<void *>(kernel_repr)},
+    {Py_tp_repr, reinterpret_cast<void *>(guarded<kernel_repr>)},
     {Py_tp_traverse, reinterpret_cast<void *>(kernel_traverse)},
     {Py_tp_dealloc, reinterpret_cast<void *>(kernel_dealloc)},
     {Py_tp_members, kernel_members},
@@ -434,16 +459,21 @@ bool add_type(PyObject *module, PyType_Spec *spec, const char *name, PyTypeObjec
 }  // namespace
 
 bool add_kernel_types(PyObject *module) {
-  return add_type(module, &kernel_spec, "Kernel", &kernel_type) && add_type(module, &entry_spec, "Entry", &entry_type);
+  return add_type(module, &kernel_spec, "Kernel", &kernel_type) &&
+         add_type(module, &entry_spec, "Entry", &entry_type) &&
+         document_instances(kernel_type, kKernelDoc, guarded<kernel_doc>) &&
+         document_instances(entry_type, kEntryDoc, guarded<entry_doc>);
 }
 
 PyObject *new_kernel(const std::shared_ptr<OpenModule> &module, PyObject *owner, const tiaot_kernel *kernel,
                      const char *variant, const ArrayKind *arrays, PyObject *memory) {
-  EntryObject *entries[4] = {};
-  Ref keep[4];
-  for (int kind : {TIAOT_FORWARD, TIAOT_VJP, TIAOT_JACOBIAN, TIAOT_GRAD}) {
-    if (kind == TIAOT_GRAD && !has_grad(*tiaot_kernel_descriptor(kernel), variant)) continue;
-    entries[kind] = new_entry(module, owner, kernel, variant, arrays, memory, kind);
+  const tiaot_kernel_desc &desc = *tiaot_kernel_descriptor(kernel);
+  EntryObject *entries[TIAOT_HVP + 1] = {};
+  Ref keep[TIAOT_HVP + 1];
+  for (int kind = TIAOT_FORWARD; kind <= TIAOT_HVP; ++kind) {
+    if (kind == TIAOT_GRAD && find_entry(desc, variant, kind) == nullptr) continue;
+    if (has_tangents(kind) && desc.state != 0) continue;
+    entries[kind] = new_entry(module, owner, kernel, variant, arrays, memory, kind, default_wrt(desc, variant, kind));
     keep[kind] = Ref(reinterpret_cast<PyObject *>(entries[kind]));
     if (!keep[kind]) return nullptr;
   }
@@ -456,6 +486,8 @@ PyObject *new_kernel(const std::shared_ptr<OpenModule> &module, PyObject *owner,
   self->jacobian = keep[TIAOT_JACOBIAN].release();
   if (memory != nullptr) self->forward->state.grad = Ref(Py_XNewRef(keep[TIAOT_GRAD].get()));
   self->grad = keep[TIAOT_GRAD].release();
+  self->jvp = keep[TIAOT_JVP].release();
+  self->hvp = keep[TIAOT_HVP].release();
   keep[TIAOT_FORWARD].release();
   return object;
 }

@@ -4,6 +4,7 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/string.h>
 
+#include "documentation.hpp"
 #include "entry.hpp"
 #include "state.hpp"
 #include "tensors.hpp"
@@ -26,14 +27,15 @@ class Module {
 
   // Makes the kernels, which point back to `self`, this Module's Python object.
   void add_kernels(nb::handle self) {
-    const tiaot_module_desc *desc = tiaot_module_descriptor(open_->handle);
+    const Share module = open();
+    const tiaot_module_desc *desc = tiaot_module_descriptor(module->handle);
     for (uint32_t i = 0; i < desc->kernel_count; ++i) {
       const char *name = desc->kernels[i].name;
       const tiaot_kernel *kernel = nullptr;
-      const tiaot_status status = tiaot_module_kernel(open_->handle, name, &kernel);
+      const tiaot_status status = tiaot_module_kernel(module->handle, name, &kernel);
       if (status != TIAOT_OK) raise_status(status);
       PyObject *object =
-          status == TIAOT_OK ? new_kernel(open_, self.ptr(), kernel, nullptr, nullptr, nullptr) : nullptr;
+          status == TIAOT_OK ? new_kernel(module, self.ptr(), kernel, nullptr, nullptr, nullptr) : nullptr;
       if (object == nullptr) throw nb::python_error();
       kernels_[name] = nb::steal(object);
     }
@@ -49,12 +51,12 @@ class Module {
     kernels_.clear();
   }
 
-  const OpenModule &open() const {
-    if (!open_) {
-      PyErr_Format(module_error, "%s: the module '%U' is closed", name_.c_str(), path_.ptr());
-      throw nb::python_error();
-    }
-    return *open_;
+  // To be held while the tables are read: whatever allocates an object may run a finalizer, which may close the module.
+  using Share = std::shared_ptr<OpenModule>;
+  Share open() const {
+    if (open_) return open_;
+    PyErr_Format(module_error, "%s: the module '%U' is closed", name_.c_str(), path_.ptr());
+    throw nb::python_error();
   }
 
   nb::dict kernels() const {
@@ -65,16 +67,17 @@ class Module {
   nb::object kernel(nb::str name) const {
     // Python and its tools ask any object for attributes with underscores, a closed module too.
     if (open_ || name.c_str()[0] != '_') open();
-    if (kernels_.contains(name)) return kernels_[name];
+    PyObject *found = PyDict_GetItemWithError(kernels_.ptr(), name.ptr());
+    if (found != nullptr) return nb::borrow(found);
+    if (PyErr_Occurred()) throw nb::python_error();
     Ref names(PyDict_Keys(kernels_.ptr()));
     PyErr_Format(PyExc_AttributeError, "%s: expected an attribute or the name of a kernel, of %S, got %R",
                  name_.c_str(), names.get(), name.ptr());
     throw nb::python_error();
   }
 
-  nb::object state(nb::handle self) const {
-    open();
-    PyObject *memory = new_state_memory(open_, self.ptr());
+  nb::object state(nb::handle self, bool zeros) const {
+    PyObject *memory = new_state_memory(open(), self.ptr(), zeros);
     if (memory == nullptr) throw nb::python_error();
     return nb::module_::import_("tiaot._state").attr("State")(nb::steal(memory));
   }
@@ -119,11 +122,6 @@ class Module {
   nb::dict kernels_;
 };
 
-std::string dtype_name(uint32_t dtype) {
-  const char *kinds[] = {"int", "uint", "float"};
-  return kinds[(dtype >> 8) % 3] + std::to_string(dtype & 0xff);
-}
-
 nb::list describe_arguments(const tiaot_kernel_desc &kernel, uint32_t first, uint32_t count) {
   nb::list list;
   for (uint32_t i = first; i < first + count; ++i) {
@@ -151,7 +149,8 @@ nb::dict describe_entry(const tiaot_kernel_desc &kernel, const tiaot_entry_desc 
     code_bytes[tiaot_cpu_level_name(level)] = entry.code_bytes[level];
   }
   nb::dict item;
-  item["kind"] = entry.kind == TIAOT_FORWARD ? "forward" : entry.kind == TIAOT_VJP ? "vjp" : "grad";
+  constexpr const char *kKinds[] = {"forward", "vjp", "jacobian", "grad", "jvp", "hvp"};
+  item["kind"] = kKinds[entry.kind];
   item["wrt"] = wrt;
   item["symbol"] = entry.symbol;
   item["block_rows"] = entry.block_rows;
@@ -247,7 +246,8 @@ nb::object describe_state(const tiaot_module_desc &desc) {
 }
 
 nb::dict Module::info() const {
-  const tiaot_module_desc &desc = *tiaot_module_descriptor(open().handle);
+  const Share module = open();
+  const tiaot_module_desc &desc = *tiaot_module_descriptor(module->handle);
   nb::list kernels;
   for (uint32_t i = 0; i < desc.kernel_count; ++i) kernels.append(describe_kernel(desc.kernels[i]));
   nb::dict item;
@@ -255,6 +255,7 @@ nb::dict Module::info() const {
   item["path"] = path_;
   item["hash"] = desc.hash;
   item["abi_version"] = desc.abi_version;
+  item["rewritten"] = tiaot_module_rewritten(module->handle) != 0;
   item["target"] = desc.target;
   item["cpu_level"] = cpu_level_;
   item["tiaot_version"] = desc.tiaot_version;
@@ -268,9 +269,10 @@ nb::dict Module::info() const {
 
 // For the commands: the image of the module that a device runs.
 nb::object Module::cuda_image(int32_t device) const {
-  if (tiaot_module_descriptor(open().handle)->cuda == nullptr) return nb::none();
+  const Share module = open();
+  if (tiaot_module_descriptor(module->handle)->cuda == nullptr) return nb::none();
   const tiaot_cuda_image_desc *image = nullptr;
-  const tiaot_status status = tiaot_module_cuda_image(open_->handle, device, &image);
+  const tiaot_status status = tiaot_module_cuda_image(module->handle, device, &image);
   if (status == TIAOT_OK) return describe_image(*image);
   raise_status(status);
   throw nb::python_error();
@@ -280,6 +282,17 @@ int32_t cuda_device_count() {
   int32_t count = 0;
   const tiaot_status status = tiaot_cuda_device_count(&count);
   if (status == TIAOT_OK) return count;
+  raise_status(status);
+  throw nb::python_error();
+}
+
+void cuda_release(int32_t device) {
+  tiaot_status status;
+  {
+    nb::gil_scoped_release release;  // it waits for the device
+    status = tiaot_cuda_release(device);
+  }
+  if (status == TIAOT_OK) return;
   raise_status(status);
   throw nb::python_error();
 }
@@ -328,7 +341,6 @@ nb::object cpu_level() {
 
 void use_torch(nb::handle package) {
   if (!prepare_torch(package.ptr())) throw nb::python_error();
-  nb::set_leak_warnings(false);  // torch's dispatcher keeps what is registered with it until the process has ended
 }
 
 nb::object for_tensors(nb::handle kernel) {
@@ -368,10 +380,8 @@ int import_numpy() {
 }  // namespace
 
 NB_MODULE(_core, m) {
-  constexpr const char *kErrorDoc =
-      "A module file that is no module, is truncated or damaged, belongs to another version of the format, has "
-      "another\n"
-      "hash than the pickled handle, or has been closed.";
+  // What a daemon thread or a library such as torch still holds when the process ends is no leak.
+  nb::set_leak_warnings(false);
   module_error = PyErr_NewExceptionWithDoc("tiaot.ModuleError", kErrorDoc, PyExc_OSError, nullptr);
   if (module_error == nullptr || import_numpy() != 0 || !prepare_arrays() || !prepare_entries() ||
       !add_kernel_types(m.ptr()) || !add_bound_call_type(m.ptr()) || !add_tensor_call_type(m.ptr())) {
@@ -380,18 +390,13 @@ NB_MODULE(_core, m) {
   m.attr("ModuleError") = nb::borrow(module_error);
   m.attr("__version__") = tiaot_version();
   m.def("open_module", &open_module);
-  m.def("get_num_threads", &num_threads,
-        "The most threads that a call uses when it is not told otherwise. Starts as the environment variable\n"
-        "TIAOT_NUM_THREADS, or the number of CPUs that this process may use.");
-  m.def("set_num_threads", &set_num_threads, nb::arg("count").none(),
-        "Sets what get_num_threads returns: an integer >= 1, or None to go back to the start value.\n\n"
-        "Raises TypeError or ValueError for anything else.");
-  m.def("cpu_level", &cpu_level,
-        "The highest x86-64 level of this machine's CPU that modules have code for: 'x86-64-v2', 'x86-64-v3' or\n"
-        "'x86-64-v4'; None when it has not even the first.");
-
+  m.def("get_num_threads", &num_threads, kGetNumThreadsDoc);
+  m.def("set_num_threads", &set_num_threads, nb::arg("count").none(), kSetNumThreadsDoc);
+  m.def("cpu_level", &cpu_level, kCpuLevelDoc);
   m.def("cuda_device_count", &cuda_device_count,
         "The number of CUDA devices. RuntimeError, with the reason, where there is no driver or it does not work.");
+
+  m.def("cuda_release", &cuda_release, nb::arg("device"), "See tiaot.cuda.release; -1: every device.");
 
   m.def("prepare_torch", &use_torch, nb::arg("torch"),
         "Readies for_tensors and TensorCall for the package `torch`. ImportError where it is too old.");
@@ -408,33 +413,20 @@ NB_MODULE(_core, m) {
   m.def("register_for_xla", &add_xla_kernel, nb::arg("key"), nb::arg("kernel"),
         "Lets the handler find the kernel, for calls whose attribute `kernel` is the key.");
 
-  nb::class_<Module> type(
-      m, "Module", nb::type_slots(module_slots),
-      "A module file of kernels compiled ahead of time; from tiaot.open.\n\n"
-      "Its kernels are its attributes. One whose name is taken by an attribute of Module is in `kernels`.\n"
-      "A context manager: leaving it closes the module. Pickles as its name or path, with its hash.");
+  nb::class_<Module> type(m, "Module", nb::type_slots(module_slots), kModuleDoc);
   type.attr("__module__") = "tiaot";
-  type.def_ro("name", &Module::name_, "Name of the module.")
-      .def_prop_ro("path", &Module::path, "Absolute path of the file.")
-      .def_ro("hash", &Module::hash_, "SHA-256 of the module's objects, in hexadecimal.")
-      .def_ro("cpu_level", &Module::cpu_level_, "The level that this module's code runs at: 'x86-64-v3'.")
-      .def_prop_ro("closed", &Module::closed, "Whether the module has been closed.")
-      .def_prop_ro("kernels", &Module::kernels, "dict from name to Kernel, a new one each time.")
-      .def(
-          "info", &Module::info,
-          "All that the module says of itself, as a dict of plain types: versions, kernels, their arguments, variants\n"
-          "and entries, and the bytes of code of each; 'state' is None, or the bytes and fields of its state; 'cuda' "
-          "is\n"
-          "None, or the images of its CUDA code.")
+  type.def_ro("name", &Module::name_, kModuleNameDoc)
+      .def_prop_ro("path", &Module::path, kPathDoc)
+      .def_ro("hash", &Module::hash_, kHashDoc)
+      .def_ro("cpu_level", &Module::cpu_level_, kModuleLevelDoc)
+      .def_prop_ro("closed", &Module::closed, kClosedDoc)
+      .def_prop_ro("kernels", &Module::kernels, kKernelsDoc)
+      .def("info", &Module::info, kInfoDoc)
       .def("_cuda_image", &Module::cuda_image, nb::arg("device"))
       .def(
-          "state", [](nb::handle self) { return nb::cast<Module &>(self).state(self); },
-          "A new tiaot.State: the fields that the module's kernels work on, all zeros, apart from every other "
-          "state.\n\n"
-          "Raises ValueError for a module without state, MemoryError, or ModuleError when the module has been closed.")
-      .def("close", &Module::close,
-           "Closes the module: calls of its kernels raise ModuleError from now on. Calls in flight end as usual.\n"
-           "Closing twice is allowed.")
+          "state", [](nb::handle self, bool zeros) { return nb::cast<Module &>(self).state(self, zeros); },
+          nb::kw_only(), nb::arg("zeros") = false, kStateDoc)
+      .def("close", &Module::close, kCloseDoc)
       .def("__enter__", [](nb::handle self) { return nb::borrow(self); })
       .def("__exit__", [](Module &self, nb::args) { self.close(); })
       .def("__getattr__", &Module::kernel)

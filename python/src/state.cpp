@@ -79,7 +79,7 @@ void set_tape(StateMemory &memory, nb::object tape) {
 }
 
 nb::object copy(const StateMemory &memory) {
-  nb::object other = nb::steal(new_state_memory(memory.module, memory.owner.get()));
+  nb::object other = nb::steal(new_state_memory(memory.module, memory.owner.get(), false));
   if (!other.is_valid()) throw nb::python_error();
   const int64_t size = tiaot_module_descriptor(memory.module->handle)->state_bytes;
   std::memcpy(start_of(nb::cast<StateMemory &>(other)), start_of(memory), static_cast<size_t>(size));
@@ -105,11 +105,16 @@ PyType_Slot slots[] = {{Py_tp_traverse, reinterpret_cast<void *>(traverse)}, {0,
 
 }  // namespace
 
-PyObject *new_state_memory(const std::shared_ptr<OpenModule> &module, PyObject *owner) {
+PyObject *new_state_memory(const std::shared_ptr<OpenModule> &module, PyObject *owner, bool zeros) {
   tiaot_state *handle = nullptr;
   const tiaot_status status = tiaot_state_create(module->handle, &handle);
   if (status != TIAOT_OK) return raise_status(status);
-  return nb::cast(new StateMemory(module, owner, handle), nb::rv_policy::take_ownership).release().ptr();
+  nb::object memory = nb::cast(new StateMemory(module, owner, handle), nb::rv_policy::take_ownership);
+  const tiaot_module_desc &desc = *tiaot_module_descriptor(module->handle);
+  if (zeros && desc.content_count > 0) {
+    std::memset(start_of(nb::cast<StateMemory &>(memory)), 0, static_cast<size_t>(desc.state_bytes));
+  }
+  return memory.release().ptr();
 }
 
 StateMemory *state_memory(PyObject *object) { return nb::inst_ptr<StateMemory>(object); }

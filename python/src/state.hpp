@@ -21,8 +21,8 @@ struct StateMemory {
   Ref tape;                   // a list while calls are recorded: of (grad, arguments, keywords)
 };
 
-// Zeros for the fields of a module: a StateMemory. nullptr with an exception set.
-PyObject *new_state_memory(const std::shared_ptr<OpenModule> &module, PyObject *owner);
+// Memory for the fields of a module, as its states start, or zeros: a StateMemory. nullptr with an exception set.
+PyObject *new_state_memory(const std::shared_ptr<OpenModule> &module, PyObject *owner, bool zeros);
 
 // What a StateMemory object holds.
 StateMemory *state_memory(PyObject *object);

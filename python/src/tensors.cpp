@@ -97,7 +97,7 @@ struct Torch {
   Question requires_grad;
   Question is_grad_enabled;
   Question is_transforming;           // whether one of torch.func's transforms is at work
-  Question observers[2];              // each true while a mode is to see what is called
+  Question observers[3];              // each true while a mode, or the profiler, is to see what is called
   PyObject *forward_level = nullptr;  // dict with "_current_level": >= 0 while there are dual tensors
   PyObject *name_resolve_neg = nullptr;
   PyObject *name_contiguous = nullptr;
@@ -422,6 +422,7 @@ bool prepare_torch(PyObject *package) {
       {&found.is_transforming, "_C._are_functorch_transforms_active"},
       {&found.observers[0], "_C._len_torch_dispatch_stack"},
       {&found.observers[1], "_C._len_torch_function_stack"},
+      {&found.observers[2], "_C._autograd._profiler_enabled"},
   };
   bool complete = found.forward_level != nullptr;
   for (const auto &each : functions) {

@@ -1,4 +1,4 @@
-// wrt.cpp: the argument `wrt`, a name or a tuple of names, as the mask that the runtime takes. Knows nothing of arrays.
+// wrt.cpp: the argument `wrt`, a name or several names, as the mask that the runtime takes. Knows nothing of arrays.
 #include "entry.hpp"
 
 namespace tiaot::binding {
@@ -6,26 +6,32 @@ namespace {
 
 // The input of that name, -1 for none. Names written in source code are interned, so the pointers mostly decide.
 int input_index(const EntryState &entry, PyObject *name) {
-  const int count = static_cast<int>(entry.inputs.size());
+  const int count = static_cast<int>(entry.desc->input_count);
   for (int i = 0; i < count; ++i) {
-    if (entry.inputs[static_cast<size_t>(i)].get() == name) return i;
+    if (entry.names[static_cast<size_t>(i)].get() == name) return i;
   }
   for (int i = 0; i < count; ++i) {
-    if (PyUnicode_Compare(entry.inputs[static_cast<size_t>(i)].get(), name) == 0) return i;
+    if (PyUnicode_Compare(entry.names[static_cast<size_t>(i)].get(), name) == 0) return i;
   }
   return -1;
+}
+
+// The flag of the inputs that an entry's `wrt` can name.
+uint32_t wanted_flag(const EntryState &entry) {
+  return entry.kind == TIAOT_JVP || entry.kind == TIAOT_HVP ? TIAOT_ARGUMENT_TANGENT : TIAOT_ARGUMENT_DIFFERENTIABLE;
 }
 
 // Adds a name's bit to the mask and tells its input.
 bool add_name(const EntryState &entry, PyObject *name, Wrt *wrt, int *index) {
   if (!PyUnicode_Check(name)) {
-    raise_mismatch(PyExc_TypeError, entry.label, "argument 'wrt'", "a name or a tuple of names", type_name(name));
+    raise_mismatch(PyExc_TypeError, entry.label, "argument 'wrt'", "a name, or a tuple or list of names",
+                   type_name(name));
     return false;
   }
   *index = input_index(entry, name);
   if (*index < 0 || *index >= 32) {  // an input beyond the mask's bits has no gradient
     PyErr_Format(PyExc_ValueError, "%s: argument 'wrt': expected names out of %s, got %R", entry.label.c_str(),
-                 input_names(*entry.desc, true).c_str(), name);
+                 input_names(*entry.desc, wanted_flag(entry)).c_str(), name);
     return false;
   }
   const uint32_t bit = uint32_t{1} << *index;
@@ -40,11 +46,11 @@ bool add_name(const EntryState &entry, PyObject *name, Wrt *wrt, int *index) {
 
 }  // namespace
 
-std::string input_names(const tiaot_kernel_desc &desc, bool differentiable_only) {
+std::string input_names(const tiaot_kernel_desc &desc, uint32_t flags) {
   std::string names;
   for (uint32_t i = 0; i < desc.input_count; ++i) {
     const tiaot_argument_desc &argument = desc.arguments[i];
-    if (differentiable_only && (argument.flags & TIAOT_ARGUMENT_DIFFERENTIABLE) == 0) continue;
+    if (flags != 0 && (argument.flags & flags) == 0) continue;
     names += (names.empty() ? "" : ", ") + std::string(argument.name);
   }
   return names;
@@ -53,16 +59,19 @@ std::string input_names(const tiaot_kernel_desc &desc, bool differentiable_only)
 bool read_wrt(const EntryState &entry, PyObject *object, Wrt *wrt) {
   *wrt = {0, 1, false, {0}};
   int index = 0;
-  if (!PyTuple_Check(object)) return add_name(entry, object, wrt, &index);
-  const Py_ssize_t count = PyTuple_GET_SIZE(object);
+  if (!PyTuple_Check(object) && !PyList_Check(object)) return add_name(entry, object, wrt, &index);
+  Ref names(PySequence_Tuple(object));  // of a list, which messages could change, a copy
+  if (!names) return false;
+  const Py_ssize_t count = PyTuple_GET_SIZE(names.get());
   if (count == 0) {
-    raise_mismatch(PyExc_ValueError, entry.label, "argument 'wrt'", "at least one name", "an empty tuple");
+    raise_mismatch(PyExc_ValueError, entry.label, "argument 'wrt'", "at least one name",
+                   PyList_Check(object) ? "an empty list" : "an empty tuple");
     return false;
   }
   int inputs[32];
   wrt->is_tuple = true;
   for (Py_ssize_t i = 0; i < count; ++i) {  // ends at a repeated name at the latest, so i stays below 32
-    if (!add_name(entry, PyTuple_GET_ITEM(object, i), wrt, &index)) return false;
+    if (!add_name(entry, PyTuple_GET_ITEM(names.get(), i), wrt, &index)) return false;
     inputs[i] = index;
   }
   wrt->count = static_cast<int32_t>(count);

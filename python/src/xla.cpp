@@ -3,6 +3,8 @@
 // are kept and shipped.
 #include "xla.hpp"
 
+#include <pthread.h>
+
 #include <algorithm>
 #include <cstring>
 #include <map>
@@ -27,9 +29,15 @@ struct Registry {
   std::map<std::string, Registered, std::less<>> kernels;
 };
 
-// Never deleted: XLA's threads may run longer than any destructor waits.
+// Never deleted: XLA's threads may run longer than any destructor waits. The thread that forks takes the lock over the
+// fork, so that no other holds it in the child, where that thread is not.
 Registry &registry() {
-  static auto *const only = new Registry;
+  static auto *const only = [] {
+    auto *made = new Registry;
+    pthread_atfork([] { registry().mutex.lock(); }, [] { registry().mutex.unlock(); },
+                   [] { registry().mutex.unlock(); });
+    return made;
+  }();
   return *only;
 }
 
@@ -141,7 +149,7 @@ xla::Error *find_device(const xla::CallFrame &frame, int32_t *device) {
     for (int64_t i = 0; i < operands->size; ++i) {
       const void *data =
           operands->types[i] == xla::kBuffer ? static_cast<xla::Buffer *>(operands->values[i])->data : nullptr;
-      if (data != nullptr && device_of_address(data, device)) return nullptr;
+      if (data != nullptr && device_of_address(data, device) == DeviceOfAddress::kDevice) return nullptr;
     }
   }
   return nullptr;  // nothing has memory, so there is nothing to do: any device will do
@@ -177,6 +185,11 @@ xla::Error *run(const xla::CallFrame &frame, bool cuda) {
   tiaot_options options = TIAOT_OPTIONS_INIT;
   if (cuda) {
     if (xla::Error *error = find_place(frame, &device, &options.stream)) return error;
+  }
+  if (attributes.entry != static_cast<int>(attributes.entry) || attributes.wrt < 0 || attributes.wrt > UINT32_MAX) {
+    return fail(frame.api, xla::kInvalidArgument,
+                "tiaot: the call's attributes are not those of a kernel: entry " + std::to_string(attributes.entry) +
+                    ", wrt " + std::to_string(attributes.wrt));
   }
   const int64_t count = frame.arguments.size + frame.results.size;
   DLTensor tensors[TIAOT_MAX_ARRAYS];

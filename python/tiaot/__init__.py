@@ -43,7 +43,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("torch", "jax"):
+    if name in ("cuda", "jax", "torch"):
         import importlib
 
         return importlib.import_module(f"{__name__}.{name}")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from . import _core
+from ._shapes import Signature
 
 
 def checked(kernel: _core.Kernel) -> _core.Kernel:
@@ -14,6 +16,27 @@ def checked(kernel: _core.Kernel) -> _core.Kernel:
     if any(each["state"] for each in kernel.module.info()["kernels"] if each["name"] == kernel.name):
         raise TypeError(f"wrap: argument 'kernel': '{kernel.name}' works on state in place, which no framework records")
     return kernel
+
+
+def bound(signature: Signature, arguments: Sequence[Any], named: Mapping[str, Any]) -> tuple[Any, ...]:
+    """All inputs in their order, from those given by position and by name.
+
+    Raises TypeError for a name that is no input, an input that is given twice, and one that is missing.
+    """
+    if len(arguments) > len(signature.inputs):
+        signature.check_count(len(arguments) + len(named))
+    given = dict(zip(signature.inputs, arguments, strict=False))
+    for name, value in named.items():
+        if name not in signature.inputs:
+            names = ", ".join(signature.inputs)
+            raise TypeError(f"{signature.label}: expected names of inputs, {names}, got {name!r}")
+        if name in given:
+            raise TypeError(f"{signature.label}: argument '{name}': given by position and by name")
+        given[name] = value
+    missing = ", ".join(f"'{name}'" for name in signature.inputs if name not in given)
+    if missing:
+        raise TypeError(f"{signature.label}: missing {missing}")
+    return tuple(given[name] for name in signature.inputs)
 
 
 class Handle:

@@ -8,9 +8,18 @@ from ._core import Entry, Kernel, Module, ModuleError, StateMemory
 
 # Beside the extension, not beside this file: in an editable install the two are in different places.
 _SHIPPED = os.path.join(os.path.dirname(_core.__file__), "modules")
+_SUFFIX = ".tiaot.so"
 
 _loaded: dict[str, Module] = {}
-_lock = threading.Lock()
+_lock = threading.RLock()  # re-entrant for a signal handler or a finalizer that runs while its thread is in here
+
+
+def _renew_lock() -> None:
+    global _lock
+    _lock = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)  # the child lacks the thread that may have held it
 
 
 def load(name: str) -> Kernel:
@@ -42,20 +51,31 @@ def _open(path: str, *, shipped: bool) -> Module:
 
 
 def _shipped_names() -> list[str]:
-    return sorted(name[:-3] for name in os.listdir(_SHIPPED) if name.endswith(".so"))
+    return sorted(name.removesuffix(_SUFFIX) for name in os.listdir(_SHIPPED) if name.endswith(_SUFFIX))
 
 
 def _shipped_module(name: str) -> Module:
     if not isinstance(name, str):
         raise TypeError(f"load: argument 'name': expected a str, got {type(name).__name__}")
+    module = _loaded_module(name)
+    if module is not None:  # without the lock
+        return module
+    names = _shipped_names()
+    if name not in names:
+        raise ValueError(f"load: argument 'name': expected one of {', '.join(names)}, got {name!r}")
     with _lock:
-        module = _loaded.get(name)
-        if module is None or module.closed:
-            names = _shipped_names()
-            if name not in names:
-                raise ValueError(f"load: argument 'name': expected one of {', '.join(names)}, got {name!r}")
-            module = _loaded[name] = _open(os.path.join(_SHIPPED, name + ".so"), shipped=True)
+        module = _loaded_module(name)
+        if module is None:
+            opened = _open(os.path.join(_SHIPPED, name + _SUFFIX), shipped=True)
+            module = _loaded_module(name)  # what came in between on this thread has loaded it, too
+            if module is None:
+                module = _loaded[name] = opened
     return module
+
+
+def _loaded_module(name: str) -> Module | None:
+    module = _loaded.get(name)
+    return None if module is None or module.closed else module
 
 
 def restore_module(source: str, shipped: bool, expected_hash: str) -> Module:

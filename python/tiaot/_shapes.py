@@ -58,7 +58,9 @@ class Signature:
         """Raises TypeError when a call has another number of arrays than the kernel has inputs."""
         if count != len(self.inputs):
             names = ", ".join(self.inputs)
-            raise TypeError(f"{self.label}: expected {len(self.inputs)} arrays ({names}), got {count}")
+            missing = ", ".join(f"'{name}'" for name in self.inputs[count:])
+            remedy = f": missing {missing}" if missing else ""
+            raise TypeError(f"{self.label}: expected {len(self.inputs)} arrays ({names}), got {count}{remedy}")
 
     def with_numbers(
         self, arguments: Sequence[Any], dtype_of: Callable[[Any], str], make: Callable[[Any, str], Any]
@@ -82,6 +84,11 @@ class Signature:
             made[place] = make(self._checked_number(name, arguments[place], dtypes[name]), dtypes[name])
         return made
 
+    def as_number(self, name: str, value: float) -> tuple[float, str]:
+        """A Python number for an input without dimensions, checked, and the element type that it gets by itself."""
+        dtype: str = self._variants[0]["dtypes"][name]
+        return self._checked_number(name, value, dtype), dtype
+
     def _checked_number(self, name: str, value: Any, dtype: str) -> Any:
         if dtype.startswith("float"):
             return value
@@ -102,11 +109,18 @@ class Signature:
         kinds = self._fitting(self.inputs, dtypes)
         return [(tuple(sizes[dim] for dim in self._dims[name]), kinds[name]) for name in self.outputs]
 
-    def check_cotangents(self, shapes: Sequence[Sequence[Any]], dtypes: Sequence[str]) -> None:
-        """The same checks for the inputs and then the cotangents of all outputs."""
-        names = (*self.inputs, *self.outputs)
+    def takes(self, names: Sequence[str], dtypes: Sequence[str]) -> bool:
+        """Whether these arguments have these element types in a variant."""
+        return any([variant["dtypes"][name] for name in names] == list(dtypes) for variant in self._variants)
+
+    def check_some(self, names: Sequence[str], shapes: Sequence[Sequence[Any]], dtypes: Sequence[str]) -> None:
+        """Raises what `results` raises for these arguments, which need not be all."""
         self._sizes(names, shapes, dtypes)
         self._fitting(names, dtypes)
+
+    def check_cotangents(self, shapes: Sequence[Sequence[Any]], dtypes: Sequence[str]) -> None:
+        """The same checks for the inputs and then the cotangents of all outputs."""
+        self.check_some((*self.inputs, *self.outputs), shapes, dtypes)
 
     def _fitting(self, names: Sequence[str], dtypes: Sequence[str]) -> dict[str, str]:
         for variant in self._variants:

@@ -78,7 +78,8 @@ accept_field_type(Field)
 
 
 class State:
-    """An instance of a module's state: its fields, and its kernels bound to them. From `module.state()`, all zeros.
+    """An instance of a module's state: its fields, and its kernels bound to them. From `module.state()`, with what
+    the kernel file wrote into its fields, and zeros.
 
     A module has as many states as are made of it, each apart from the others. A field is an attribute, `state.x`, with
     its gradient `state.x.grad`; `state.x[...] = values` writes it. A kernel over state is an attribute too:

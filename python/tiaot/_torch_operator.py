@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import keyword
 import threading
@@ -27,7 +28,7 @@ class Operator:
     def __init__(self, name: str, kernel: _core.Kernel) -> None:
         self.name = name
         self.signature = signature = Signature(kernel)
-        self.raw = _core.for_tensors(kernel)
+        self.raw: Any = _core.for_tensors(kernel)
         self.single = len(signature.outputs) == 1
         self.has_every_gradient = signature.differentiable == signature.inputs
         self._plans: dict[tuple[bool, ...], list[tuple[str, ...]]] = {}
@@ -35,6 +36,12 @@ class Operator:
         packet = getattr(torch.ops.tiaot, name)
         self.forward = packet.default
         self.vjp_op: Any = getattr(torch.ops.tiaot, f"{name}_vjp").default if signature.differentiable else None
+
+    def limited(self, num_threads: int) -> Operator:
+        """The same with a limit to the threads, for plain tensors: what goes through the dispatcher has none."""
+        twin = copy.copy(self)
+        twin.raw = _Limited(self.raw, num_threads)
+        return twin
 
     # The two computations, on tensors that hold their values. They enter no device and name no stream: the kernel works
     # on the tensors' device and on torch's current stream there, and its results are torch's own memory.
@@ -85,14 +92,15 @@ class Operator:
     # What calls go through that are not plain.
 
     def general(self, *tensors: Any) -> Any:
-        self._check(tensors)
+        self.check(tensors)
         if any(map(_has_tangent, tensors)):
             self.refuse_forward_mode()
         if _transforming():
             return _Forward.apply(self, *tensors)
         return self.forward(*tensors)
 
-    def _check(self, tensors: Sequence[Any]) -> None:
+    def check(self, tensors: Sequence[Any]) -> None:
+        """Raises what a call with these arguments has to."""
         self.signature.check_count(len(tensors))
         for name, tensor in zip(self.signature.inputs, tensors, strict=True):
             if not isinstance(tensor, Tensor):
@@ -195,6 +203,7 @@ class Operator:
 
     def check_gradients(self, wanted: Sequence[bool]) -> None:
         """Raises NotImplementedError where an input requires grad that the module has no gradient for."""
+        self.signature.check_count(len(wanted))
         for name, want in zip(self.signature.inputs, wanted, strict=True):
             if want and name not in self.signature.differentiable:
                 raise NotImplementedError(
@@ -270,6 +279,20 @@ class Operator:
             return tuple(result.unsqueeze(0)[:0] for result in once)
         each = [call(*(t[i] if m else t for t, m in zip(mapped, is_mapped, strict=True))) for i in range(count)]
         return tuple(torch.stack(results) for results in zip(*each, strict=True))
+
+
+class _Limited:
+    """A kernel of for_tensors with a limit to its threads."""
+
+    def __init__(self, kernel: Any, num_threads: int) -> None:
+        self._kernel = kernel
+        self._num_threads = num_threads
+
+    def __call__(self, *tensors: Tensor) -> Any:
+        return self._kernel(*tensors, num_threads=self._num_threads)
+
+    def vjp(self, *operands: Tensor, wrt: tuple[str, ...]) -> Any:
+        return self._kernel.vjp(*operands, wrt=wrt, num_threads=self._num_threads)
 
 
 class _Recorded(torch.autograd.Function):

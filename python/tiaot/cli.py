@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ _COMMANDS = {
     "export": (".export.export_command", "compile Taichi kernels into a module"),
     "verify": (".export.verify_command", "hold a module against the kernels that it was made of"),
     "inspect": (".inspect_module", "what a module file holds"),
+    "config": (".config_command", "how to build C and C++ programs with the library"),
     "doctor": (".doctor", "what this machine and installation offer, and what is broken"),
     "bench": (".benchmarks.bench", "measure tiaot against its peers"),
 }
@@ -45,6 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs `tiaot ARGV...`. The exit code: 0 done, 1 failed or something is wrong, 2 not understood."""
     argv = list(sys.argv[1:] if argv is None else argv)
     command = argv[0] if argv and argv[0] in _COMMANDS else None
+    if isinstance(sys.stdout, io.TextIOWrapper):  # whose encoding may lack what paths and the environment bring
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         # argparse would take what is behind an option whose value can be left out for that value.
         arguments = _parser(command).parse_args(["--cuda=" if each == "--cuda" else each for each in argv])

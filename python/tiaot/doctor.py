@@ -15,6 +15,7 @@ from pathlib import Path
 from . import Module, __version__, _core, cpu_level, get_num_threads
 from . import open as open_module
 from .export.link import LinkError, find_linker
+from .inspect_module import needed_driver
 
 _VARIABLES = ("TIAOT_CPU_LEVEL", "TIAOT_CUDA_PTX", "TIAOT_NUM_THREADS")
 _PACKAGES = ("numpy", "torch", "jax", "taichi", "llvmlite", "matplotlib")
@@ -30,6 +31,10 @@ class Finding:
     subject: str
     found: str
     remedy: str = ""
+
+
+def _name(module: Path) -> str:
+    return module.name.removesuffix(".tiaot.so")
 
 
 def _one_line(error: object) -> str:
@@ -71,11 +76,11 @@ def _cuda() -> list[Finding]:
     except RuntimeError as error:
         return [Finding("CUDA driver", _one_line(error).removeprefix("tiaot_cuda_device_count: "))]
     findings = [Finding("CUDA driver", f"{count} device{'' if count == 1 else 's'}")]
-    for path in sorted(_MODULES.glob("*.so")):
+    for path in sorted(_MODULES.glob("*.tiaot.so")):
         try:
             with open_module(path) as module:
                 for device in range(count):
-                    findings.append(Finding(f"{path.stem} on cuda:{device}", _image(module, device)))
+                    findings.append(Finding(f"{_name(path)} on cuda:{device}", _image(module, device)))
         except (OSError, ValueError, NotImplementedError):
             continue  # told with the modules
     return findings
@@ -88,7 +93,10 @@ def _image(module: Module, device: int) -> str:
         return _one_line(error)
     if image is None:
         return "no CUDA code: runs on the CPU only"
-    return f"{image['kind']} for compute capability {image['architecture']}, {image['bytes']:,} bytes"
+    said = f"{image['kind']} for compute capability {image['architecture']}, {image['bytes']:,} bytes"
+    return (
+        f"{said}; needs {needed_driver(module.info()['cuda']['ptxas_version'])}" if image["kind"] == "cubin" else said
+    )
 
 
 def _environment() -> list[Finding]:
@@ -144,7 +152,7 @@ def _run_known_answer(level: str) -> Finding:
 
 
 def _modules() -> list[Finding]:
-    files = sorted(_MODULES.glob("*.so"))
+    files = sorted(_MODULES.glob("*.tiaot.so"))
     if not files:
         return [Finding("modules", f"none in {_MODULES}", _REINSTALL)]
     findings, levels = [], []
@@ -153,13 +161,13 @@ def _modules() -> list[Finding]:
             with open_module(path) as module:
                 info = module.info()
             entries = [e for kernel in info["kernels"] for variant in kernel["variants"] for e in variant["entries"]]
-            levels = list(entries[0]["code_bytes"]) if path.stem == "dense_tanh" else levels
-            findings.append(Finding(f"module {path.stem}", f"{path.stat().st_size:,} bytes, checksum right"))
+            levels = list(entries[0]["code_bytes"]) if _name(path) == "dense_tanh" else levels
+            findings.append(Finding(f"module {_name(path)}", f"{path.stat().st_size:,} bytes, checksum right"))
         except (NotImplementedError, ValueError) as error:
             remedy = "unset TIAOT_CPU_LEVEL, or set it to a level that this machine has"
-            findings.append(Finding(f"module {path.stem}", _one_line(error), remedy))
+            findings.append(Finding(f"module {_name(path)}", _one_line(error), remedy))
         except (OSError, RuntimeError, LookupError) as error:
-            findings.append(Finding(f"module {path.stem}", _one_line(error), _REINSTALL))
+            findings.append(Finding(f"module {_name(path)}", _one_line(error), _REINSTALL))
     highest = cpu_level()
     if highest in levels:
         findings += [_run_known_answer(level) for level in levels[: levels.index(highest) + 1]]

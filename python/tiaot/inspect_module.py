@@ -33,7 +33,8 @@ def describe(target: str) -> dict[str, Any]:
         except ValueError as error:
             raise ValueError(f"'{target}' is no file, and as a name: {error}") from None
     info["file_bytes"] = os.path.getsize(info["path"])
-    info["checksum"] = "verified"  # a module whose checksum is wrong does not open
+    # A module whose checksum is wrong does not open.
+    info["checksum"] = "verified for code and tables (the file was rewritten)" if info["rewritten"] else "verified"
     info["machine_cpu_level"] = cpu_level()
     return info
 
@@ -51,7 +52,7 @@ def _columns(rows: list[list[str]]) -> list[str]:
 
 
 def _entry_name(entry: dict[str, Any]) -> str:
-    return f"vjp {', '.join(entry['wrt'])}" if entry["kind"] == "vjp" else str(entry["kind"])
+    return f"{entry['kind']} {', '.join(entry['wrt'])}".strip()
 
 
 def _sizes(variant: dict[str, Any]) -> str:
@@ -109,12 +110,19 @@ _ORDERS = {
 }
 
 
+def needed_driver(ptxas_version: str) -> str:
+    """The driver that runs what a version of ptxas has written: one of its own major version, or a later one."""
+    return f"a driver of CUDA {ptxas_version.partition('.')[0]} or later"
+
+
 def _cuda_lines(info: dict[str, Any]) -> list[str]:
     cuda = info["cuda"]
     if cuda is None:
         return ["  no CUDA code"]
     kernels = len(cuda["kernels"])
-    lines = ["", f"CUDA, {kernels} kernel{'' if kernels == 1 else 's'}, compiled by ptxas {cuda['ptxas_version']}:"]
+    version = cuda["ptxas_version"]
+    lines = ["", f"CUDA, {kernels} kernel{'' if kernels == 1 else 's'}, compiled by ptxas {version}:"]
+    lines.append(f"  machine code needs {needed_driver(version)}")
     rows = [["image", "for compute capability", "bytes", "uncompressed"]]
     for image in cuda["images"]:
         devices = image["architecture"]  # of the same first number only, where it is a cubin

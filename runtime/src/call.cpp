@@ -42,6 +42,12 @@ const tiaot_variant_desc *find_variant(const tiaot_kernel_desc &desc, const char
                names.c_str());
 }
 
+// What a module has only where its author asked for it.
+[[gnu::cold]] tiaot_status explain_no_derivative(const tiaot_kernel_desc &desc, int entry) {
+  return raise(TIAOT_ERROR_UNSUPPORTED, "%s.%s: the module has no %s of this kernel: export it with derivatives=['%s']",
+               desc.name, entry_name(entry), entry_name(entry), entry_name(entry));
+}
+
 tiaot_status check_wrt(const tiaot_kernel &kernel, int entry, uint32_t wrt) {
   const tiaot_kernel_desc &desc = *kernel.desc;
   if (entry == TIAOT_FORWARD || entry == TIAOT_GRAD) {
@@ -49,15 +55,18 @@ tiaot_status check_wrt(const tiaot_kernel &kernel, int entry, uint32_t wrt) {
     return raise(TIAOT_ERROR_VALUE, "%s.%s: wrt must be 0, got 0x%x", desc.name, entry_name(entry), wrt);
   }
   if (wrt == 0) return raise(TIAOT_ERROR_VALUE, "%s.%s: wrt names no argument", desc.name, entry_name(entry));
-  const uint32_t wrong = wrt & ~kernel.differentiable;
+  const uint32_t wrong = wrt & ~(entry == TIAOT_JVP ? kernel.tangents : kernel.differentiable);
   if (wrong == 0) return TIAOT_OK;
   const uint32_t input = static_cast<uint32_t>(__builtin_ctz(wrong));
   if (input >= desc.input_count) {
     return raise(TIAOT_ERROR_VALUE, "%s.%s: wrt has bit %u set, but the kernel has %u inputs", desc.name,
                  entry_name(entry), input, desc.input_count);
   }
-  return raise(TIAOT_ERROR_VALUE, "%s.%s: argument '%s': is not differentiable", desc.name, entry_name(entry),
-               desc.arguments[input].name);
+  if (entry >= TIAOT_JVP && kernel.tangents == 0) return explain_no_derivative(desc, entry);
+  const bool value = desc.arguments[input].flags & TIAOT_ARGUMENT_VALUE;
+  return raise(TIAOT_ERROR_VALUE, "%s.%s: argument '%s': is not differentiable%s", desc.name, entry_name(entry),
+               desc.arguments[input].name,
+               value ? ", being a number: annotated as ti.types.ndarray(dtype, ndim=0) it would have a gradient" : "");
 }
 
 tiaot_status check_options(const tiaot_kernel_desc &desc, int entry, const tiaot_options &options, Request *request) {
@@ -117,8 +126,9 @@ tiaot_status check_state(const tiaot_kernel &kernel, int entry, const tiaot_stat
 tiaot_status make_request(const tiaot_kernel *kernel, int entry, uint32_t wrt, const tiaot_options *options,
                           Request *request) {
   if (kernel == nullptr) return raise(TIAOT_ERROR_VALUE, "kernel is NULL");
-  if (entry < TIAOT_FORWARD || entry > TIAOT_GRAD) {
-    return raise(TIAOT_ERROR_VALUE, "%s: entry: expected 0 (forward), 1 (vjp), 2 (jacobian) or 3 (grad), got %d",
+  if (entry < TIAOT_FORWARD || entry > TIAOT_HVP) {
+    return raise(TIAOT_ERROR_VALUE,
+                 "%s: entry: expected 0 (forward), 1 (vjp), 2 (jacobian), 3 (grad), 4 (jvp) or 5 (hvp), got %d",
                  kernel->desc->name, entry);
   }
   const bool on_state = kernel->desc->state != 0;
@@ -146,7 +156,8 @@ int64_t tensor_elements(const DLTensor &tensor, int32_t first_axis) {
 // From unchecked arrays: a guess at worst, never a crash.
 int64_t estimate_work(const Request &request, const DLTensor *arrays, int32_t count) {
   const tiaot_kernel_desc &desc = request.desc();
-  const uint32_t known = std::min(static_cast<uint32_t>(std::max(count, 0)), desc.input_count + desc.output_count);
+  const uint32_t primals = desc.input_count + (request.entry == TIAOT_JVP ? 0 : desc.output_count);
+  const uint32_t known = std::min(static_cast<uint32_t>(std::max(count, 0)), primals);
   int64_t rows = 1, row_work = desc.state != 0 ? state_work(*request.kernel->module) : 0;
   for (uint32_t i = 0; i < known; ++i) {
     // After a Jacobian's inputs come its results: rows are repeated for each element of the output.
@@ -272,6 +283,16 @@ tiaot_status bind(const Checked &checked, tiaot_bound *bound) {
 }  // namespace
 }  // namespace tiaot
 
+tiaot_status tiaot::run_call(const Request &request, const DLTensor *arrays, int32_t count) {
+  Checked checked;
+  if (tiaot_status status = check_arrays(request, arrays, count, true, &checked)) return status;
+  if (checked.device != kOnCpu) return call_cuda(request, checked);
+  if (request.entry == TIAOT_JACOBIAN) return run_jacobian(request, checked);
+  Plan plan;
+  if (tiaot_status status = make_plan(request, checked, &plan)) return status;
+  return run_plan(plan);
+}
+
 using namespace tiaot;
 
 extern "C" tiaot_status tiaot_call(const tiaot_kernel *kernel, int entry, uint32_t wrt, const DLTensor *arrays,
@@ -279,13 +300,7 @@ extern "C" tiaot_status tiaot_call(const tiaot_kernel *kernel, int entry, uint32
   return guarded([&] {
     Request request;
     if (tiaot_status status = make_request(kernel, entry, wrt, options, &request)) return status;
-    Checked checked;
-    if (tiaot_status status = check_arrays(request, arrays, count, true, &checked)) return status;
-    if (checked.device != kOnCpu) return call_cuda(request, checked);
-    if (entry == TIAOT_JACOBIAN) return run_jacobian(request, checked);
-    Plan plan;
-    if (tiaot_status status = make_plan(request, checked, &plan)) return status;
-    return run_plan(plan);
+    return run_call(request, arrays, count);
   });
 }
 

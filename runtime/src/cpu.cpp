@@ -81,8 +81,8 @@ tiaot_status choose_level(int machine, const char *wanted, int *level) {
     *level = i;
     return TIAOT_OK;
   }
-  return raise(TIAOT_ERROR_VALUE, "TIAOT_CPU_LEVEL: expected %s, %s or %s, got '%.100s'", kLevelNames[0],
-               kLevelNames[1], kLevelNames[2], wanted);
+  return raise(TIAOT_ERROR_VALUE, "TIAOT_CPU_LEVEL: expected %s, %s or %s, got '%.*s'", kLevelNames[0], kLevelNames[1],
+               kLevelNames[2], whole_characters(wanted, 100), wanted);
 }
 
 tiaot_status choose_level(int *level) { return choose_level(tiaot_cpu_level(), std::getenv("TIAOT_CPU_LEVEL"), level); }

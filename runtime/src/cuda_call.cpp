@@ -28,7 +28,7 @@ int32_t keep(CudaRun *run, const char *function, CUresult error) {
 
 int32_t launch(void *user, uint32_t kernel, int64_t threads, int32_t exact, void **parameters) {
   CudaRun &run = run_of(user);
-  if (kernel >= run.image->functions.size() || (exact && (threads < 0 || threads % TIAOT_CUDA_BLOCK != 0))) {
+  if (kernel >= run.image->tables->kernel_count || (exact && (threads < 0 || threads % TIAOT_CUDA_BLOCK != 0))) {
     run.status = fail("%s: an impossible launch: kernel %u, %lld threads", run.entry.symbol, kernel,
                       static_cast<long long>(threads));
     return 1;
@@ -45,9 +45,14 @@ int32_t launch(void *user, uint32_t kernel, int64_t threads, int32_t exact, void
                        run.caller.text().c_str(), static_cast<long long>(blocks), static_cast<long long>(kMaxGrid));
     return 1;
   }
+  CUfunction function = nullptr;
+  std::string called;
+  if (CUresult error = find_cuda_function(*run.image, kernel, &function, &called)) {
+    return keep(&run, called.c_str(), error);
+  }
   return keep(&run, "cuLaunchKernel",
-              run.device->driver->cuLaunchKernel(run.image->functions[kernel], static_cast<uint32_t>(blocks), 1, 1,
-                                                 TIAOT_CUDA_BLOCK, 1, 1, 0, run.stream, parameters, nullptr));
+              run.device->driver->cuLaunchKernel(function, static_cast<uint32_t>(blocks), 1, 1, TIAOT_CUDA_BLOCK, 1, 1,
+                                                 0, run.stream, parameters, nullptr));
 }
 
 int32_t fill(void *user, void *target, int64_t bytes) {

@@ -82,6 +82,24 @@ tiaot_status retain_context(const CudaCaller &caller, CudaDevice *device) {
   return TIAOT_OK;
 }
 
+// A stream that is captured cannot wait for what is on one that is not: trying to would end the capture.
+tiaot_status refuse_into_capture(const CudaCaller &caller, CudaDevice *device, CUstream first, CUstream then) {
+  int32_t first_is = CU_STREAM_CAPTURE_STATUS_NONE, then_is = CU_STREAM_CAPTURE_STATUS_NONE;
+  const CudaDriver &driver = *device->driver;
+  if (CUresult error = driver.cuStreamIsCapturing(then, &then_is)) {
+    return device->failed(caller, "cuStreamIsCapturing", error);
+  }
+  if (then_is == CU_STREAM_CAPTURE_STATUS_NONE) return TIAOT_OK;
+  if (CUresult error = driver.cuStreamIsCapturing(first, &first_is)) {
+    return device->failed(caller, "cuStreamIsCapturing", error);
+  }
+  if (first_is != CU_STREAM_CAPTURE_STATUS_NONE) return TIAOT_OK;
+  return raise(TIAOT_ERROR_VALUE,
+               "%s: the stream %p is being captured and would have to wait for the stream %p, which is not: put the "
+               "work that is to be captured on one stream, and wait for what comes before in front of the capture",
+               caller.text().c_str(), static_cast<void *>(then), static_cast<void *>(first));
+}
+
 }  // namespace
 
 tiaot_status CudaDevice::failed(const CudaCaller &caller, const char *function, CUresult error) {
@@ -121,6 +139,20 @@ tiaot_status find_cuda_device(const CudaCaller &caller, int32_t ordinal, CudaDev
     slot = std::move(made);
   }
   *device = slot.get();
+  return TIAOT_OK;
+}
+
+tiaot_status visit_cuda_devices(tiaot_status (*visit)(CudaDevice *device)) {
+  std::vector<CudaDevice *> found;
+  {
+    const std::lock_guard<std::mutex> lock(devices().mutex);
+    for (const std::unique_ptr<CudaDevice> &each : devices().list) {
+      if (each != nullptr) found.push_back(each.get());
+    }
+  }
+  for (CudaDevice *device : found) {
+    if (tiaot_status status = visit(device)) return status;
+  }
   return TIAOT_OK;
 }
 
@@ -164,6 +196,10 @@ extern "C" tiaot_status tiaot_cuda_order(int32_t device, void *first, void *then
     // One event serves all: cuStreamWaitEvent takes what was recorded last, so the two calls must not be parted.
     const std::lock_guard<std::mutex> lock(it->mutex);
     const CudaDriver &driver = *it->driver;
+    if (tiaot_status status =
+            refuse_into_capture(caller, it, static_cast<CUstream>(first), static_cast<CUstream>(then))) {
+      return status;
+    }
     if (it->order_event == nullptr) {
       const CudaRelaxedCapture relaxed(driver);
       if (CUresult error = driver.cuEventCreate(&it->order_event, CU_EVENT_DISABLE_TIMING)) {

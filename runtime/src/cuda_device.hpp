@@ -11,6 +11,7 @@
 namespace tiaot {
 
 struct CudaArenas;
+struct CudaImage;
 
 struct CudaDevice {
   const CudaDriver *driver;
@@ -27,6 +28,7 @@ struct CudaDevice {
   std::mutex mutex{};
   CUevent order_event = nullptr;  // of tiaot_cuda_order
   CudaArenas *arenas = nullptr;   // the workspace kept for each stream; see cuda_workspace.cpp
+  CudaImage *retired = nullptr;   // code of modules that were closed, a list; see cuda_image.cpp
 
   // Raises what a function of the driver answered, and remembers errors that no later call on the device survives.
   [[gnu::cold]] tiaot_status failed(const CudaCaller &caller, const char *function, CUresult error);
@@ -34,6 +36,9 @@ struct CudaDevice {
 
 // The device of that ordinal, for queries. Devices live as long as the process.
 tiaot_status find_cuda_device(const CudaCaller &caller, int32_t ordinal, CudaDevice **device);
+
+// Calls `visit` with each device that was found so far, until one gives another status than TIAOT_OK.
+tiaot_status visit_cuda_devices(tiaot_status (*visit)(CudaDevice *device));
 
 // Makes the device's primary context the thread's current one, and what was current before current again in the end.
 class CudaCurrent {

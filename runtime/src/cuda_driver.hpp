@@ -58,6 +58,7 @@ static_assert(sizeof(CUDA_MEMCPY2D) == 128, "as in cuda.h for 64 bits");
   X(cuCtxGetCurrent, "cuCtxGetCurrent", (CUcontext * context))                                                   \
   X(cuCtxPushCurrent, "cuCtxPushCurrent_v2", (CUcontext context))                                                \
   X(cuCtxPopCurrent, "cuCtxPopCurrent_v2", (CUcontext * context))                                                \
+  X(cuCtxSynchronize, "cuCtxSynchronize", ())                                                                    \
   X(cuModuleLoadData, "cuModuleLoadData", (CUmodule * module, const void *image))                                \
   X(cuModuleUnload, "cuModuleUnload", (CUmodule module))                                                         \
   X(cuModuleGetFunction, "cuModuleGetFunction", (CUfunction * function, CUmodule module, const char *name))      \
@@ -75,6 +76,7 @@ static_assert(sizeof(CUDA_MEMCPY2D) == 128, "as in cuda.h for 64 bits");
     (CUdeviceptr target, CUdeviceptr source, size_t bytes, CUstream stream))                                     \
   X(cuMemcpy2DAsync, "cuMemcpy2DAsync_v2", (const CUDA_MEMCPY2D *copy, CUstream stream))                         \
   X(cuMemAlloc, "cuMemAlloc_v2", (CUdeviceptr * address, size_t bytes))                                          \
+  X(cuMemFree, "cuMemFree_v2", (CUdeviceptr address))                                                            \
   X(cuStreamIsCapturing, "cuStreamIsCapturing", (CUstream stream, int32_t *status))                              \
   X(cuStreamWaitEvent, "cuStreamWaitEvent", (CUstream stream, CUevent event, uint32_t flags))                    \
   X(cuThreadExchangeStreamCaptureMode, "cuThreadExchangeStreamCaptureMode", (int32_t *mode))                     \

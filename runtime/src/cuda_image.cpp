@@ -56,27 +56,38 @@ CudaImage *find_loaded(const tiaot_module &module, const CudaDevice &device) {
   return image;
 }
 
+// The image of a module that was closed, where this one is the same.
+std::unique_ptr<CudaImage> take_retired(CudaDevice *device, const tiaot_module &module,
+                                        const tiaot_cuda_image_desc &desc) {
+  const std::lock_guard<std::mutex> lock(device->mutex);
+  for (CudaImage **place = &device->retired; *place != nullptr; place = &(*place)->next) {
+    CudaImage *image = *place;
+    if (image->hash != module.desc->hash || image->architecture != desc.architecture || image->kind != desc.kind)
+      continue;
+    *place = image->next;
+    return std::unique_ptr<CudaImage>(image);
+  }
+  return nullptr;
+}
+
 [[gnu::cold, gnu::noinline]] tiaot_status load_slowly(const CudaCaller &caller, const tiaot_module &module,
                                                       CudaDevice *device, const CudaImage **image) {
   const std::lock_guard<std::mutex> lock(module.cuda.loading);
   if ((*image = find_loaded(module, *device)) != nullptr) return TIAOT_OK;  // by another thread, meanwhile
-  const tiaot_cuda_desc &desc = *module.desc->cuda;
-  std::unique_ptr<CudaImage> made(new CudaImage{device, nullptr, nullptr, {}, module.cuda.images.load()});
-  if (tiaot_status status = choose_cuda_image(caller, module, *device, &made->desc)) return status;
-  made->functions.resize(desc.kernel_count);
-
-  const CudaDriver &driver = *device->driver;
-  const CudaRelaxedCapture relaxed(driver);  // loading takes memory, and touches no stream
-  if (CUresult error = driver.cuModuleLoadData(&made->module, made->desc->data)) {
-    return device->failed(caller, "cuModuleLoadData", error);
-  }
-  for (uint32_t k = 0; k < desc.kernel_count; ++k) {
-    if (CUresult error = driver.cuModuleGetFunction(&made->functions[k], made->module, desc.kernels[k])) {
-      driver.cuModuleUnload(made->module);
-      const std::string call = "cuModuleGetFunction of '" + std::string(desc.kernels[k]) + "'";
-      return device->failed(caller, call.c_str(), error);
+  const tiaot_cuda_image_desc *desc = nullptr;
+  if (tiaot_status status = choose_cuda_image(caller, module, *device, &desc)) return status;
+  std::unique_ptr<CudaImage> made = take_retired(device, module, *desc);
+  if (made == nullptr) {
+    made.reset(new CudaImage{device, module.desc->hash, desc->architecture, desc->kind});
+    made->functions.reset(new std::atomic<CUfunction>[module.desc->cuda->kernel_count]());
+    const CudaRelaxedCapture relaxed(*device->driver);  // loading takes memory, and touches no stream
+    if (CUresult error = device->driver->cuModuleLoadData(&made->module, desc->data)) {
+      return device->failed(caller, "cuModuleLoadData", error);
     }
   }
+  made->tables = module.desc->cuda;
+  made->desc = desc;
+  made->next = module.cuda.images.load();
   *image = made.get();
   module.cuda.images.store(made.release(), std::memory_order_release);
   return TIAOT_OK;
@@ -104,23 +115,46 @@ tiaot_status load_cuda_image(const CudaCaller &caller, const tiaot_module &modul
   return load_slowly(caller, module, device, image);
 }
 
-// What the driver answers is of no use to anyone here: at the end of the process it may be gone already.
+CUresult find_cuda_function(const CudaImage &image, uint32_t kernel, CUfunction *function, std::string *called) {
+  std::atomic<CUfunction> &place = image.functions[kernel];
+  *function = place.load(std::memory_order_acquire);
+  if (*function != nullptr) return 0;
+  const CudaRelaxedCapture relaxed(*image.device->driver);  // it may be loaded only now
+  const char *name = image.tables->kernels[kernel];
+  const CUresult error = image.device->driver->cuModuleGetFunction(function, image.module, name);
+  if (error == 0) {
+    place.store(*function, std::memory_order_release);
+  } else {
+    *called = "cuModuleGetFunction of '" + std::string(name) + "'";
+  }
+  return error;
+}
+
+// A device may still run the code of a module that is closed, and a stream may be captured, during which nothing can be
+// waited for: so the code stays where it is, for the same module when it is opened again, until it is asked for that
+// nothing stays (tiaot_cuda_release). At the end of the process it goes with the context.
 CudaImages::~CudaImages() {
   for (CudaImage *image = images.load(); image != nullptr;) {
-    const std::unique_ptr<CudaImage> owned(image);
+    std::unique_ptr<CudaImage> owned(image);
     image = owned->next;
+    if (cuda_lost_by_fork()) continue;
     CudaDevice *device = owned->device;
-    if (cuda_lost_by_fork() || device->unusable.load() != nullptr) continue;
-    const CudaDriver &driver = *device->driver;
-    if (driver.cuCtxPushCurrent(device->context.load()) != 0) continue;
-    {
-      // The driver itself waits for kernels that are running before it takes their code away.
-      const CudaRelaxedCapture relaxed(driver);
-      driver.cuModuleUnload(owned->module);
-    }
-    CUcontext popped;
-    driver.cuCtxPopCurrent(&popped);
+    const std::lock_guard<std::mutex> lock(device->mutex);
+    owned->tables = nullptr;
+    owned->desc = nullptr;
+    owned->next = device->retired;
+    device->retired = owned.release();
   }
+}
+
+CUresult unload_retired_images(CudaDevice *device) {
+  const std::lock_guard<std::mutex> lock(device->mutex);
+  while (device->retired != nullptr) {
+    const std::unique_ptr<CudaImage> image(device->retired);
+    device->retired = image->next;
+    if (CUresult error = device->driver->cuModuleUnload(image->module)) return error;
+  }
+  return 0;
 }
 
 }  // namespace tiaot

@@ -96,7 +96,9 @@ tiaot_status CudaWorkspace::allocate(int64_t bytes, CUdeviceptr *data) {
   if (error != CUDA_ERROR_OUT_OF_MEMORY) {
     return device_->failed(caller_, device_->pools ? "cuMemAllocAsync" : "cuMemAlloc", error);
   }
-  return raise(TIAOT_ERROR_MEMORY, "%s: no memory for workspace on cuda:%d: %lld bytes are needed",
+  return raise(TIAOT_ERROR_MEMORY,
+               "%s: no memory for workspace on cuda:%d: %lld bytes are needed; libraries keep what they once had: "
+               "torch.cuda.empty_cache(), XLA_PYTHON_CLIENT_PREALLOCATE=false before JAX starts, tiaot.cuda.release()",
                caller_.text().c_str(), device_->ordinal, static_cast<long long>(bytes));
 }
 
@@ -193,6 +195,23 @@ tiaot_status CudaWorkspace::give_back() {
   const char *function = nullptr;
   const CUresult error = release(&function);
   return error == 0 ? TIAOT_OK : device_->failed(caller_, function, error);
+}
+
+CUresult release_cuda_arenas(CudaDevice *device) {
+  CudaArenas *all = nullptr;
+  {
+    const std::lock_guard<std::mutex> lock(device->mutex);
+    all = device->arenas;
+  }
+  if (all == nullptr) return 0;
+  const std::lock_guard<std::mutex> lock(all->mutex);
+  for (CudaArena *arena = all->list; arena != all->list + all->count; ++arena) {
+    if (arena->users != 0 || arena->data == 0) continue;
+    if (CUresult error = device->driver->cuMemFree(arena->data)) return error;
+    arena->data = 0;
+    arena->bytes = 0;
+  }
+  return 0;
 }
 
 }  // namespace tiaot

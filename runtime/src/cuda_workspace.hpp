@@ -46,4 +46,8 @@ class CudaWorkspace {
   CudaArena *arena_ = nullptr;  // locked; nullptr: `data_`, if any, goes back to the driver
 };
 
+// Gives back what is kept for streams that no call uses at the moment. The device's context is current, and no work is
+// left on it.
+CUresult release_cuda_arenas(CudaDevice *device);
+
 }  // namespace tiaot

@@ -15,13 +15,14 @@ constexpr int64_t kChunk = 64 << 10;
 constexpr int64_t kMaxSummedChunks = 16;
 constexpr int64_t kStepsPerAddition = 64;
 
-// The entry of the variant with exactly this wrt, or else the smallest that contains it; nullptr for none.
+// The entry of the variant with exactly this wrt, or else the smallest vjp that contains it; nullptr for none.
 const tiaot_entry_desc *find_entry(const tiaot_variant_desc &variant, uint32_t kind, uint32_t wrt, bool cuda) {
   const tiaot_entry_desc *best = nullptr;
   for (uint32_t e = 0; e < variant.entry_count; ++e) {
     const tiaot_entry_desc &entry = variant.entries[e];
     if (entry.kind != kind || (entry.wrt & wrt) != wrt || (cuda && entry.cuda == nullptr)) continue;
     if (entry.wrt == wrt) return &entry;
+    if (kind != TIAOT_VJP) continue;
     if (best == nullptr || count_bits(entry.wrt) < count_bits(best->wrt)) best = &entry;
   }
   return best;
@@ -35,17 +36,21 @@ std::string wrt_text(const tiaot_kernel_desc &desc, uint32_t wrt) {
   return "(" + text + ")";
 }
 
+std::string entry_text(const tiaot_kernel_desc &desc, int kind, uint32_t wrt) {
+  const std::string name = entry_name(kind);
+  return wrt == 0 ? name : name + " with respect to " + wrt_text(desc, wrt);
+}
+
 [[gnu::cold]] tiaot_status explain_missing(const Request &request, const tiaot_variant_desc &variant) {
   const tiaot_kernel_desc &desc = request.desc();
   std::string existing;
   for (uint32_t e = 0; e < variant.entry_count; ++e) {
     const tiaot_entry_desc &entry = variant.entries[e];
     existing += existing.empty() ? "" : ", ";
-    existing +=
-        entry.kind == TIAOT_VJP ? "vjp with respect to " + wrt_text(desc, entry.wrt) : entry_name(int(entry.kind));
+    existing += entry_text(desc, int(entry.kind), entry.wrt);
   }
-  const std::string wanted = request.wrt == 0 ? std::string(entry_name(request.entry)) + " entry"
-                                              : "vjp with respect to " + wrt_text(desc, request.wrt);
+  const int kind = request.entry == TIAOT_JACOBIAN ? TIAOT_VJP : request.entry;
+  const std::string wanted = entry_text(desc, kind, request.wrt) + (request.wrt == 0 ? " entry" : "");
   return raise(TIAOT_ERROR_UNSUPPORTED, "%s.%s: variant '%s' has no %s; it has %s", desc.name,
                entry_name(request.entry), variant.name, wanted.c_str(), existing.c_str());
 }

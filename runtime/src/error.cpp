@@ -12,11 +12,28 @@ thread_local char message[8192];
 
 }  // namespace
 
+int whole_characters(const char *text, int most) noexcept {
+  int length = 0;
+  while (length < most && text[length] != '\0') ++length;
+  const auto continues = [](char byte) { return (static_cast<unsigned char>(byte) & 0xc0) == 0x80; };
+  if (!continues(text[length])) return length;
+  int start = length;
+  while (start > 0 && length - start < 3 && continues(text[start])) --start;
+  return continues(text[start]) ? length : start;  // no character of UTF-8 is that long: the text is something else
+}
+
 tiaot_status raise(tiaot_status status, const char *format, ...) noexcept {
   va_list arguments;
   va_start(arguments, format);
-  std::vsnprintf(message, sizeof message, format, arguments);
+  const int length = std::vsnprintf(message, sizeof message, format, arguments);
   va_end(arguments);
+  const int room = static_cast<int>(sizeof message) - 1;
+  if (length > room) {  // its last character may be cut
+    const auto begins = [](char byte) { return (static_cast<unsigned char>(byte) & 0xc0) == 0xc0; };
+    for (int back = 1; back < 4; ++back) {
+      if (begins(message[room - back])) message[room - back] = '\0';
+    }
+  }
   return status;
 }
 

@@ -14,6 +14,9 @@ namespace tiaot {
 // A bug of our own: as raise, with TIAOT_ERROR_INTERNAL and a text that says so.
 [[gnu::cold, gnu::format(printf, 1, 2)]] tiaot_status fail(const char *format, ...) noexcept;
 
+// The bytes of `text`, at most `most`, that hold whole characters of UTF-8: for "%.*s".
+int whole_characters(const char *text, int most) noexcept;
+
 // Runs the body of a function of the C API, so that no exception leaves it. Costs nothing when none is thrown.
 template <typename Body>
 tiaot_status guarded(Body &&body) noexcept {

@@ -1,4 +1,5 @@
-// float_control.hpp: how a thread rounds, flushes and traps floating-point numbers. Knows nothing of who works for whom.
+// float_control.hpp: how a thread rounds, flushes and traps floating-point numbers. Knows nothing of who works for
+// whom.
 #pragma once
 
 #include <xmmintrin.h>
@@ -46,9 +47,9 @@ class BorrowedFloatControl {
   uint16_t x87_;
 };
 
-// While it lives, no floating-point exception traps on this thread, and none shows afterwards. Compiled code calculates in
-// vectors of which some lanes may stand for nothing, so it divides zero by zero where the kernel does not. A caller whose
-// exceptions do not trap, as nearly all, pays a load and keeps the exceptions that were raised.
+// While it lives, no floating-point exception traps on this thread, and none shows afterwards. Compiled code calculates
+// in vectors of which some lanes may stand for nothing, so it divides zero by zero where the kernel does not. A caller
+// whose exceptions do not trap, as nearly all, pays a load and keeps the exceptions that were raised.
 class FloatTrapsOff {
  public:
   FloatTrapsOff() : before_(_mm_getcsr()) {

@@ -44,9 +44,9 @@ class Half {
     const auto sign = static_cast<uint32_t>(wide >> 63) << 31;
     const uint64_t magnitude = wide << 1 >> 1;
     constexpr uint64_t kOne = uint64_t{1023} << 52, kStep = uint64_t{1} << 52;
-    if (magnitude > uint64_t{2047} << 52) return narrow_bits(sign | 0x7fc00000u);       // not a number
-    if (magnitude >= kOne + 17 * kStep) return narrow_bits(sign | 0x7f800000u);         // beyond all numbers
-    if (magnitude < kOne - 30 * kStep) return narrow_bits(sign);                        // below half of the least
+    if (magnitude > uint64_t{2047} << 52) return narrow_bits(sign | 0x7fc00000u);  // not a number
+    if (magnitude >= kOne + 17 * kStep) return narrow_bits(sign | 0x7f800000u);    // beyond all numbers
+    if (magnitude < kOne - 30 * kStep) return narrow_bits(sign);                   // below half of the least
     const uint64_t biased = magnitude - (uint64_t{1023 - 127} << 52), cut = biased & ((uint64_t{1} << 29) - 1);
     return narrow_bits(sign | static_cast<uint32_t>(biased >> 29) | (cut != 0 ? 1 : 0));
   }

@@ -104,6 +104,10 @@ std::string slot_text(const Request &request, const Slot &slot) {
       return "cotangent of " + name;
     case Role::kGradient:
       return "gradient of " + name;
+    case Role::kTangent:
+      return "tangent of " + name;
+    case Role::kGradientTangent:
+      return "tangent of the gradient of " + name;
     case Role::kJacobian:
       break;
   }
@@ -147,7 +151,8 @@ bool dtype_fits(const Request &request, const Slot &slot, const Checked &before,
 }  // namespace
 
 const char *entry_name(int entry) {
-  return entry == TIAOT_FORWARD ? "forward" : entry == TIAOT_VJP ? "vjp" : entry == TIAOT_GRAD ? "grad" : "jacobian";
+  constexpr const char *kNames[] = {"forward", "vjp", "jacobian", "grad", "jvp", "hvp"};
+  return kNames[entry];
 }
 
 std::string slot_text(const Request &request, uint32_t index) {

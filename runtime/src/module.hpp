@@ -6,6 +6,7 @@
 #include <mutex>
 #include <vector>
 
+#include "module_file.hpp"
 #include "tiaot/tiaot.h"
 
 namespace tiaot {
@@ -16,7 +17,7 @@ struct CudaImage;
 struct CudaImages {
   std::mutex loading;
   std::atomic<CudaImage *> images{nullptr};  // a list; grows at its front
-  ~CudaImages();                             // unloads them
+  ~CudaImages();                             // leaves them to their devices
 };
 
 }  // namespace tiaot
@@ -26,6 +27,7 @@ struct tiaot_kernel {
   const tiaot_kernel_desc *desc;
   int level;                            // TIAOT_LEVEL_* to run at
   uint32_t differentiable;              // bit i: input i
+  uint32_t tangents;                    // of a jvp or hvp: bit i: input i
   uint64_t any_size_groups;             // bit g: a variant of group g has no fixed dimension
   uint32_t group_count;                 // the distinct lists of element types among the variants
   std::vector<uint64_t> group_headers;  // header_of of each argument, list behind list
@@ -37,6 +39,7 @@ struct tiaot_module {
   void *library;  // from dlopen; nullptr for tables that are part of the program
   const tiaot_module_desc *desc;
   int level;
+  bool rewritten;  // by a tool, after the export
   std::vector<tiaot_kernel> kernels;
   mutable tiaot::CudaImages cuda;
   ~tiaot_module();
@@ -45,6 +48,22 @@ struct tiaot_module {
 namespace tiaot {
 
 constexpr size_t kMaxGroups = 64;
+
+// A module in memory: its parts, and what was added to their addresses.
+struct LoadedImage {
+  std::vector<Segment> segments;
+  uintptr_t base;
+
+  bool holds(const void *data, uint64_t bytes) const;
+  bool holds_text(const char *text) const;  // with its NUL
+  bool holds_code(const void *code) const;
+
+ private:
+  uint64_t room(const void *data, bool executable) const;  // bytes from there to the end of the part, 0 outside
+};
+
+// Whether all pointers in the tables, with the counts beside them, lie inside of the module.
+bool check_pointers(const tiaot_module_desc &desc, const LoadedImage &image);
 
 // Checks the tables of a module, so that nothing later has to; `origin` names it in messages.
 tiaot_status check_tables(const tiaot_module_desc &desc, const char *origin);

@@ -71,9 +71,22 @@ void plan_pieces(const Request &request, const Checked &checked, const Choice &c
     plan->arrays[count] = piece.part == Plan::Part::kScratch ? nullptr : checked.data[given++];
     plan->pieces[count++] = piece;
   };
-  for (uint32_t i = 0; i < primals; ++i) place(i, false);
-  for (uint32_t i = 0; i < desc.input_count && i < 32; ++i) {
-    if (choice.entry->wrt >> i & 1) place(i, true);
+  const auto place_each = [&](bool gradient) {
+    for (uint32_t i = 0; i < desc.input_count && i < 32; ++i) {
+      if (choice.entry->wrt >> i & 1) place(i, gradient);
+    }
+  };
+  if (request.entry == TIAOT_JVP) {
+    for (uint32_t i = 0; i < desc.input_count; ++i) place(i, false);
+    place_each(false);  // tangents
+    for (int twice = 0; twice < 2; ++twice) {
+      for (uint32_t i = desc.input_count; i < primals; ++i) place(i, false);
+    }
+  } else {
+    for (uint32_t i = 0; i < primals; ++i) place(i, false);
+    if (request.entry == TIAOT_HVP) place_each(false);  // tangents
+    if (request.entry == TIAOT_HVP) place_each(true);
+    place_each(true);
   }
   plan->array_count = count;
 }
@@ -222,11 +235,13 @@ Cost entry_cost(const tiaot_kernel_desc &desc, const tiaot_entry_desc &entry, ui
   for (uint32_t i = 0; i < desc.input_count + desc.output_count; ++i) {
     const int64_t elements = slice_elements(desc, i, sizes);
     const bool batched = desc.arguments[i].flags & TIAOT_ARGUMENT_BATCHED;
-    const bool has_gradient = i < desc.input_count && i < 32 && (entry.wrt >> i & 1);
-    cost.row_work += has_gradient ? 2 * elements : elements;
+    const bool in_wrt = i < desc.input_count && i < 32 && (entry.wrt >> i & 1);
+    cost.row_work += in_wrt ? 2 * elements : elements;
     if (batched) cost.widest = std::max(cost.widest, elements);
-    if (has_gradient && !batched && (wrt >> i & 1)) cost.shared_gradients += elements;
+    if (in_wrt && !batched && (wrt >> i & 1) && entry.kind != TIAOT_JVP) cost.shared_gradients += elements;
   }
+  if (entry.kind == TIAOT_JVP || entry.kind == TIAOT_HVP) cost.row_work *= 2;  // everything has a tangent
+  if (entry.kind == TIAOT_HVP) cost.shared_gradients *= 2;
   return cost;
 }
 

@@ -61,6 +61,9 @@ tiaot_status explain_outcome();
 // That no output has more elements in a sample than its Jacobian can be made for.
 tiaot_status check_jacobian_sizes(const Request &request, const Checked &checked);
 
+// Checks, plans and runs a call: what tiaot_call does with a request.
+tiaot_status run_call(const Request &request, const DLTensor *arrays, int32_t count);
+
 // Forms every Jacobian of a call by running the vjp on basis cotangents.
 tiaot_status run_jacobian(const Request &request, const Checked &checked);
 

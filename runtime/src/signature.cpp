@@ -70,10 +70,12 @@ inline Fault check_array(const Request &request, const Place &place, uint64_t he
   static_assert(sizeof tensor.device.device_type == sizeof device, "DLPack's device type has 32 bits");
   std::memcpy(&device, &tensor.device.device_type, sizeof device);
   if (device != kDLCPU && checked.device == kOnCpu) return Fault::kDevice;
+  bool narrowed = false;  // what is known of types or sizes, so that a variant has to be left
   if (checked.headers != nullptr) {
     if (checked.headers[place.argument] != header) return Fault::kForm;
-  } else if (!narrow_groups(request, place.argument, header, checked)) {
-    return Fault::kForm;
+  } else {
+    if (!narrow_groups(request, place.argument, header, checked)) return Fault::kForm;
+    narrowed = true;
   }
   const int64_t *shape = tensor.shape, *strides = tensor.strides;
   if (place.rank > 0 && shape == nullptr) return Fault::kForm;
@@ -81,7 +83,7 @@ inline Fault check_array(const Request &request, const Place &place, uint64_t he
   // From the last axis on, so that the elements so far are the stride that a dense array has. A dimension of one
   // element, or an array of none, may have any stride.
   int64_t slice = 1;
-  bool strided = false, bound = false;
+  bool strided = false;
   for (uint32_t axis = place.rank; axis-- > place.batched;) {
     const int64_t size = shape[axis];
     int64_t &known = checked.sizes[place.dims[axis]];
@@ -90,7 +92,7 @@ inline Fault check_array(const Request &request, const Place &place, uint64_t he
       if (known >= 0) return Fault::kForm;
       if (size == 0 && request.desc().batch_dim >= 0) return Fault::kZero;
       known = size;
-      bound = true;
+      narrowed = true;
     }
     if (strides != nullptr && strides[axis] != slice && size != 1) strided = true;
     if (__builtin_mul_overflow(slice, size, &slice)) return Fault::kBytes;
@@ -104,7 +106,7 @@ inline Fault check_array(const Request &request, const Place &place, uint64_t he
     known = rows;
     if (strides != nullptr && strides[0] != slice && rows != 1) strided = true;
   }
-  if (bound && !(checked.groups & checked.open_groups) && !some_variant_fits(request, checked)) return Fault::kForm;
+  if (narrowed && !(checked.groups & checked.open_groups) && !some_variant_fits(request, checked)) return Fault::kForm;
 
   if (slice < 0) return Fault::kNegative;  // kUnknown itself, which is the one negative size to come so far
   const int64_t item = header_item_size(header);
@@ -234,15 +236,45 @@ int32_t device_of(const DLTensor &tensor) {
 }
 
 Slot find_slot(const Request &request, uint32_t index, uint32_t (&room)[2 * TIAOT_MAX_DIMS]) {
-  if (index < request.inputs()) return slot_of_argument(request, Role::kArgument, index);
-  if (request.entry == TIAOT_FORWARD) return slot_of_argument(request, Role::kOutput, index);
-  const uint32_t operands = request.operands();
-  if (index < operands) return slot_of_argument(request, Role::kCotangent, index);
-  if (request.entry == TIAOT_VJP) {
-    return slot_of_argument(request, Role::kGradient, gradient_input(request.wrt, index - operands));
+  const uint32_t inputs = request.inputs(), outputs = request.outputs(), operands = request.operands();
+  if (index < inputs) return slot_of_argument(request, Role::kArgument, index);
+  if (index < operands) {
+    if (request.has_cotangents() && index < inputs + outputs) {
+      return slot_of_argument(request, Role::kCotangent, index);
+    }
+    const uint32_t tangent = index - (operands - request.gradients);
+    return slot_of_argument(request, Role::kTangent, gradient_input(request.wrt, tangent));
   }
-  return jacobian_slot(request, index - operands, room);
+  const uint32_t result = index - operands;
+  switch (request.entry) {
+    case TIAOT_FORWARD:
+      return slot_of_argument(request, Role::kOutput, index);
+    case TIAOT_JVP:
+      return slot_of_argument(request, result < outputs ? Role::kOutput : Role::kTangent, inputs + result % outputs);
+    case TIAOT_VJP:
+    case TIAOT_HVP:
+      return slot_of_argument(request, result < request.gradients ? Role::kGradient : Role::kGradientTangent,
+                              gradient_input(request.wrt, result % request.gradients));
+    default:
+      return jacobian_slot(request, result, room);
+  }
 }
+
+namespace {
+
+// Checks the arrays of a jvp or hvp from `index` on, behind its inputs and cotangents.
+[[gnu::noinline]] uint32_t find_fault_along(const Request &request, const DLTensor *arrays, uint32_t index,
+                                            uint32_t end, Checked *checked, Fault *fault) {
+  uint32_t room[2 * TIAOT_MAX_DIMS];
+  for (; index < end; ++index) {
+    const Slot slot = find_slot(request, index, room);
+    *fault = check_argument(request, arrays[index], index, slot.argument, *checked);
+    if (*fault != Fault::kNone) return index;
+  }
+  return end;
+}
+
+}  // namespace
 
 uint32_t find_fault(const Request &request, const DLTensor *arrays, uint32_t end, Checked *checked, Fault *fault) {
   const tiaot_kernel &kernel = *request.kernel;
@@ -258,13 +290,15 @@ uint32_t find_fault(const Request &request, const DLTensor *arrays, uint32_t end
   checked->row_work = 0;
   for (uint32_t d = 0; d < kernel.desc->dim_count; ++d) checked->sizes[d] = kUnknown;
 
-  const uint32_t operands = request.operands();
+  const bool along = request.has_tangents();
+  const uint32_t operands = request.operands() - (along ? request.gradients : 0);
   const uint32_t primals = request.entry == TIAOT_FORWARD ? operands + request.outputs() : operands;
   uint32_t index = 0;
   for (; index < std::min(end, primals); ++index) {
     *fault = check_argument(request, arrays[index], index, index, *checked);
     if (*fault != Fault::kNone) return index;
   }
+  if (along) return find_fault_along(request, arrays, index, end, checked, fault);
   for (uint32_t wrt = request.wrt; index < end; ++index, wrt &= wrt - 1) {
     *fault = request.entry == TIAOT_JACOBIAN
                  ? check_jacobian(request, arrays[index], index, *checked)
@@ -308,8 +342,7 @@ tiaot_status check_arrays(const Request &request, const DLTensor *arrays, int32_
     if (tiaot_status status = check_again(request, arrays, end, checked, at, fault)) return status;
   }
 
-  const uint32_t first = request.entry == TIAOT_FORWARD ? request.inputs() : operands;
-  for (uint32_t result = first; result < end; ++result) {
+  for (uint32_t result = operands; result < end; ++result) {
     for (uint32_t other = 0; other < result; ++other) {
       if (overlap(*checked, result, other)) return explain_overlap(request, result, other);
     }

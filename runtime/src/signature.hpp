@@ -19,7 +19,7 @@ struct Request {
   const tiaot_kernel *kernel;
   int entry;  // TIAOT_FORWARD...
   uint32_t wrt;
-  uint32_t gradients;              // bits in wrt
+  uint32_t gradients;              // bits in wrt: gradients, or tangents
   int32_t num_threads;             // 0: the process default
   const tiaot_variant_desc *only;  // nullptr: any
   const tiaot_executor *executor;  // nullptr: the pool
@@ -29,10 +29,24 @@ struct Request {
   const tiaot_kernel_desc &desc() const { return *kernel->desc; }
   uint32_t inputs() const { return desc().input_count; }
   uint32_t outputs() const { return desc().output_count; }
-  // The arrays of a call are its operands (inputs, cotangents), then its results. A grad has neither of the latter.
-  uint32_t operands() const { return inputs() + (entry == TIAOT_VJP ? outputs() : 0); }
+  // The arrays of a call are its operands (inputs, cotangents, tangents), then its results. A grad has neither of the
+  // latter.
+  bool has_cotangents() const { return entry == TIAOT_VJP || entry == TIAOT_HVP; }
+  bool has_tangents() const { return entry == TIAOT_JVP || entry == TIAOT_HVP; }
+  uint32_t operands() const { return inputs() + (has_cotangents() ? outputs() : 0) + (has_tangents() ? gradients : 0); }
   uint32_t results() const {
-    return entry == TIAOT_FORWARD ? outputs() : entry == TIAOT_VJP ? gradients : outputs() * gradients;
+    switch (entry) {
+      case TIAOT_FORWARD:
+        return outputs();
+      case TIAOT_VJP:
+        return gradients;
+      case TIAOT_JVP:
+        return 2 * outputs();
+      case TIAOT_HVP:
+        return 2 * gradients;
+      default:
+        return outputs() * gradients;
+    }
   }
 };
 
@@ -93,7 +107,7 @@ inline bool sizes_fit(const tiaot_variant_desc &variant, uint32_t dim_count, con
 
 // ---- between signature.cpp, which finds faults, and message.cpp, which words them
 
-enum class Role : uint8_t { kArgument, kOutput, kCotangent, kGradient, kJacobian };
+enum class Role : uint8_t { kArgument, kOutput, kCotangent, kGradient, kJacobian, kTangent, kGradientTangent };
 
 // What belongs in one place of a call.
 struct Slot {

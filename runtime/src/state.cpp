@@ -28,6 +28,10 @@ extern "C" tiaot_status tiaot_state_create(const tiaot_module *module, tiaot_sta
   }
   char *start = static_cast<char *>(allocation.get());
   char *memory = start + (-reinterpret_cast<uintptr_t>(start) & static_cast<uintptr_t>(kAlignment - 1));
+  for (uint32_t c = 0; c < desc.content_count; ++c) {
+    const tiaot_content_desc &content = desc.contents[c];
+    std::memcpy(memory + content.offset, content.data, static_cast<size_t>(content.bytes));
+  }
   auto *result = new (std::nothrow) tiaot_state{module, std::move(allocation), memory};
   if (result == nullptr) return raise(TIAOT_ERROR_MEMORY, "out of memory");
   *state = result;

@@ -17,12 +17,13 @@ std::string check_arguments(const tiaot_kernel_desc &kernel) {
   if (inputs > TIAOT_MAX_ARRAYS || outputs > TIAOT_MAX_ARRAYS) return "too many arguments";
   if (outputs == 0 && kernel.state == 0) return "no output";
   if (kernel.arguments == nullptr && inputs + outputs > 0) return "no table of arguments";
-  uint32_t gradients = 0;
+  uint32_t gradients = 0, tangents = 0;
   for (uint32_t i = 0; i < inputs + outputs; ++i) {
     const tiaot_argument_desc &argument = kernel.arguments[i];
     if (argument.name == nullptr) return "an argument has no name";
     const std::string who = "argument '" + std::string(argument.name) + "'";
-    constexpr uint32_t kKnown = TIAOT_ARGUMENT_BATCHED | TIAOT_ARGUMENT_DIFFERENTIABLE | TIAOT_ARGUMENT_VALUE;
+    constexpr uint32_t kDerivative = TIAOT_ARGUMENT_DIFFERENTIABLE | TIAOT_ARGUMENT_TANGENT;
+    constexpr uint32_t kKnown = TIAOT_ARGUMENT_BATCHED | TIAOT_ARGUMENT_VALUE | kDerivative;
     if (argument.flags & ~kKnown) return who + " has an unknown flag";
     if (i >= inputs && argument.flags & TIAOT_ARGUMENT_VALUE) return who + " is an output and a value";
     if (argument.rank > TIAOT_MAX_DIMS) return who + " has too many dimensions";
@@ -35,29 +36,35 @@ std::string check_arguments(const tiaot_kernel_desc &kernel) {
     }
     if (batched && argument.rank == 0) return who + " has the batch dimension in the wrong place";
     if (i >= inputs && !batched && kernel.batch_dim >= 0) return who + " is an output without the batch dimension";
-    if (i < inputs && argument.flags & TIAOT_ARGUMENT_DIFFERENTIABLE) {
-      ++gradients;
+    if (i < inputs && argument.flags & kDerivative) {
+      gradients += argument.flags & TIAOT_ARGUMENT_DIFFERENTIABLE ? 1 : 0;
+      tangents += argument.flags & TIAOT_ARGUMENT_TANGENT ? 1 : 0;
       if (i >= 32) return who + " is differentiable, but not among the first 32 inputs";
     }
   }
-  if (inputs + outputs + gradients + kernel.state > TIAOT_MAX_ARRAYS) return "too many arguments";
+  // The most that an entry has: of a vjp, a jvp, an hvp.
+  const uint32_t most =
+      std::max({gradients, tangents == 0 ? 0 : tangents + outputs, tangents == 0 ? 0 : 3 * gradients});
+  if (inputs + outputs + most + kernel.state > TIAOT_MAX_ARRAYS) return "too many arguments";
   return "";
 }
 
 std::string check_entry(const tiaot_kernel_desc &kernel, const tiaot_entry_desc &entry) {
   if (entry.symbol == nullptr) return "an entry has no symbol";
   const std::string who = "entry '" + std::string(entry.symbol) + "'";
-  if (entry.kind != TIAOT_FORWARD && entry.kind != TIAOT_VJP && entry.kind != TIAOT_GRAD) {
-    return who + " is of an unknown kind";
-  }
+  if (entry.kind > TIAOT_HVP || entry.kind == TIAOT_JACOBIAN) return who + " is of an unknown kind";
+  const bool along = entry.kind == TIAOT_JVP || entry.kind == TIAOT_HVP;
   if (kernel.state == 0 && entry.kind == TIAOT_GRAD) return who + " is a grad, but the kernel works on no state";
   if (kernel.state != 0 && entry.kind == TIAOT_VJP) return who + " is a vjp, but the kernel works on state";
+  if (kernel.state != 0 && along) return who + " has tangents, but the kernel works on state";
   if (kernel.output_count > 0 && entry.kind == TIAOT_GRAD) return who + " is a grad, but the kernel has outputs";
-  if ((entry.kind == TIAOT_VJP) != (entry.wrt != 0)) return who + " has the wrong gradients for its kind";
+  if ((entry.kind == TIAOT_VJP || along) != (entry.wrt != 0)) return who + " has the wrong gradients for its kind";
+  const uint32_t needed = (entry.kind == TIAOT_JVP ? 0 : TIAOT_ARGUMENT_DIFFERENTIABLE) |  //
+                          (along ? uint32_t{TIAOT_ARGUMENT_TANGENT} : 0);
   for (uint32_t i = 0; i < 32; ++i) {
     if (!(entry.wrt >> i & 1)) continue;
-    if (i >= kernel.input_count || !(kernel.arguments[i].flags & TIAOT_ARGUMENT_DIFFERENTIABLE)) {
-      return who + " has the gradient of an input that is not differentiable";
+    if (i >= kernel.input_count || (kernel.arguments[i].flags & needed) != needed) {
+      return who + " has the derivative of an input that is not differentiable";
     }
   }
   if (entry.block_rows < 1 || entry.block_rows > INT32_MAX) return who + " has an impossible block size";
@@ -183,6 +190,15 @@ std::string check_gradient(const tiaot_module_desc &desc, const tiaot_field_desc
   return "";
 }
 
+std::string check_content(const tiaot_module_desc &desc, const tiaot_content_desc &content) {
+  if (content.data == nullptr) return "content of the state is missing";
+  if (content.offset < 0 || content.bytes < 0 || content.offset > desc.state_bytes ||
+      content.bytes > desc.state_bytes - content.offset) {
+    return "content reaches beyond the state";
+  }
+  return "";
+}
+
 std::string check_state(const tiaot_module_desc &desc) {
   if (desc.state_bytes < 0 || (desc.field_count == 0 && desc.state_bytes != 0)) return "an impossible size of state";
   if (desc.field_count > INT32_MAX) return "too many fields";
@@ -193,6 +209,11 @@ std::string check_state(const tiaot_module_desc &desc) {
   }
   for (uint32_t f = 0; f < desc.field_count; ++f) {
     const std::string wrong = check_gradient(desc, desc.fields[f]);
+    if (!wrong.empty()) return wrong;
+  }
+  if (desc.content_count > 0 && desc.contents == nullptr) return "no table of content";
+  for (uint32_t c = 0; c < desc.content_count; ++c) {
+    const std::string wrong = check_content(desc, desc.contents[c]);
     if (!wrong.empty()) return wrong;
   }
   return "";

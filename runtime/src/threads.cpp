@@ -135,8 +135,8 @@ tiaot_status default_threads(const char *wanted, int32_t *count) {
     char *end = nullptr;
     const long value = std::strtol(wanted, &end, 10);
     if (*end != '\0' || value < 1 || value > kMaxThreads) {
-      return raise(TIAOT_ERROR_VALUE, "TIAOT_NUM_THREADS: expected a number from 1 to %d, got '%.100s'", kMaxThreads,
-                   wanted);
+      return raise(TIAOT_ERROR_VALUE, "TIAOT_NUM_THREADS: expected a number from 1 to %d, got '%.*s'", kMaxThreads,
+                   whole_characters(wanted, 100), wanted);
     }
     *count = static_cast<int32_t>(value);
     return TIAOT_OK;

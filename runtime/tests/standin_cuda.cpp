@@ -1,5 +1,6 @@
 // standin_cuda.cpp: a CUDA driver of host memory that writes down what it is asked for; see standin_cuda.h. Knows
-// nothing of tiaot: c++ -shared -fPIC -std=c++17 -Wl,-soname,libcuda.so.1 standin_cuda.cpp -o libcuda.so.1 -ldl
+// nothing of tiaot. With python/ on the path of includes, and python/ptx/*.cpp beside it, it is made by
+// c++ -shared -fPIC -std=c++17 -ffp-contract=off -Wl,-soname,libcuda.so.1 ... -o libcuda.so.1 -ldl
 // With STANDIN_OLD it is a driver from before CUDA 12: it has no cuStreamGetId.
 #include "standin_cuda.h"
 
@@ -20,13 +21,16 @@
 #include <thread>
 #include <vector>
 
+#include "ptx/launch.hpp"
+
 #define API extern "C" __attribute__((visibility("default")))
 
 namespace {
 
 using Result = int32_t;
 constexpr Result kInvalidValue = 1, kNotInitialized = 3, kNoDevice = 100, kInvalidDevice = 101, kInvalidImage = 200,
-                 kInvalidContext = 201, kInvalidHandle = 400, kNotFound = 500;
+                 kInvalidContext = 201, kInvalidPtx = 218, kInvalidHandle = 400, kNotFound = 500, kOutOfResources = 701,
+                 kCaptureUnsupported = 900;
 constexpr int32_t kMaxDevices = 16;
 
 struct Context {
@@ -38,11 +42,13 @@ struct Function {
   const Module *module;
   std::string name;
   standin_kernel kernel;
+  const ptx::Function *interpreted;
 };
 struct Module {
   int32_t number, device;
   void *library = nullptr;  // of an ELF image
   const standin_named_kernel *kernels = nullptr;
+  std::unique_ptr<ptx::Program> program;  // of PTX
   std::vector<std::unique_ptr<Function>> functions;
 };
 
@@ -64,6 +70,21 @@ struct Driver {
   std::map<void *, uint64_t> stream_ids;
   std::map<void *, size_t> allocations;
   Context contexts[kMaxDevices];
+  ptx::Memory memory;  // what kernels in PTX may touch
+  ptx::Settings settings;
+  int64_t steps = 0;
+  int32_t functions = 0;
+  bool described = false;  // a test has said what arrays there are: then fills and copies are checked, too
+  bool skip_work = false;
+  std::set<uint64_t> pinned;
+  std::string findings_copy, ptx, replacement;
+
+  void add_workspace(void *address, size_t bytes) {
+    memory.add(reinterpret_cast<uint64_t>(address), bytes, "workspace", true, false, 2);  // of float16 at the least
+  }
+  void check_range(const char *function, uint64_t address, uint64_t bytes, bool write) {
+    if (described) memory.check_range(function, address, bytes, write);
+  }
 };
 
 // Never destroyed: the code under test may close its modules at the very end.
@@ -120,7 +141,7 @@ class Call {
     driver().log += line_ + "\n";
     return result;
   }
-  bool runs() const { return result == 0 && !captured; }
+  bool runs() const { return result == 0 && !captured && !driver().skip_work; }
   void unlock() { lock_.unlock(); }
 
   Result result = 0;
@@ -162,6 +183,7 @@ Result set_2d(const char *function, uint64_t target, size_t pitch, T value, size
            height);
   if (call.result == 0 && target % sizeof(T) != 0) call.result = kInvalidValue;
   for (size_t row = 0; call.runs() && row < height; ++row) {
+    driver().check_range(function, target + row * pitch, width * sizeof(T), true);
     T *line = reinterpret_cast<T *>(target + row * pitch);
     for (size_t i = 0; i < width; ++i) line[i] = value;
   }
@@ -174,6 +196,17 @@ Result allocate(Call &call, uint64_t *address, size_t bytes) {
     void *memory = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
     driver().allocations[memory] = bytes;
     *address = reinterpret_cast<uintptr_t>(memory);
+    if (!driver().skip_work) driver().add_workspace(memory, bytes);
+  }
+  return call.end();
+}
+
+Result free_memory(Call &call, uint64_t address) {
+  void *memory = reinterpret_cast<void *>(address);
+  if (call.result == 0 && driver().allocations.erase(memory) == 0) call.result = kInvalidValue;
+  if (call.result == 0) {
+    driver().memory.remove(address);
+    std::free(memory);
   }
   return call.end();
 }
@@ -194,6 +227,7 @@ API void standin_reset(void) {
   it.failures.clear();
   it.capturing.clear();
   it.stream_ids.clear();
+  it.skip_work = false;
 }
 
 API const char *standin_log(void) {
@@ -240,15 +274,81 @@ API void standin_set_current(int32_t device) {
   current.back() = device < 0 ? nullptr : &driver().contexts[device];
 }
 API int32_t standin_current(void) { return top() == nullptr ? -1 : top()->device; }
+API void standin_set_pinned(const void *start) {
+  const std::lock_guard<std::mutex> lock(driver().mutex);
+  driver().pinned.insert(reinterpret_cast<uint64_t>(start));
+}
 API void standin_set_load_time(int32_t milliseconds) {
   const std::lock_guard<std::mutex> lock(driver().mutex);
   driver().load_time = milliseconds;
+}
+API int32_t standin_functions(void) {
+  const std::lock_guard<std::mutex> lock(driver().mutex);
+  return driver().functions;
 }
 API int64_t standin_allocated(void) {
   const std::lock_guard<std::mutex> lock(driver().mutex);
   int64_t bytes = 0;
   for (const auto &allocation : driver().allocations) bytes += static_cast<int64_t>(allocation.second);
   return bytes;
+}
+
+API void standin_describe_memory(const void *start, int64_t bytes, const char *name, int32_t writable,
+                                 int32_t holds_values, int32_t item) {
+  const std::lock_guard<std::mutex> lock(driver().mutex);
+  driver().described = true;
+  if (bytes > 0) {
+    driver().memory.add(reinterpret_cast<uint64_t>(start), static_cast<uint64_t>(bytes), name, writable != 0,
+                        holds_values != 0, item);
+  }
+}
+API void standin_forget_memory(const void *start) {
+  const std::lock_guard<std::mutex> lock(driver().mutex);
+  if (start != nullptr) return driver().memory.remove(reinterpret_cast<uint64_t>(start));
+  driver().memory = ptx::Memory();
+  for (const auto &each : driver().allocations) driver().add_workspace(each.first, each.second);
+}
+API int64_t standin_unwritten(const void *start) {
+  const std::lock_guard<std::mutex> lock(driver().mutex);
+  const ptx::Region *region = driver().memory.at(reinterpret_cast<uint64_t>(start));
+  return region == nullptr ? 0 : static_cast<int64_t>(region->unwritten());
+}
+API void standin_spoil_workspace(void) {
+  const std::lock_guard<std::mutex> lock(driver().mutex);
+  for (const auto &allocation : driver().allocations) {
+    std::memset(allocation.first, 0xFF, allocation.second);
+    ptx::Region *region = driver().memory.at(reinterpret_cast<uint64_t>(allocation.first));
+    if (region != nullptr) region->mark(region->start, region->bytes, false);
+  }
+}
+API void standin_set_interpreter(int32_t order, int32_t off, int64_t most_steps) {
+  const std::lock_guard<std::mutex> lock(driver().mutex);
+  driver().settings = ptx::Settings();
+  driver().settings.order = static_cast<ptx::Order>(order);
+  driver().settings.off = off != 0;
+  if (most_steps > 0) driver().settings.most_steps = static_cast<uint64_t>(most_steps);
+}
+API const char *standin_ptx(void) {
+  const std::lock_guard<std::mutex> lock(driver().mutex);
+  return driver().ptx.c_str();
+}
+API void standin_replace_ptx(const char *text) {
+  const std::lock_guard<std::mutex> lock(driver().mutex);
+  driver().replacement = text != nullptr ? text : "";
+}
+API const char *standin_findings(void) {
+  const std::lock_guard<std::mutex> lock(driver().mutex);
+  driver().findings_copy = driver().memory.findings();
+  driver().memory.clear_findings();
+  return driver().findings_copy.c_str();
+}
+API void standin_skip_work(int32_t skip) {
+  const std::lock_guard<std::mutex> lock(driver().mutex);
+  driver().skip_work = skip != 0;
+}
+API int64_t standin_steps(void) {
+  const std::lock_guard<std::mutex> lock(driver().mutex);
+  return driver().steps;
 }
 
 // ---- the driver's interface
@@ -270,11 +370,13 @@ API Result cuGetErrorName(Result error, const char **text) {
                                                        {200, "CUDA_ERROR_INVALID_IMAGE"},
                                                        {201, "CUDA_ERROR_INVALID_CONTEXT"},
                                                        {209, "CUDA_ERROR_NO_BINARY_FOR_GPU"},
+                                                       {218, "CUDA_ERROR_INVALID_PTX"},
                                                        {400, "CUDA_ERROR_INVALID_HANDLE"},
                                                        {500, "CUDA_ERROR_NOT_FOUND"},
                                                        {700, "CUDA_ERROR_ILLEGAL_ADDRESS"},
                                                        {719, "CUDA_ERROR_LAUNCH_FAILED"},
                                                        {802, "CUDA_ERROR_SYSTEM_NOT_READY"},
+                                                       {900, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED"},
                                                        {906, "CUDA_ERROR_STREAM_CAPTURE_IMPLICIT"}};
   const auto found = names.find(error);
   *text = found == names.end() ? nullptr : found->second;
@@ -341,6 +443,16 @@ API Result cuCtxPopCurrent_v2(Context **context) {
   return call.end();
 }
 
+API Result cuCtxSynchronize() {
+  Call call("cuCtxSynchronize");
+  call.need_context();
+  if (call.result == 0 && !driver().capturing.empty()) {  // and the captures are lost
+    driver().capturing.clear();
+    call.result = kCaptureUnsupported;
+  }
+  return call.end();
+}
+
 API Result cuModuleLoadData(Module **module, const void *image) {
   {
     Call call("cuModuleLoadData");
@@ -358,6 +470,16 @@ API Result cuModuleLoadData(Module **module, const void *image) {
     if (made->library == nullptr) result = kInvalidImage;
   } else if (std::memcmp(image, "STANDIN", 8) == 0) {
     made->kernels = static_cast<const standin_image *>(image)->kernels;
+  } else if (std::string text = ptx::text_of(image); !text.empty()) {
+    const std::lock_guard<std::mutex> lock(driver().mutex);
+    if (!driver().replacement.empty()) text = driver().replacement;
+    driver().ptx = text;
+    try {
+      made->program = ptx::parse(text);
+    } catch (const std::exception &error) {
+      std::fprintf(stderr, "standin: %s\n", error.what());
+      result = kInvalidPtx;
+    }
   } else {
     result = kInvalidImage;
   }
@@ -389,10 +511,12 @@ API Result cuModuleGetFunction(Function **function, Module *module, const char *
   for (const standin_named_kernel *it = module->kernels; it != nullptr && it->name != nullptr; ++it) {
     if (std::strcmp(it->name, name) == 0) kernel = it->function;
   }
+  const ptx::Function *interpreted = module->program != nullptr ? module->program->kernel(name) : nullptr;
   call.say(" kernel=%s", name);
-  if (call.result == 0 && kernel == nullptr) call.result = kNotFound;
+  if (call.result == 0 && kernel == nullptr && interpreted == nullptr) call.result = kNotFound;
   if (call.result == 0) {
-    module->functions.emplace_back(new Function{module, name, kernel});
+    ++driver().functions;
+    module->functions.emplace_back(new Function{module, name, kernel, interpreted});
     *function = module->functions.back().get();
   }
   return call.end(true);
@@ -409,6 +533,17 @@ API Result cuLaunchKernel(Function *function, uint32_t grid, uint32_t grid_y, ui
     call.result = kInvalidValue;
   }
   const bool runs = call.runs();
+  if (runs && function->interpreted != nullptr) {
+    Driver &it = driver();
+    try {
+      it.steps +=
+          static_cast<int64_t>(ptx::run(*function->interpreted, grid, block, parameters, it.memory, it.settings));
+    } catch (const ptx::Error &error) {
+      it.memory.report("given up", error.what(), "in a launch of " + std::to_string(grid) + " blocks");
+      call.result = kOutOfResources;
+    }
+    return call.end();
+  }
   const Result result = call.end();
   call.unlock();
   const int64_t threads = int64_t{grid} * block;
@@ -420,7 +555,10 @@ API Result cuMemsetD8Async(uint64_t target, uint8_t value, size_t count, void *s
   Call call("cuMemsetD8Async");
   call.on_stream(stream);
   call.say(" bytes=%zu value=%d", count, value);
-  if (call.runs()) std::memset(reinterpret_cast<void *>(target), value, count);
+  if (call.runs()) {
+    driver().check_range("cuMemsetD8Async", target, count, true);
+    std::memset(reinterpret_cast<void *>(target), value, count);
+  }
   return call.end();
 }
 API Result cuMemsetD2D8Async(uint64_t target, size_t pitch, uint8_t value, size_t width, size_t height, void *stream) {
@@ -438,7 +576,11 @@ API Result cuMemcpyDtoDAsync_v2(uint64_t target, uint64_t source, size_t bytes, 
   Call call("cuMemcpyDtoDAsync");
   call.on_stream(stream);
   call.say(" bytes=%zu", bytes);
-  if (call.runs()) std::memcpy(reinterpret_cast<void *>(target), reinterpret_cast<const void *>(source), bytes);
+  if (call.runs()) {
+    driver().check_range("cuMemcpyDtoDAsync", source, bytes, false);
+    driver().check_range("cuMemcpyDtoDAsync", target, bytes, true);
+    std::memcpy(reinterpret_cast<void *>(target), reinterpret_cast<const void *>(source), bytes);
+  }
   return call.end();
 }
 
@@ -466,10 +608,11 @@ API Result cuMemcpy2DAsync_v2(const Copy2D *copy, void *stream) {
     call.result = kInvalidValue;
   }
   for (size_t row = 0; call.runs() && row < copy->height; ++row) {
-    std::memcpy(
-        reinterpret_cast<char *>(copy->target) + (copy->target_y + row) * copy->target_pitch + copy->target_x,
-        reinterpret_cast<const char *>(copy->source) + (copy->source_y + row) * copy->source_pitch + copy->source_x,
-        copy->width);
+    const uint64_t target = copy->target + (copy->target_y + row) * copy->target_pitch + copy->target_x;
+    const uint64_t source = copy->source + (copy->source_y + row) * copy->source_pitch + copy->source_x;
+    driver().check_range("cuMemcpy2DAsync", source, copy->width, false);
+    driver().check_range("cuMemcpy2DAsync", target, copy->width, true);
+    std::memcpy(reinterpret_cast<void *>(target), reinterpret_cast<const void *>(source), copy->width);
   }
   return call.end();
 }
@@ -484,13 +627,15 @@ API Result cuMemAllocAsync(uint64_t *address, size_t bytes, void *stream) {
   call.on_stream(stream);
   return allocate(call, address, bytes);
 }
+API Result cuMemFree_v2(uint64_t address) {
+  Call call("cuMemFree");
+  call.need_context();
+  return free_memory(call, address);
+}
 API Result cuMemFreeAsync(uint64_t address, void *stream) {
   Call call("cuMemFreeAsync");
   call.on_stream(stream);
-  void *memory = reinterpret_cast<void *>(address);
-  if (call.result == 0 && driver().allocations.erase(memory) == 0) call.result = kInvalidValue;
-  if (call.result == 0) std::free(memory);
-  return call.end();
+  return free_memory(call, address);
 }
 
 API Result cuStreamIsCapturing(void *stream, int32_t *status) {
@@ -538,9 +683,17 @@ API Result cuStreamWaitEvent(void *stream, Event *event, uint32_t) {
 }
 
 API Result cuPointerGetAttribute(void *value, int32_t attribute, uint64_t address) {
-  constexpr int32_t kDeviceOrdinal = 9;
-  if (attribute != kDeviceOrdinal || address == 0) return kInvalidValue;
-  const int32_t device = 0;  // all of the host's memory is the first device's
-  std::memcpy(value, &device, sizeof device);
+  constexpr int32_t kMemoryType = 2, kIsManaged = 8, kDeviceOrdinal = 9;
+  if (address == 0) return kInvalidValue;
+  const std::lock_guard<std::mutex> lock(driver().mutex);
+  const bool pinned = driver().pinned.count(address) != 0;
+  // All of the host's memory is the first device's; pinned memory says so, too, but for its type.
+  int32_t answer = 0;
+  if (attribute == kMemoryType) {
+    answer = pinned ? 1 : 2;
+  } else if (attribute != kDeviceOrdinal && attribute != kIsManaged) {
+    return kInvalidValue;
+  }
+  std::memcpy(value, &answer, sizeof answer);
   return 0;
 }

@@ -17,8 +17,8 @@ extern "C" {
  * cuLaunchKernel was given. */
 typedef void (*standin_kernel)(void **parameters, int64_t thread, int64_t threads);
 
-/* What cuModuleLoadData takes: an ELF shared object that exports the kernels, from its first byte in memory, or this.
- */
+/* What cuModuleLoadData takes: an ELF shared object that exports the kernels, from its first byte in memory; PTX, as
+ * text or in a fat binary; or this. */
 typedef struct standin_named_kernel {
   const char *name; /* NULL ends the array */
   standin_kernel function;
@@ -67,8 +67,38 @@ void standin_set_current(int32_t device);
 int32_t standin_current(void);
 /* Milliseconds that each cuModuleLoadData takes. */
 void standin_set_load_time(int32_t milliseconds);
+/* Memory that starts there is the host's, pinned for devices. */
+void standin_set_pinned(const void *start);
 /* Bytes allocated and not yet freed. */
 int64_t standin_allocated(void);
+/* How many kernels were asked for by their names. */
+int32_t standin_functions(void);
+
+/* ---- kernels in PTX, which are interpreted with checks of what they touch. ----
+ * They may touch workspace, and the arrays that a test describes. `writable`: it is no input; `holds_values`: all of it
+ * may be read; `item`: the bytes of an element. An access to anything else ends the launch with
+ * CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES: of the errors that there are, one after which the device can be used again. */
+void standin_describe_memory(const void *start, int64_t bytes, const char *name, int32_t writable, int32_t holds_values,
+                             int32_t item);
+void standin_forget_memory(const void *start); /* NULL: all that was described, and all findings */
+/* Bytes of a described array that nothing has written to. */
+int64_t standin_unwritten(const void *start);
+/* All workspace holds garbage that may not be read. */
+void standin_spoil_workspace(void);
+/* order: warps go one after another (0), the last first (1), or shuffled (2). off: approximations of the device are off
+ * by a unit in the last place, by turns. most_steps: instructions of a launch, all warps together, before it is given
+ * up; 0: four thousand millions. */
+void standin_set_interpreter(int32_t order, int32_t off, int64_t most_steps);
+/* The PTX that was loaded last; valid until the next load. */
+const char *standin_ptx(void);
+/* PTX that is loaded from now on instead of any other; NULL ends it. */
+void standin_replace_ptx(const char *text);
+/* What was found wrong since the last call, one thing a line: "" where nothing was. */
+const char *standin_findings(void);
+/* What is put on streams is not run, only written down, and memory is not described: for arrays that there are not. */
+void standin_skip_work(int32_t skip);
+/* Instructions that were interpreted, those of a warp counted once. */
+int64_t standin_steps(void);
 
 #ifdef __cplusplus
 }

@@ -163,7 +163,7 @@ CUDA_TEST(loaded_once) {
   CHECK_EQ(count_of(log, "cuModuleLoadData"), 1u);
 }
 
-CUDA_TEST(unloaded_when_closed) {
+CUDA_TEST(closing_leaves_the_device_alone) {
   standin.set_device_count(2);
   Module module = open_toy_cuda();
   Scale it(5, 7);
@@ -171,19 +171,69 @@ CUDA_TEST(unloaded_when_closed) {
   it.device = 1;
   CHECK_OK(it.forward(module));
   take_log();
+  // A kernel may still run, and a stream be captured: nothing is waited for, nothing unloaded.
+  standin.capture(&module, 1);
   module.reset();
-  CHECK_EQ(take_log(),
-           "cuCtxPushCurrent device=1\n"
-           "cuModuleUnload device=1 module=2\n"
-           "cuCtxPopCurrent device=1\n"
-           "cuCtxPushCurrent device=0\n"
-           "cuModuleUnload device=0 module=1\n"
-           "cuCtxPopCurrent device=0\n");
+  CHECK_EQ(take_log(), "");
+  // The same module runs the same code when it is opened again.
   module = open_toy_cuda();
   it.device = 0;
   CHECK_OK(it.forward(module));
-  standin.set_sticky(4);  // at the end of the process the driver is gone before the module
+  CHECK_EQ(count_of(take_log(), "cuModuleLoadData"), 0u);
+  CHECK(it.right());
   module.reset();
+  standin.set_sticky(4);  // at the end of the process the driver is gone before the module
+}
+
+CUDA_TEST(released_when_asked) {
+  standin.set_device_count(3);
+  CHECK_OK(tiaot_cuda_release(-1));  // nothing was used yet
+  CHECK_OK(tiaot_cuda_release(2));
+  CHECK_EQ(take_log(), "cuInit\n");
+  Module module = open_toy_cuda();
+  const Module open = open_toy_cuda();
+  Scale it(5, 7);
+  CHECK_OK(it.vjp(module, 3));
+  it.device = 1;
+  CHECK_OK(it.vjp(module, 3));
+  CHECK_OK(it.vjp(open, 3));
+  module.reset();
+  CHECK(standin.allocated() > 0);
+  take_log();
+  CHECK_OK(tiaot_cuda_release(0));
+  CHECK_EQ(take_log(),
+           "cuCtxPushCurrent device=0\n"
+           "cuCtxSynchronize device=0\n"
+           "cuMemFree device=0\n"
+           "cuModuleUnload device=0 module=1\n"
+           "cuCtxSynchronize device=0\n"
+           "cuCtxPopCurrent device=0\n");
+  CHECK(standin.allocated() > 0);
+  CHECK_OK(tiaot_cuda_release(-1));
+  CHECK_EQ(standin.allocated(), 0);
+  CHECK_EQ(count_of(take_log(), "cuModuleUnload device=1 module=2"), 1u);
+  // What is open goes on, with new memory; only closed modules are unloaded.
+  CHECK_OK(it.vjp(open, 3));
+  CHECK(it.gx_right());
+  CHECK_EQ(count_of(take_log(), "cuModuleLoadData"), 0u);
+  CHECK_ERROR(tiaot_cuda_release(7), TIAOT_ERROR_DEVICE,
+              "tiaot_cuda_release: there is no device cuda:7: the driver has 3 devices");
+  standin.capture(&module, 1);
+  CHECK_ERROR(tiaot_cuda_release(1), TIAOT_ERROR_DEVICE,
+              "tiaot_cuda_release: cuda:1: cuCtxSynchronize: CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED (as the stand-in "
+              "says)");
+}
+
+CUDA_TEST(kernels_are_asked_for_at_their_first_launch) {
+  const Module module = open_toy_cuda();
+  Scale it(5, 7);
+  CHECK_OK(it.forward(module));
+  const int32_t first = standin.functions();
+  CHECK_EQ(first, 1);
+  CHECK_OK(it.forward(module));
+  CHECK_EQ(standin.functions(), first);
+  CHECK_OK(it.vjp(module, 3));
+  CHECK(standin.functions() > first);
 }
 
 CUDA_TEST(images_that_do_not_load) {
@@ -204,13 +254,12 @@ CUDA_TEST(images_that_do_not_load) {
   CHECK_ERROR(it.forward(module), TIAOT_ERROR_DEVICE,
               "scale.forward: cuda:0: cuModuleLoadData: CUDA_ERROR_NO_BINARY_FOR_GPU (as the stand-in says): the "
               "module's code does not run on this device");
+  image.data = toy_cuda_descriptor.cuda->images[0].data;  // a failure is not remembered
+  CHECK_OK(it.forward(open_toy_cuda(desc)));
+  CHECK_OK(tiaot_cuda_release(0));
   image.data = &kEmpty;
-  take_log();
   CHECK_ERROR(it.forward(module), TIAOT_ERROR_DEVICE,
               "scale.forward: cuda:0: cuModuleGetFunction of 'scale': CUDA_ERROR_NOT_FOUND (as the stand-in says)");
-  CHECK(take_log().find("cuModuleUnload device=0") != std::string::npos);
-  image.data = toy_cuda_descriptor.cuda->images[0].data;  // a failure is not remembered
-  CHECK_OK(it.forward(module));
 }
 
 CUDA_TEST(an_elf_image) {
@@ -354,4 +403,27 @@ CUDA_TEST(order_of_streams) {
         tiaot_cuda_order(0, &first, &then), TIAOT_ERROR_DEVICE,
         std::string("tiaot_cuda_order: cuda:0: ") + function + ": CUDA_ERROR_INVALID_VALUE (as the stand-in says)");
   }
+}
+
+// A stream that is captured cannot wait for one that is not: CUDA would end the capture. The other way round it can.
+CUDA_TEST(order_across_a_capture) {
+  int first = 0, then = 0;
+  standin.capture(&then, 1);
+  char text[400];
+  std::snprintf(
+      text, sizeof text,
+      "tiaot_cuda_order: the stream %p is being captured and would have to wait for the stream %p, which is "
+      "not: put the work that is to be captured on one stream, and wait for what comes before in front of the "
+      "capture",
+      static_cast<void *>(&then), static_cast<void *>(&first));
+  CHECK_ERROR(tiaot_cuda_order(0, &first, &then), TIAOT_ERROR_VALUE, text);
+  CHECK_EQ(count_of(take_log(), "cuEventRecord"), 0u);
+  standin.capture(&first, 1);
+  CHECK_OK(tiaot_cuda_order(0, &first, &then));
+  standin.capture(&then, 0);
+  CHECK_OK(tiaot_cuda_order(0, &first, &then));
+  standin.fail("cuStreamIsCapturing", 400, 0, 1);
+  CHECK_ERROR(tiaot_cuda_order(0, &first, &then), TIAOT_ERROR_DEVICE,
+              "tiaot_cuda_order: cuda:0: cuStreamIsCapturing: CUDA_ERROR_INVALID_HANDLE (as the stand-in says): is the "
+              "stream one of this device, and not destroyed?");
 }

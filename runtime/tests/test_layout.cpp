@@ -78,7 +78,12 @@ FIELD(tiaot_cuda_host, fill, 8);
 FIELD(tiaot_cuda_host, copy, 16);
 FIELD(tiaot_cuda_host, user, 24);
 
-static_assert(sizeof(tiaot_module_desc) == 96);
+static_assert(sizeof(tiaot_content_desc) == 24);
+FIELD(tiaot_content_desc, offset, 0);
+FIELD(tiaot_content_desc, bytes, 8);
+FIELD(tiaot_content_desc, data, 16);
+
+static_assert(sizeof(tiaot_module_desc) == 112);
 FIELD(tiaot_module_desc, abi_version, 0);
 FIELD(tiaot_module_desc, struct_size, 4);
 FIELD(tiaot_module_desc, name, 8);
@@ -93,14 +98,23 @@ FIELD(tiaot_module_desc, kernels, 64);
 FIELD(tiaot_module_desc, fields, 72);
 FIELD(tiaot_module_desc, state_bytes, 80);
 FIELD(tiaot_module_desc, cuda, 88);
+FIELD(tiaot_module_desc, contents, 96);
+FIELD(tiaot_module_desc, content_count, 104);
+FIELD(tiaot_module_desc, reserved, 108);
 
-static_assert(sizeof(tiaot_trailer) == 96);
-FIELD(tiaot_trailer, magic, 0);
-FIELD(tiaot_trailer, abi_version, 8);
-FIELD(tiaot_trailer, crc32, 12);
-FIELD(tiaot_trailer, payload_size, 16);
-FIELD(tiaot_trailer, hash, 24);
-FIELD(tiaot_trailer, reserved, 88);
+static_assert(sizeof(tiaot_note) == 264);
+FIELD(tiaot_note, name, 12);
+FIELD(tiaot_note, abi_version, 24);
+FIELD(tiaot_note, range_count, 28);
+FIELD(tiaot_note, file_crc, 32);
+FIELD(tiaot_note, note_crc, 36);
+FIELD(tiaot_note, content_crc, 40);
+FIELD(tiaot_note, reserved, 44);
+FIELD(tiaot_note, file_size, 48);
+FIELD(tiaot_note, tiaot_version, 56);
+FIELD(tiaot_note, hash, 72);
+FIELD(tiaot_note, ranges, 136);
+static_assert(sizeof(TIAOT_NOTE_NAME) == sizeof(tiaot_note::name));
 
 static_assert(sizeof(DLTensor) == 48);
 FIELD(DLTensor, data, 0);
@@ -119,4 +133,4 @@ FIELD(tiaot_options, executor, 16);
 FIELD(tiaot_options, state, 24);
 FIELD(tiaot_options, stream, 32);
 
-static_assert(TIAOT_ABI_VERSION == 4, "a change above raises the version, and the numbers here follow it");
+static_assert(TIAOT_ABI_VERSION == 5, "a change above raises the version, and the numbers here follow it");

@@ -8,6 +8,7 @@
 #include "check.hpp"
 #include "cpu.hpp"
 #include "crc32.hpp"
+#include "sha256.hpp"
 #include "threads.hpp"
 
 namespace {
@@ -188,4 +189,14 @@ TEST(checksum) {
       for (int bit = 0; bit < 8; ++bit) expected = (expected >> 1) ^ (expected & 1 ? 0xEDB88320u : 0);
     }
   }
+}
+
+// The examples of FIPS 180-4, and a million times the letter a.
+TEST(sha256_of_the_standard) {
+  CHECK_EQ(tiaot::sha256("abc", 3), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+  CHECK_EQ(tiaot::sha256("", 0), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+  const std::string two_blocks = "abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq", many(1000000, 'a');
+  CHECK_EQ(tiaot::sha256(two_blocks.data(), two_blocks.size()),
+           "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1");
+  CHECK_EQ(tiaot::sha256(many.data(), many.size()), "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
 }

@@ -103,6 +103,9 @@ const tiaot_module_desc kModule = {
     kFields,
     kBytes,
     nullptr,
+    nullptr,
+    0,
+    0,
 };
 
 struct DestroyState {
@@ -159,6 +162,19 @@ TEST(states_start_as_aligned_zeros_of_their_own) {
   }
   floats(one)[0] = 1;
   CHECK_EQ(floats(other)[0], 0.0f);
+}
+
+TEST(states_start_with_content) {
+  static const float pieces[] = {1, 2, 3};
+  static const tiaot_content_desc contents[] = {{4, 8, pieces}, {24, 4, pieces + 2}};
+  tiaot_module_desc desc = kModule;
+  desc.contents = contents;
+  desc.content_count = 2;
+  const Module module = open_fields(desc);
+  const State one = new_state(module), other = new_state(module);
+  floats(one)[1] = 7;
+  const float expected[] = {0, 1, 2, 0, 0, 0, 3, 0};
+  for (int i = 0; i < 8; ++i) CHECK_EQ(floats(other)[i], expected[i]);
 }
 
 TEST(fields_point_into_the_state) {
@@ -267,8 +283,8 @@ TEST(what_is_refused) {
   CHECK_ERROR(tiaot_call(it.next, TIAOT_GRAD, 0, nullptr, 0, &it.options), TIAOT_ERROR_UNSUPPORTED,
               "next.grad: variant 'default' has no grad entry; it has forward");
   CHECK_ERROR(call(it.scale, TIAOT_GRAD, 1, &it.state), TIAOT_ERROR_VALUE, "scale.grad: wrt must be 0, got 0x1");
-  CHECK_ERROR(call(it.scale, 4, 0, &it.state), TIAOT_ERROR_VALUE,
-              "scale: entry: expected 0 (forward), 1 (vjp), 2 (jacobian) or 3 (grad), got 4");
+  CHECK_ERROR(call(it.scale, 6, 0, &it.state), TIAOT_ERROR_VALUE,
+              "scale: entry: expected 0 (forward), 1 (vjp), 2 (jacobian), 3 (grad), 4 (jvp) or 5 (hvp), got 6");
   CHECK_ERROR(tiaot_call(it.next, TIAOT_FORWARD, 0, factor, 1, &it.options), TIAOT_ERROR_VALUE,
               "next.forward: expected 0 arrays (), got 1");
   tiaot_state *state = nullptr;
@@ -393,6 +409,20 @@ TEST(wrong_fields) {
   check::refused<Tables>("field 'x' has a gradient of another type or shape", [](Tables &t) { t.fields[1].rank = 0; });
 }
 
+TEST(wrong_content) {
+  static const char data[8] = {};
+  static const tiaot_content_desc none[] = {{0, 8, nullptr}}, before[] = {{-8, 8, data}}, negative[] = {{0, -1, data}},
+                                  behind[] = {{kBytes - 4, 8, data}}, far[] = {{INT64_MAX, 8, data}};
+  const auto with = [](Tables &t, const tiaot_content_desc *contents) {
+    t.module.contents = contents, t.module.content_count = 1;
+  };
+  check::refused<Tables>("no table of content", [&](Tables &t) { with(t, nullptr); });
+  check::refused<Tables>("content of the state is missing", [&](Tables &t) { with(t, none); });
+  for (const tiaot_content_desc *wrong : {before, negative, behind, far}) {
+    check::refused<Tables>("content reaches beyond the state", [&](Tables &t) { with(t, wrong); });
+  }
+}
+
 TEST(wrong_kernels_over_state) {
   check::refused<Tables>("kernel 'scale': it neither works on state nor not", [](Tables &t) { t.kernel.state = 2; });
   check::refused<Tables>("kernel 'scale': it works on state, but the module has none",
@@ -419,7 +449,9 @@ TEST(wrong_kernels_over_state) {
   check::refused<Tables>("kernel 'scale': variant 'float32' has more than one grad entry",
                          [](Tables &t) { t.entries.push_back(t.entries[1]); });
   const std::string entry = "kernel 'scale': variant 'float32': entry 'scale_grad' ";
-  check::refused<Tables>((entry + "is of an unknown kind").c_str(), [](Tables &t) { t.entries[1].kind = 4; });
+  check::refused<Tables>((entry + "is of an unknown kind").c_str(), [](Tables &t) { t.entries[1].kind = 6; });
+  check::refused<Tables>((entry + "has tangents, but the kernel works on state").c_str(),
+                         [](Tables &t) { t.entries[1].kind = TIAOT_JVP; });
   check::refused<Tables>((entry + "is a vjp, but the kernel works on state").c_str(),
                          [](Tables &t) { t.entries[1].kind = TIAOT_VJP, t.entries[1].wrt = 1; });
   check::refused<Tables>((entry + "has the wrong gradients for its kind").c_str(),

@@ -69,7 +69,7 @@ TEST(broken_tables) {
   const std::string entry = "kernel 'dense': variant 'float32_n8_m4': entry 'dense_vjp_x' ";
   check::refused<Tables>((entry + "is of an unknown kind").c_str(), [](Tables &t) { t.entry.kind = TIAOT_JACOBIAN; });
   check::refused<Tables>((entry + "has the wrong gradients for its kind").c_str(), [](Tables &t) { t.entry.wrt = 0; });
-  check::refused<Tables>((entry + "has the gradient of an input that is not differentiable").c_str(),
+  check::refused<Tables>((entry + "has the derivative of an input that is not differentiable").c_str(),
                          [](Tables &t) { t.entry.wrt = 8; });
   check::refused<Tables>((entry + "has an impossible block size").c_str(), [](Tables &t) { t.entry.block_rows = 0; });
   check::refused<Tables>((entry + "lacks the code of a CPU level").c_str(),

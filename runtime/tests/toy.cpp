@@ -1,4 +1,4 @@
-// toy.cpp: see toy.hpp. Built into the tests, and with TOY_MODULE as a shared library that lacks but its trailer.
+// toy.cpp: see toy.hpp. Built into the tests, and with TOY_MODULE as a shared library that lacks but its note.
 #include <cstdint>
 
 #include "half.hpp"
@@ -164,6 +164,60 @@ int32_t count_vjp(int64_t rows, const int64_t *dims, void *const *arrays, void *
   return 0;
 }
 
+int32_t weigh_forward(int64_t rows, const int64_t *dims, void *const *arrays, void *, const tiaot_host *) {
+  const double *x = at<double>(arrays, 0), *w = at<double>(arrays, 1);
+  for (int64_t i = 0; i < rows * dims[1]; ++i) at<double>(arrays, 2)[i] = w[i % dims[1]] * x[i] * x[i];
+  return 0;
+}
+
+int32_t weigh_vjp(int64_t rows, const int64_t *dims, void *const *arrays, void *, const tiaot_host *) {
+  const double *x = at<double>(arrays, 0), *w = at<double>(arrays, 1), *v = at<double>(arrays, 2);
+  double *gx = at<double>(arrays, 3), *gw = at<double>(arrays, 4);
+  for (int64_t i = 0; i < dims[1]; ++i) gw[i] = 0;
+  for (int64_t i = 0; i < rows * dims[1]; ++i) {
+    gx[i] = 2 * v[i] * w[i % dims[1]] * x[i];
+    gw[i % dims[1]] += v[i] * x[i] * x[i];
+  }
+  return 0;
+}
+
+// `tw`: nullptr for a jvp along x alone.
+void weigh_jvp(int64_t rows, int64_t n, const double *x, const double *w, const double *tx, const double *tw, double *y,
+               double *ty) {
+  for (int64_t i = 0; i < rows * n; ++i) {
+    y[i] = w[i % n] * x[i] * x[i];
+    ty[i] = 2 * w[i % n] * x[i] * tx[i] + (tw == nullptr ? 0 : tw[i % n] * x[i] * x[i]);
+  }
+}
+
+int32_t weigh_jvp_x(int64_t rows, const int64_t *dims, void *const *arrays, void *, const tiaot_host *) {
+  weigh_jvp(rows, dims[1], at<double>(arrays, 0), at<double>(arrays, 1), at<double>(arrays, 2), nullptr,
+            at<double>(arrays, 3), at<double>(arrays, 4));
+  return 0;
+}
+
+int32_t weigh_jvp_x_w(int64_t rows, const int64_t *dims, void *const *arrays, void *, const tiaot_host *) {
+  weigh_jvp(rows, dims[1], at<double>(arrays, 0), at<double>(arrays, 1), at<double>(arrays, 2), at<double>(arrays, 3),
+            at<double>(arrays, 4), at<double>(arrays, 5));
+  return 0;
+}
+
+int32_t weigh_hvp(int64_t rows, const int64_t *dims, void *const *arrays, void *, const tiaot_host *) {
+  const int64_t n = dims[1];
+  const double *x = at<double>(arrays, 0), *w = at<double>(arrays, 1), *v = at<double>(arrays, 2);
+  const double *tx = at<double>(arrays, 3), *tw = at<double>(arrays, 4);
+  double *gx = at<double>(arrays, 5), *gw = at<double>(arrays, 6);
+  double *hx = at<double>(arrays, 7), *hw = at<double>(arrays, 8);
+  for (int64_t i = 0; i < n; ++i) gw[i] = hw[i] = 0;
+  for (int64_t i = 0; i < rows * n; ++i) {
+    gx[i] = 2 * v[i] * w[i % n] * x[i];
+    gw[i % n] += v[i] * x[i] * x[i];
+    hx[i] = 2 * v[i] * (w[i % n] * tx[i] + tw[i % n] * x[i]);
+    hw[i % n] += 2 * v[i] * x[i] * tx[i];
+  }
+  return 0;
+}
+
 #define EVERY_LEVEL(code) {code, code, code}, {0, 0, 0}, nullptr, nullptr, "", 0, 0
 
 template <typename T>
@@ -233,6 +287,18 @@ constexpr tiaot_entry_desc kCountEntries[] = {
 constexpr tiaot_variant_desc kCountVariants[] = {{"float16", kFloat16, kAnySize, 1, 2, kCountEntries}};
 constexpr tiaot_argument_desc kCountArguments[] = {{"w", kDifferentiable, 1, kn}, {"c", kBatched, 2, kBn}};
 
+constexpr tiaot_entry_desc kWeighEntries[] = {
+    {TIAOT_FORWARD, 0, "weigh_forward", 8, nullptr, EVERY_LEVEL(weigh_forward)},
+    {TIAOT_VJP, 3, "weigh_vjp_x_w", 8, nullptr, EVERY_LEVEL(weigh_vjp)},
+    {TIAOT_JVP, 1, "weigh_jvp_x", 8, nullptr, EVERY_LEVEL(weigh_jvp_x)},
+    {TIAOT_JVP, 3, "weigh_jvp_x_w", 8, nullptr, EVERY_LEVEL(weigh_jvp_x_w)},
+    {TIAOT_HVP, 3, "weigh_hvp_x_w", 8, nullptr, EVERY_LEVEL(weigh_hvp)},
+};
+constexpr tiaot_variant_desc kWeighVariants[] = {{"float64", kFloat64, kAnySize, 1, 5, kWeighEntries}};
+constexpr uint32_t kBoth = TIAOT_ARGUMENT_DIFFERENTIABLE | TIAOT_ARGUMENT_TANGENT;
+constexpr tiaot_argument_desc kWeighArguments[] = {
+    {"x", kBatched | kBoth, 2, kBn}, {"w", kBoth, 1, kn}, {"y", kBatched, 2, kBn}};
+
 constexpr tiaot_kernel_desc kKernels[] = {
     {"dense", "x[B, n], W[m, n], b[m] -> y[B, m]", "", "", 0, 3, kDimNames, 3, 1, kDenseArguments, 4, 0,
      kDenseVariants},
@@ -241,6 +307,7 @@ constexpr tiaot_kernel_desc kKernels[] = {
     {"outer", "a[n], c[m] -> o[n, m]", "", "", -1, 2, kOuterDims, 2, 1, kOuterArguments, 1, 0, kOuterVariants},
     {"first", "x[B, n] -> y[B]", "", "", 0, 2, kDimNames, 1, 1, kFirstArguments, 1, 0, kFirstVariants},
     {"count", "w[n] -> c[B, n]", "", "", 0, 2, kDimNames, 1, 1, kCountArguments, 1, 0, kCountVariants},
+    {"weigh", "x[B, n], w[n] -> y[B, n]", "", "", 0, 2, kDimNames, 2, 1, kWeighArguments, 1, 0, kWeighVariants},
 };
 
 }  // namespace
@@ -254,10 +321,13 @@ extern "C" __attribute__((visibility("default"))) const tiaot_module_desc TOY_DE
     "0",
     "0",
     "0",
-    6,
+    7,
     0,
     kKernels,
     nullptr,
     0,
     nullptr,
+    nullptr,
+    0,
+    0,
 };

@@ -17,6 +17,8 @@
 //   square  a[n] -> s[n]: s = a * a, no batch; vjp with respect to (a)
 //   outer   a[n], c[m] -> o[n, m]: o = a c, no batch; vjp with respect to (a)
 //   first   x[B, n] -> y[B]: y = x[0]. In float32 only
+//   weigh   x[B, n], w[n] -> y[B, n]: y = w x x. In float64 only; vjp and hvp with respect to (x, w), jvp along (x)
+//           and (x, w)
 //   count   w[n] -> c[B, n]: c = w, float16; the batch follows from the output; vjp with respect to (w)
 extern "C" const tiaot_module_desc toy_descriptor;
 

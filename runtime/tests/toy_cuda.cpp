@@ -307,4 +307,7 @@ const tiaot_module_desc toy_cuda_descriptor = {
     nullptr,
     0,
     &kCuda,
+    nullptr,
+    0,
+    0,
 };

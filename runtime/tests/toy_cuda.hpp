@@ -49,7 +49,7 @@ struct Standin {
   X(clear_log)               \
   X(set_device_count)        \
   X(set_device)              \
-  X(fail) X(set_sticky) X(capture) X(set_stream_id) X(set_current) X(current) X(set_load_time) X(allocated)
+  X(fail) X(set_sticky) X(capture) X(set_stream_id) X(set_current) X(current) X(set_load_time) X(allocated) X(functions)
   STANDIN_FUNCTIONS(STANDIN_FUNCTION)
 #undef STANDIN_FUNCTION
 };

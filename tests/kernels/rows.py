@@ -68,3 +68,14 @@ def stretch(x: numbers, factor: ti.f64, y: numbers):
 def wrap(bin: ti.types.ndarray(ti.i64, ndim=1), size: ti.i32, place: ti.types.ndarray(ti.u8, ndim=1)):
     for i in bin:
         place[i] = ti.cast(bin[i] % size, ti.u8)
+
+
+@kernel("x[B, n] -> total[B], large[B]", batch="B")
+@ti.kernel
+def tally(x: ti.types.ndarray(ti.f64, ndim=2), total: numbers, large: numbers):
+    """Outputs that are added to, and that are written in some samples only: they start as zeros."""
+    for i in total:
+        for j in range(x.shape[1]):
+            total[i] += ti.sin(x[i, j])
+        if x[i, 0] > 0.5:
+            large[i] = x[i, 0] * x[i, 0]

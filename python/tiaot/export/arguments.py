@@ -10,12 +10,15 @@ a kernel changes in place, and their adjoint is Taichi's own.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from . import ir, sums, support
+from . import sums, support
 from .code import IR_TYPES, Code
 from .declare import Variant
-from .ir import LoweringError
+from .ir import LoweringError, TracedModule, read_tasks
+from .ir.origins import Array
+from .ir.passes.offsets import Layout
+from .keys import STATE, Key, Role, with_tangents
 from .parameters import Parameter
 from .signature import ITEM_SIZES, Argument, Signature
 from .trace import Trace
@@ -27,7 +30,7 @@ SEED = "seed"  # the input that random numbers are drawn from
 class Buffer:
     """Memory of the workspace: for the array `key`, as many elements as `argument` or the scratch `shape` has."""
 
-    key: str
+    key: Key
     dtype: str
     argument: Argument | None
     shape: tuple[str, ...]
@@ -40,7 +43,7 @@ class Part:
 
     name: str
     trace: Trace
-    module: ir.TracedModule
+    module: TracedModule
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:
@@ -56,6 +59,7 @@ class WholeArrays:
 
     def __init__(self, signature: Signature, trace: Trace, primal: Trace) -> None:
         self.signature = signature
+        self.along = trace.along
         self.trace = trace
         self.variant: Variant = trace.variant
         self.state = trace.state
@@ -64,11 +68,11 @@ class WholeArrays:
         self.outputs = {argument.name: argument for argument in signature.outputs}
         self.dtypes = {p.name: p.dtype for p in (*primal.parameters, *trace.parameters) if p.role != "scratch"}
         self.dtypes.setdefault(SEED, "int64")
-        self.parts = [Part("task", trace, ir.parse(trace.tasks))]
+        self.parts = [Part("task", trace, read_tasks(trace.tasks))]
         if trace.on_state:
             self._check_scratch(self.parts[0])
         elif trace.wrt and self._reads_primal(self.parts[0]):
-            self.parts.insert(0, Part("primal", primal, ir.parse(primal.tasks)))
+            self.parts.insert(0, Part("primal", primal, read_tasks(primal.tasks)))
         self._check_gradients()
         self.random = support.uses_random(part.module for part in self.parts)
         if self.random and SEED not in self.inputs:
@@ -81,65 +85,73 @@ class WholeArrays:
                 f"{trace.kernel}: draws random numbers, which a kernel with a batch cannot: leave batch out"
             )
         self.buffers = self._buffers()
-        self.pointers: dict[str, str] = {}  # where the entry has its arrays, by their keys
+        self.pointers: dict[Key, str] = {}  # where the entry has its arrays, by their keys
 
     # ---- what the adjoint needs ----
 
     def _reads_primal(self, part: Part) -> bool:
         """Whether outputs, or updated arrays and scratch as the kernel leaves them, are read."""
         roles = ("output", "updated", "scratch") if part.trace.autodiff else ("output", "updated")
-        made = {i for i, p in enumerate(part.parameters) if p.role in roles}
-        return any(index in made and field == 1 for index, field in part.module.touched_slots())
+        return any(part.module.may_touch(i, 1) for i, p in enumerate(part.parameters) if p.role in roles)
 
     def _check_scratch(self, part: Part) -> None:
-        scratch = {i: p.name for i, p in enumerate(part.parameters) if p.role == "scratch"}
-        for index, field in part.module.touched_slots():
-            if index in scratch and field == 1:
+        for index, parameter in enumerate(part.parameters):
+            if parameter.role == "scratch" and part.module.may_touch(index, 1):
                 raise LoweringError(
                     f"{self.trace.kernel}: its adjoint needs what the kernel left in the scratch array "
-                    f"{scratch[index]!r}: make it a field"
+                    f"{parameter.name!r}: make it a field"
                 )
 
     def _check_gradients(self) -> None:
         for part in self.parts:
             if part.name == "task" and self.differentiate:
                 continue
-            for index, field in part.module.touched_slots():
-                if field == 2:
-                    name = part.parameters[index].name
+            for index, parameter in enumerate(part.parameters):
+                if parameter.gradient and part.module.may_touch(index, 2):
+                    name = parameter.name
                     raise LoweringError(
                         f"{self.trace.kernel}: uses the gradient {name}.grad itself, which only the adjoint may: name "
                         "the array as an argument of its own"
                     )
 
     def _buffers(self) -> list[Buffer]:
-        buffers: dict[str, Buffer] = {}
+        buffers: dict[Key, Buffer] = {}
 
-        def need(key: str, dtype: str, argument: Argument | None, shape: tuple[str, ...] = ()) -> None:
+        def need(key: Key, dtype: str, argument: Argument | None, shape: tuple[str, ...] = ()) -> None:
             buffers.setdefault(key, Buffer(key, dtype, argument, shape))
 
         for part in self.parts:
             for parameter in part.parameters:
                 name = parameter.name
                 if parameter.role == "scratch":
-                    need(f"scratch {name}", parameter.dtype, None, (*parameter.shape, *map(str, parameter.element)))
+                    need(
+                        Key(Role.SCRATCH, name), parameter.dtype, None, (*parameter.shape, *map(str, parameter.element))
+                    )
                     if parameter.gradient:
-                        need(f"scratch-gradient {name}", parameter.dtype, None, buffers[f"scratch {name}"].shape)
+                        need(
+                            Key(Role.SCRATCH_GRADIENT, name),
+                            parameter.dtype,
+                            None,
+                            buffers[Key(Role.SCRATCH, name)].shape,
+                        )
                 elif self.trace.wrt and parameter.role == "output":
                     if part.name == "primal":
-                        need(f"primal {name}", parameter.dtype, self.outputs[name])
+                        need(Key(Role.PRIMAL, name), parameter.dtype, self.outputs[name])
                     if parameter.gradient:
-                        need(f"adjoint {name}", parameter.dtype, self.outputs[name])
+                        need(Key(Role.ADJOINT, name), parameter.dtype, self.outputs[name])
                 elif self.trace.wrt and parameter.role == "updated":
                     if part.name == "primal":
-                        need(f"primal {name}", parameter.dtype, self.outputs[name])
+                        need(Key(Role.PRIMAL, name), parameter.dtype, self.outputs[name])
                     if parameter.gradient and name not in self.trace.wrt:
-                        need(f"adjoint {name}", parameter.dtype, self.outputs[name])
+                        need(Key(Role.ADJOINT, name), parameter.dtype, self.outputs[name])
                 elif parameter.role == "input" and parameter.gradient and name not in self.trace.wrt:
-                    need(f"spare {name}", parameter.dtype, self.inputs[name])
+                    need(Key(Role.SPARE, name), parameter.dtype, self.inputs[name])
+        if self.along:
+            for buffer in [each for each in buffers.values() if each.dtype.startswith("float")]:
+                buffers[buffer.key.tangent] = replace(buffer, key=buffer.key.tangent)
         return list(buffers.values())
 
-    def _layout(self, part: Part):
+    def _layout(self, part: Part) -> Layout:
         def layout(index: int, field: int) -> tuple[int, int | None]:
             parameter = part.parameters[index]
             return parameter.rank + bool(parameter.element), None
@@ -158,13 +170,14 @@ class WholeArrays:
             elements = code.multiply("1", *(code.expression(size) for size in buffer.shape))
         return code.multiply(elements, str(ITEM_SIZES[buffer.dtype]))
 
-    def _arrays(self) -> list[str]:
+    def _arrays(self) -> list[Key]:
         """Keys of the arrays of this entry, in the order of module.h."""
         if self.trace.on_state:
-            keys = [f"input {argument.name}" for argument in self.signature.inputs]
+            keys = [Key(Role.INPUT, argument.name) for argument in self.signature.inputs]
         else:
-            keys = [f"{role} {argument.name}" for role, argument in self.signature.arrays(self.trace.wrt)]
-        return [*keys, "state"] if self.state is not None else keys
+            keys = [Key(Role(role), argument.name) for role, argument in self.signature.arrays(self.trace.wrt)]
+            keys = with_tangents(keys, self.along)
+        return [*keys, STATE] if self.state is not None else keys
 
     def _elements(self, code: Code, argument: Argument) -> str:
         return code.multiply("1", *(code.sizes[dim] for dim in argument.dims))
@@ -173,37 +186,53 @@ class WholeArrays:
         elements = self._elements(code, self.signature.argument(name))
         return code.multiply(elements, str(ITEM_SIZES[self.dtypes[name]]))
 
-    def _prepare(self, code: Code, sizes: dict[str, str]) -> None:
+    def _prepare(self, code: Code, sizes: dict[Key, str]) -> None:
         """Gives every array that the tasks write to what they expect to find there."""
         updated = self.signature.updated
         if not self.trace.wrt:
             for name in self.outputs:
                 size = self._argument_bytes(code, name)
                 if name in updated:
-                    self._copy(code, f"output {name}", f"input {name}", size)
+                    self._copy_with_tangent(code, Key(Role.OUTPUT, name), Key(Role.INPUT, name), size)
                 elif not self.trace.overwrites:
-                    self._zero(code, f"output {name}", size)
+                    self._zero_with_tangent(code, Key(Role.OUTPUT, name), size)
         for key, size in sizes.items():
-            role, name = key.split()
-            if role == "adjoint":
-                self._copy(code, key, f"cotangent {name}", size)
-            elif role == "primal" and name in updated:
-                self._copy(code, key, f"input {name}", size)
-            elif role != "scratch" or not self.trace.overwrites:
-                self._zero(code, key, size)
+            name = key.name
+            if key.is_tangent:
+                continue
+            if key.role is Role.ADJOINT:
+                self._copy_with_tangent(code, key, Key(Role.COTANGENT, name), size)
+            elif key.role is Role.PRIMAL and name in updated:
+                self._copy_with_tangent(code, key, Key(Role.INPUT, name), size)
+            elif key.role is not Role.SCRATCH or not self.trace.overwrites:
+                self._zero_with_tangent(code, key, size)
         for name in () if self.trace.on_state else self.trace.wrt:
             size = self._argument_bytes(code, name)
             if name in updated and self.differentiate:
-                self._copy(code, f"gradient {name}", f"cotangent {name}", size)
+                self._copy_with_tangent(code, Key(Role.GRADIENT, name), Key(Role.COTANGENT, name), size)
             elif not (self.trace.overwrites and self.signature.argument(name).batched):
-                self._zero(code, f"gradient {name}", size)
+                self._zero_with_tangent(code, Key(Role.GRADIENT, name), size)
 
-    def _zero(self, code: Code, key: str, size: str) -> None:
+    def _zero_with_tangent(self, code: Code, key: Key, size: str) -> None:
+        self._zero(code, key, size)
+        if key.tangent in self._keys():
+            self._zero(code, key.tangent, size)
+
+    def _copy_with_tangent(self, code: Code, target: Key, source: Key, size: str) -> None:
+        self._copy(code, target, source, size)
+        if target.tangent not in self._keys():
+            return
+        if source.tangent in self._keys():
+            self._copy(code, target.tangent, source.tangent, size)
+        else:
+            self._zero(code, target.tangent, size)
+
+    def _zero(self, code: Code, key: Key, size: str) -> None:
         """Fills an array of so many bytes with zeros."""
         raise NotImplementedError
 
-    def _copy(self, code: Code, target: str, source: str, size: str) -> None:
-        """Copies so many bytes from the array `source` to the array `target`, which are keys."""
+    def _copy(self, code: Code, target: Key, source: Key, size: str) -> None:
+        """Copies so many bytes from the array `source` to the array `target`, by their keys."""
         raise NotImplementedError
 
     def _fill_struct(self, code: Code, part: Part, kind: str, struct: str) -> None:
@@ -235,49 +264,44 @@ class WholeArrays:
     def _data(self, part: Part, parameter: Parameter) -> str:
         """The register with a parameter's memory."""
         key = self._data_key(part, parameter)
-        return "null" if key is None else register(key)
+        return "null" if key is None else key.register
 
     def _gradient(self, part: Part, parameter: Parameter) -> str:
         key = self._gradient_key(part, parameter)
-        return "null" if key is None else register(key)
+        return "null" if key is None else key.register
 
-    def _data_key(self, part: Part, parameter: Parameter) -> str | None:
+    def _data_key(self, part: Part, parameter: Parameter) -> Key | None:
         name, role = parameter.name, parameter.role
         if role in ("cotangent", "gradient", "scratch", "input"):
-            return f"{role} {name}"
+            return Key(Role(role), name)
         if not self.trace.wrt:
-            return f"output {name}"
-        key = f"primal {name}"
+            return Key(Role.OUTPUT, name)
+        key = Key(Role.PRIMAL, name)
         return key if part.name == "primal" or key in self._keys() else None
 
-    def _gradient_key(self, part: Part, parameter: Parameter) -> str | None:
+    def _gradient_key(self, part: Part, parameter: Parameter) -> Key | None:
         name = parameter.name
         candidates = {
-            "input": (f"gradient {name}", f"spare {name}"),
-            "updated": (f"gradient {name}", f"adjoint {name}"),
-            "output": (f"adjoint {name}",),
-            "scratch": (f"scratch-gradient {name}",),
+            "input": (Key(Role.GRADIENT, name), Key(Role.SPARE, name)),
+            "updated": (Key(Role.GRADIENT, name), Key(Role.ADJOINT, name)),
+            "output": (Key(Role.ADJOINT, name),),
+            "scratch": (Key(Role.SCRATCH_GRADIENT, name),),
         }[parameter.role]
         found = next((key for key in candidates if key in self._keys()), None)
-        if found is None or (part.name == "primal" and not found.startswith(("spare", "scratch"))):
+        if found is None or (part.name == "primal" and found.role not in (Role.SPARE, Role.SCRATCH_GRADIENT)):
             return None
         return found
 
-    def _summed_key(self, part: Part, slot: sums.Slot) -> str | None:
+    def _summed_key(self, part: Part, slot: Array) -> Key | None:
         """The key of an array that a loop only adds to, by its slot; None for one that is not copied."""
-        parameter = part.parameters[slot[0]]
+        parameter = part.parameters[slot.index]
         if parameter.role == "scratch" or parameter.dtype not in sums.DTYPES:
             return None
-        return self._data_key(part, parameter) if slot[1] == 1 else self._gradient_key(part, parameter)
+        return self._data_key(part, parameter) if slot.field == 1 else self._gradient_key(part, parameter)
 
-    def _keys(self) -> set[str]:
+    def _keys(self) -> set[Key]:
         """Keys of all arrays that there is memory for."""
         return {*self._arrays(), *(buffer.key for buffer in self.buffers)}
-
-
-def register(key: str) -> str:
-    """The register that holds the array of a key."""
-    return "%" + key.replace(" ", "_").replace("-", "_")
 
 
 def struct_type(parameters: Iterable[Parameter]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import importlib.metadata
 import json
@@ -16,15 +17,16 @@ from pathlib import Path
 import llvmlite.binding as llvm
 
 from .cache import Cache
+from .computation import Computation
 from .cuda.build import Devices, Key, build_for_cuda, value_inputs
 from .cuda.lower import CudaEntry
-from .declare import LEVELS, Family
+from .declare import LEVELS, Family, Variant
 from .ir import LoweringError
 from .link import link
 from .lower import LoweredEntry, compile_text, lower
-from .plain import BASELINE, header, plain_functions
+from .plain import BASELINE, header, plain_functions, state_function
 from .signature import Signature
-from .state import State
+from .state import Content, State
 from .tables import CudaCode, VariantEntries, Versions, descriptor
 from .trace import Trace, trace_file
 from .verify import SECONDS, VerificationError, verify
@@ -40,9 +42,19 @@ class Built:
     kernels: list[tuple[Family, list[VariantEntries]]]
     objects: list[bytes]
     state: State | None
+    contents: list[Content]  # what a state starts with
     notes: list[str]  # what was left out, for the author
     cuda: CudaCode | None
-    emulated: bytes  # the code for CUDA on the CPU, where there is some and it was asked for
+    cuda_trial: bytes  # what the code for CUDA is tried with, where there is some and it was asked for
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A module that was written, as it is told to its author."""
+
+    families: list[Family]
+    verification: Mapping[str, str]  # of each kernel how it was checked
+    notes: list[str]  # what of the file is not in the module, and what else to know of it
 
 
 def export(
@@ -56,12 +68,12 @@ def export(
     cache: Path | None = None,
     cuda: Sequence[int] | None = None,
     say: Say = lambda _: None,
-) -> list[str]:
+) -> Exported:
     """Compile every kernel of a file into one module, and write it when its results are right.
 
     Args:
         source: a Python file with Taichi kernels (`tiaot.export.kernel`, `tiaot.export.family`).
-        target: the module to write, `NAME.so`; its header `NAME.h` is written beside it.
+        target: the module to write, `NAME.tiaot.so` by custom; its header `NAME.h` is written beside it.
         version: the version of tiaot to record.
         jobs: processes to use; by default one for each CPU that this process may run on.
         gate: whether the module is held against Taichi's JIT and finite differences first; what was found, or that it
@@ -71,15 +83,14 @@ def export(
         cuda: architectures to compile the kernels for, too: 90 is compute capability 9.0; None for the CPU alone.
         say: is told, in a line, what is being done.
 
-    Returns:
-        What of the file is not in the module, a line for each, where the file leaves the choice to the exporter.
-
     Raises:
+        OutputError: when the module cannot be written there; before anything else is done.
         TraceError, LoweringError, LinkError, CompileError: when the kernels or the machine do not allow it; the
             message says why.
         VerificationError: when results disagree.
         ValueError: when the file declares no kernel, or a declaration cannot be right.
     """
+    check_output(target)
     built = build(source, jobs=jobs, cache=cache, cuda=cuda, gate=gate, say=say)
     say("linking")
     verification = {family.name: "not verified" for family in built.families}
@@ -88,11 +99,33 @@ def export(
             candidate = Path(directory, Path(target).name)
             write(built, candidate, version=version, verification={})
             try:
-                verification = verify(candidate, source, built.emulated, cache=cache, seconds=gate_seconds, say=say)
+                verification = verify(candidate, source, built.cuda_trial, cache=cache, seconds=gate_seconds, say=say)
             except VerificationError as error:
                 raise VerificationError(f"no module was written: {error}") from None
     write(built, target, version=version, verification=verification)
-    return built.notes
+    return Exported(built.families, verification, built.notes)
+
+
+class SourceError(Exception):
+    """There is no such kernel file or module."""
+
+
+class OutputError(Exception):
+    """The module cannot be written where it is to go; the message says why."""
+
+
+def check_output(target: str | os.PathLike[str]) -> None:
+    """Raises OutputError where a module cannot be written."""
+    path = Path(target)
+    if path.suffix != ".so":
+        raise OutputError(f"{path}: expected the name of a module, NAME.so")
+    if path.is_dir():
+        raise OutputError(f"{path}: is a folder")
+    folder = path.parent
+    if not folder.is_dir():
+        raise OutputError(f"{path}: there is no folder {str(folder)!r}: make it first (mkdir -p {folder})")
+    if not os.access(folder, os.W_OK):
+        raise OutputError(f"{path}: the folder {str(folder)!r} cannot be written to")
 
 
 def build(
@@ -111,6 +144,7 @@ def build(
     families, traces = traced.families, traced.traces
     signatures = {family.name: family.signature for family in families}
     primals = {(trace.kernel, trace.variant.name): trace for trace in traces if not trace.wrt}
+    traces = [*traces, *_along_tangents(families, traces)]
     requests = [
         (signatures[trace.kernel], trace, primals[trace.kernel, trace.variant.name], level, cache)
         for level in LEVELS
@@ -131,7 +165,7 @@ def build(
         for family in families
     ]
     objects = [*(entry.object for entry in lowered), *devices.objects]
-    return Built(families, kernels, objects, traced.state, traced.notes, devices.code, devices.emulated)
+    return Built(families, kernels, objects, traced.state, traced.contents, traced.notes, devices.code, devices.trial)
 
 
 def write(built: Built, target: str | os.PathLike[str], *, version: str, verification: Mapping[str, str]) -> None:
@@ -143,21 +177,31 @@ def write(built: Built, target: str | os.PathLike[str], *, version: str, verific
     Raises:
         LinkError: when there is no linker, or it fails.
     """
-    name = Path(target).stem
+    name = module_name(target)
     taichi = importlib.metadata.version("taichi")
     versions = Versions(version, taichi, ".".join(str(part) for part in llvm.llvm_version_info))
     objects = [*built.objects, compile_text(plain_functions(built.kernels), BASELINE)]
+    if built.state:
+        objects.append(compile_text(state_function(name, built.state, built.contents), BASELINE))
+
+    def described(digest: str, verified: Mapping[str, str]) -> str:
+        return descriptor(name, digest, versions, built.kernels, built.state, verified, built.cuda, built.contents)
+
     # The hash covers all that is linked: the tables too, as they are without it.
     digest = hashlib.sha256()
-    for data in (*objects, descriptor(name, "", versions, built.kernels, built.state, {}, built.cuda).encode()):
+    for data in (*objects, described("", {}).encode()):
         digest.update(len(data).to_bytes(8, "little"))
         digest.update(data)
     hexadecimal = digest.hexdigest()
-    objects.append(
-        compile_text(descriptor(name, hexadecimal, versions, built.kernels, built.state, verification, built.cuda))
-    )
-    link(objects, hexadecimal, target)
-    Path(target).with_suffix(".h").write_text(header(name, built.kernels, built.state))
+    objects.append(compile_text(described(hexadecimal, verification)))
+    link(objects, hexadecimal, version, target)
+    file = Path(target)
+    file.with_name(f"{name}.h").write_text(header(name, file.name, built.kernels, built.state))
+
+
+def module_name(target: str | os.PathLike[str]) -> str:
+    """The name of a module by its file: `springs` for `springs.tiaot.so`, and for `springs.so`."""
+    return Path(target).name.removesuffix(".so").removesuffix(".tiaot")
 
 
 def _lower(request: tuple[Signature, Trace, Trace, str, Path | None]) -> LoweredEntry:
@@ -185,24 +229,46 @@ def lower_cached(signature: Signature, trace: Trace, primal: Trace, level: str, 
         raise LoweringError(text if text.startswith(trace.kernel) else f"{trace.kernel}: {text}") from None
 
 
+def _along_tangents(families: list[Family], traces: list[Trace]) -> list[Trace]:
+    """The traces of the entries with tangents that the families ask for: those of the primal and the vjps, again."""
+    asked = {(family.name, each) for family in families for each in family.entries if each.forward_mode}
+    sets = {family.name: family.along for family in families}
+    found = []
+    for trace in traces:
+        for along in (trace.wrt,) if trace.wrt else sets[trace.kernel]:
+            again = dataclasses.replace(trace, along=along)
+            if (trace.kernel, again.computation) in asked:
+                found.append(again)
+    return found
+
+
+def _cuda_entry(
+    on_cuda: Mapping[Key, CudaEntry | str], family: Family, variant: Variant, computation: Computation
+) -> CudaEntry | str:
+    """The code for CUDA of an entry, or why there is none; "" where none was asked for."""
+    if computation.forward_mode:
+        return f"a {computation.kind} has code for the CPU only" if on_cuda else ""
+    return on_cuda.get((family.name, variant.name, computation.wrt), "")
+
+
 def variants_of(
     family: Family, traces: list[Trace], lowered: list[LoweredEntry], on_cuda: Mapping[Key, CudaEntry | str]
 ) -> list[VariantEntries]:
     """What the tables say of a family's variants. `lowered` has what became of each of `traces`, level after level."""
-    by_entry: dict[tuple[str, tuple[str, ...]], list[LoweredEntry]] = {}
+    by_entry: dict[tuple[str, Computation], list[LoweredEntry]] = {}
     autodiff = {}
     values = (
         value_inputs(family, [trace for trace in traces if trace.kernel == family.name]) if on_cuda else frozenset()
     )
     for trace, entry in zip(traces, lowered, strict=True):
         if trace.kernel == family.name:
-            by_entry.setdefault((trace.variant.name, trace.wrt), []).append(entry)
+            by_entry.setdefault((trace.variant.name, trace.computation), []).append(entry)
             autodiff[trace.variant.name] = trace.autodiff
     variants = []
     for variant in family.variants():
-        entries = [(wrt, by_entry[variant.name, wrt]) for wrt in family.entries]
+        entries = [(computation, by_entry[variant.name, computation]) for computation in family.entries]
         dtypes = {argument.name: family.dtype(argument.name, variant) for argument in family.signature.arguments}
-        cuda = {wrt: on_cuda.get((family.name, variant.name, wrt), "") for wrt in family.entries}
+        cuda = {each: _cuda_entry(on_cuda, family, variant, each) for each in family.entries}
         sizes = dict(variant.sizes)
         variants.append(
             VariantEntries(variant.name, variant.dtype, dtypes, sizes, autodiff[variant.name], entries, cuda, values)

@@ -14,11 +14,19 @@ from pathlib import Path
 _MOST_BYTES = 512 << 20  # of all entries; the longest unused go first
 
 
-def default_folder() -> Path:
-    """Where entries are kept: TIAOT_CACHE_DIR, or `tiaot` in the cache folder of the XDG base directories."""
+def default_folder() -> Path | None:
+    """Where entries are kept: TIAOT_CACHE_DIR, or `tiaot` in the cache folder of the XDG base directories.
+
+    None for a user who has no home, such as one of a container who is in no list of users.
+    """
     own = os.environ.get("TIAOT_CACHE_DIR")
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(own) if own else Path(base, "tiaot")
+    if own:
+        return Path(own)
+    base = os.environ.get("XDG_CACHE_HOME")
+    try:
+        return Path(base or Path.home() / ".cache", "tiaot")
+    except RuntimeError:
+        return None
 
 
 @functools.cache

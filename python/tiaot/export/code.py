@@ -6,9 +6,10 @@ import ast
 import math
 from collections.abc import Mapping, Sequence
 
+from .dtypes import ELEMENT_TYPES
 from .ir import LoweringError
 
-IR_TYPES = {"int32": "i32", "int64": "i64", "uint8": "i8", "float16": "half", "float32": "float", "float64": "double"}
+IR_TYPES = {each.name: each.ir for each in ELEMENT_TYPES}
 
 
 class Code:
@@ -82,11 +83,29 @@ class Code:
             return str(node.value)
         if isinstance(node, ast.Name):
             return self.sizes[node.id]
-        operations = {ast.Add: "add nsw", ast.Sub: "sub nsw", ast.Mult: "mul nsw", ast.FloorDiv: "sdiv"}
-        if isinstance(node, ast.BinOp) and type(node.op) in operations:
+        operations = {ast.Add: "add nsw", ast.Sub: "sub nsw", ast.Mult: "mul nsw"}
+        if isinstance(node, ast.BinOp) and type(node.op) in (*operations, ast.FloorDiv):
             left, right = self._evaluate(node.left), self._evaluate(node.right)
             if not left.startswith("%") and not right.startswith("%"):
                 a, b = int(left), int(right)
                 return str({ast.Add: a + b, ast.Sub: a - b, ast.Mult: a * b}.get(type(node.op), b and a // b))
+            if isinstance(node.op, ast.FloorDiv):
+                return self._divide(left, right)
             return self.add(f"{operations[type(node.op)]} i64 {left}, {right}")
         raise KeyError(type(node).__name__)
+
+    def _divide(self, left: str, right: str) -> str:
+        """The quotient of two i64 values, rounded down; 0 where the divisor is 0: an array may be empty."""
+        if not right.startswith("%") and int(right) > 0:
+            used = right
+        else:
+            used = self.add(f"select i1 {self.add(f'icmp eq i64 {right}, 0')}, i64 1, i64 {right}")
+        quotient = self.add(f"sdiv i64 {left}, {used}")
+        rest = self.add(f"srem i64 {left}, {used}")
+        below = self.add(f"icmp slt i64 {self.add(f'xor i64 {rest}, {used}')}, 0")
+        inexact = self.add(f"icmp ne i64 {rest}, 0")
+        less = self.add(f"sext i1 {self.add(f'and i1 {below}, {inexact}')} to i64")
+        floored = self.add(f"add nsw i64 {quotient}, {less}")
+        if used == right:
+            return floored
+        return self.add(f"select i1 {self.add(f'icmp eq i64 {right}, 0')}, i64 0, i64 {floored}")

@@ -1,37 +1,19 @@
-"""What the author of a kernel writes. Knows nothing of LLVM or files.
-
-A working Taichi kernel needs a decorator with its signature, and nothing else:
-
-    @kernel("x[n, 3], v[n, 3], dt -> x[n, 3]")
-    @ti.kernel
-    def step(x: ti.types.ndarray(ti.math.vec3, ndim=1), v: ti.types.ndarray(ti.math.vec3, ndim=1), dt: ti.f32): ...
-
-A kernel over fields needs no signature where it has no arrays. A file that decorates none exports all of its kernels.
-
-A family makes several kernels of one: for other element types, or unrolled for sizes that are fixed. It is a function
-that is given a `Variant` and returns the Taichi kernels for it:
-
-    @family("x[B, n], W[m, n], b[m] -> y[B, m]", batch="B", fixed=[{"n": 8, "m": 4}])
-    def dense_tanh(variant):
-        @ti.kernel
-        def forward(x: variant.array(2), W: variant.array(2), b: variant.array(1), y: variant.array(2)): ...
-        return autodiff(forward)
-
-A kernel's parameters say what they are by their names: an argument of the signature by its own name, the cotangent of
-an output `y` and the gradient of an input `x` as `grad_y` and `grad_x`, and anything declared in `scratch`.
-"""
+"""A kernel as it is declared: its signature, its variants, what makes its Taichi kernels. Knows no files."""
 
 from __future__ import annotations
 
-import contextlib
-import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from .computation import FORWARD, GRAD, Computation, sets_along
 from .signature import REAL_DTYPES, Signature, parse_signature
 
-STATE = ("*",)  # stands for the fields, in place of the names of inputs that a vjp differentiates
+
+class ExportError(Exception):
+    """Kernels of a session cannot be exported; the message says where and why."""
+
+
 LEVELS = ("x86-64-v2", "x86-64-v3", "x86-64-v4")
 
 
@@ -79,34 +61,9 @@ class Implementation:
         return not self.vjp
 
 
-def autodiff(forward: Any) -> Implementation:
-    """An implementation whose vjp is made by Taichi's autodiff of `forward`, once for each set of inputs in `wrt`."""
-    return Implementation(forward, {}, {}, None)
-
-
-def written(
-    forward: Any,
-    vjp: Mapping[str, Any],
-    *,
-    scratch: Mapping[str, Sequence[str | int]] | None = None,
-    block_rows: int | None,
-) -> Implementation:
-    """An implementation with backward kernels written by the author.
-
-    Args:
-        forward: the primal kernel; writes every element of every output.
-        vjp: backward kernels by the inputs that they differentiate: `{"x": ..., "x W b": ...}`. A backward kernel
-            writes every element of a batched gradient and *adds* to a shared one, which it finds zeroed or holding the
-            sum of earlier blocks. It writes to nothing else but scratch.
-        scratch: arrays that the kernels work in, by parameter name: their sizes, each a number or an expression of
-            dimensions and `rows` in +, -, *, // and parentheses. Their content is undefined when a kernel starts.
-        block_rows: the kernels are given at most this many samples at a time, and a batch is cut between threads at
-            multiples of it. None: they are given all samples at once and their own loops are parallel, as CUDA wants
-            it (`variant.target`); they then find shared gradients zeroed.
-    """
-    shapes = {name: tuple(str(size) for size in sizes) for name, sizes in (scratch or {}).items()}
-    backward = {tuple(names.split()): kernel for names, kernel in vjp.items()}
-    return Implementation(forward, backward, shapes, block_rows, overwrites=True)
+def scratch_shapes(scratch: Mapping[str, Sequence[str | int]] | None) -> dict[str, tuple[str, ...]]:
+    """The sizes of scratch arrays as expressions, by parameter name."""
+    return {name: tuple(str(size) for size in sizes) for name, sizes in (scratch or {}).items()}
 
 
 @dataclass(frozen=True)
@@ -122,11 +79,22 @@ class Family:
     doc: str
     state: bool = False  # it works on the module's state, Taichi's fields
     gradient: bool = False  # and has an adjoint there
+    derivatives: tuple[str, ...] = ()  # beside vjps: some of computation.DERIVATIVES
 
     @property
-    def entries(self) -> tuple[tuple[str, ...], ...]:
-        """Its entries by the inputs that they differentiate: () is forward, STATE the adjoint on the state."""
-        return ((), *self.wrt, *((STATE,) if self.gradient else ()))
+    def entries(self) -> tuple[Computation, ...]:
+        """What its entries compute, forward first."""
+        vjps = [Computation("vjp", names) for names in self.wrt]
+        jvps = [Computation("jvp", names) for names in self.along if "jvp" in self.derivatives]
+        hvps = [Computation("hvp", names) for names in self.wrt if "hvp" in self.derivatives]
+        return (FORWARD, *vjps, *([GRAD] if self.gradient else []), *jvps, *hvps)
+
+    @property
+    def along(self) -> tuple[tuple[str, ...], ...]:
+        """The sets of inputs that a jvp has tangents of."""
+        dtypes = (self.argument_dtypes.get(each.name, self.dtypes[0]) for each in self.signature.inputs)
+        able = [each.name for each, dtype in zip(self.signature.inputs, dtypes, strict=True) if dtype in REAL_DTYPES]
+        return sets_along(self.wrt, tuple(able))
 
     def variants(self) -> list[Variant]:
         """Every variant, for each element type the most specific first, as the descriptor wants them."""
@@ -154,6 +122,7 @@ class Declaration:
     finite_differences: bool
     kernel: Any = None  # the Taichi kernel, where the declaration is of one
     wrt: tuple[str, ...] | None = None  # as the author gave it
+    place: str = ""  # where it stands: "springs.py:9"
     derived: bool = False  # its signature is made of its parameters
     implicit: bool = False  # no decorator asked for it
 
@@ -180,6 +149,11 @@ class Declaration:
                 f"{family.name}: works on fields: its gradient is that of the fields, which are no inputs: leave "
                 "wrt and vjp out"
             )
+        if family.derivatives:
+            raise ValueError(
+                f"{family.name}: works on fields, along which there is no {family.derivatives[0]}: leave "
+                "derivatives out"
+            )
         return replace(self, family=replace(family, wrt=(), state=True, gradient=gradient))
 
     def drawn(self, name: str, rng: Any, shape: tuple[int, ...], sizes: Mapping[str, int]) -> Any:
@@ -192,10 +166,18 @@ class Declaration:
             return None
         import numpy as np
 
-        array = np.asarray(self.draw[name](rng, shape, sizes))
-        if array.shape != shape:
+        who = f"{self.place}: {self.family.name}: draw for {name!r}"
+        try:
+            array = np.asarray(self.draw[name](rng, shape, sizes))
+        except Exception as error:
+            named = ", ".join(f"{dim}={size}" for dim, size in sizes.items() if not dim.isdigit())
             raise ValueError(
-                f"{self.family.name}: draw for {name!r}: expected an array of shape {shape}, got {array.shape}"
+                f"{who} raised {type(error).__name__}: {error}; it was asked for an array of shape {shape}"
+                + (f" at {named}: sizes are tried from 0 on, unless sizes= names others" if named else "")
+            ) from error
+        if array.shape != shape or array.dtype.kind not in "fiub":
+            raise ValueError(
+                f"{who}: expected an array of numbers of shape {shape}, got {array.dtype} of shape {array.shape}"
             )
         return array
 
@@ -204,282 +186,3 @@ class Declaration:
         """Whether the kernel draws random numbers: its signature then has a seed, which Taichi knows nothing of."""
         inputs = {argument.name for argument in self.family.signature.inputs}
         return self.kernel is not None and bool(inputs - {each.name for each in self.kernel._primal.arguments})
-
-
-_registered: list[Declaration] = []
-
-
-def _sets_of_inputs(
-    signature: Signature, wrt: Sequence[str] | None, able: Sequence[str]
-) -> tuple[tuple[str, ...], ...]:
-    """The sets of inputs to compile a vjp for; `able` are the inputs that can have a gradient."""
-    if wrt is None:
-        return tuple(dict.fromkeys([*((name,) for name in able), tuple(able)])) if able else ()
-    sets = tuple(tuple(names.split()) for names in wrt)
-    for names in sets:
-        if not names or any(name not in able for name in names):
-            raise ValueError(
-                f"wrt: expected names of inputs that can have a gradient ({', '.join(able)}), got {' '.join(names)!r}"
-            )
-        if list(names) != [argument.name for argument in signature.inputs if argument.name in names]:
-            raise ValueError(f"wrt: expected each name once, in the order of the signature, got {' '.join(names)!r}")
-    return sets
-
-
-def _check_fixed(signature: Signature, fixed: Sequence[Mapping[str, int]]) -> None:
-    for sizes in fixed:
-        for dim, size in sizes.items():
-            if dim not in signature.dims or dim == signature.batch or dim.isdigit():
-                raise ValueError(f"fixed: {dim!r} is not a dimension of {signature.text!r} that can be fixed")
-            if not isinstance(size, int) or size < 1:
-                raise ValueError(f"fixed: {dim!r}: expected a whole number of at least 1, got {size!r}")
-
-
-def _check_names(option: str, names: Sequence[str], signature: Signature) -> None:
-    known = [argument.name for argument in signature.inputs]
-    for name in names:
-        if name not in known:
-            raise ValueError(f"{option}: expected names of inputs {', '.join(known)}, got {name!r}")
-
-
-def family(
-    signature: str,
-    *,
-    batch: str | None = None,
-    dtypes: Sequence[str] = ("float32", "float64"),
-    fixed: Sequence[Mapping[str, int]] = ({},),
-    wrt: Sequence[str] | None = None,
-    sizes: Sequence[Mapping[str, int]] | None = None,
-    draw: Mapping[str, Draw] | None = None,
-    finite_differences: bool = True,
-) -> Callable[[Make], Make]:
-    """Declare a family of kernels; its name is the function's.
-
-    Args:
-        signature: the arguments and their shapes, `"x[B, n], W[m, n], b[m] -> y[B, m]"`.
-        batch: the batch dimension, None for a kernel that runs whole.
-        dtypes: the element types to make; all arrays of one call have the same.
-        fixed: the variants of each element type, as the sizes that are fixed: `{}` is the one for any size.
-        wrt: the sets of inputs that a vjp is compiled for, each as names with spaces between; another set is run by the
-            smallest of these that contains it. By default each input alone, and all together.
-        sizes: the dimensions that the kernel is verified at, `[{"B": 3, "n": 8}]`.
-        draw: for an input, what draws it for verification: `draw(rng, shape, sizes)` with a `numpy.random.Generator`.
-        finite_differences: whether the gradients must be the kernel's slopes; False for one that is meant to differ.
-
-    Raises:
-        ValueError: when the signature or an option cannot be right; it names which.
-    """
-    parsed = parse_signature(signature, batch)
-    sets = _sets_of_inputs(parsed, wrt, [argument.name for argument in parsed.inputs])
-    for dtype in dtypes:
-        if dtype not in ("float32", "float64"):
-            raise ValueError(f"dtypes: expected some of float32, float64, got {dtype!r}")
-    _check_fixed(parsed, fixed)
-    _check_names("draw", tuple(draw or ()), parsed)
-
-    def declare(make: Make) -> Make:
-        declared = Family(make.__name__, parsed, tuple(dtypes), {}, tuple(fixed), sets, inspect.getdoc(make) or "")
-        chosen = None if sizes is None else tuple(sizes)
-        _registered.append(Declaration(declared, make, chosen, dict(draw or {}), finite_differences))
-        return make
-
-    return declare
-
-
-def kernel(
-    signature: str | None = None,
-    *,
-    batch: str | None = None,
-    wrt: Sequence[str] | None = None,
-    fixed: Sequence[Mapping[str, int]] = ({},),
-    constants: Mapping[str, Any] | None = None,
-    dtypes: Mapping[str, str] | None = None,
-    vjp: Mapping[str, Any] | None = None,
-    scratch: Mapping[str, Sequence[str | int]] | None = None,
-    sizes: Sequence[Mapping[str, int]] | None = None,
-    draw: Mapping[str, Draw] | None = None,
-    finite_differences: bool = True,
-) -> Callable[[Any], Any]:
-    """Declare one Taichi kernel as it is; its name is the function's.
-
-    Args:
-        signature: the arguments and their shapes as NumPy sees them, `"x[n, 3], dt -> y[n]"`: the axes of a vector or
-            matrix element come last, as numbers. A scalar parameter has no brackets. An argument on both sides is
-            updated in place by the kernel; a result that is no parameter is what the kernel returns. Outputs start as
-            zeros. None where the kernel has no arrays: its numbers are then its inputs, and `result` what it returns.
-        batch: a dimension along which samples do not depend on each other, first wherever it occurs; None for a kernel
-            that runs whole, whose own parallel loops are then spread over threads.
-        wrt: the sets of inputs that a vjp is compiled for, each as names with spaces between; `[]` for a kernel without
-            gradient. By default each array of real numbers alone, and all of them together. Fields are no inputs: a
-            kernel over fields has their gradient unless this is `[]`.
-        fixed: variants with sizes that are fixed, faster for those: `[{"n": 8}, {}]`, `{}` for the one of any size.
-        constants: values of the kernel's `ti.template()` parameters.
-        dtypes: element types, by name, of arrays whose annotation has none. By default float32.
-        vjp: backward kernels written by hand, by the inputs that they differentiate, as for `written`.
-        scratch: arrays that the kernel works in, by parameter name: their sizes, each a number or an expression of
-            dimensions in +, -, *, // and parentheses.
-        sizes: the dimensions that the kernel is verified at, `[{"n": 3}, {"n": 33}]`.
-        draw: for an input or a field, what draws it for verification: `draw(rng, shape, sizes)` with a
-            `numpy.random.Generator`.
-        finite_differences: whether the gradients must be the kernel's slopes; False for one that is meant to differ.
-
-    Raises:
-        ValueError: when the signature or an option cannot be right, or does not fit the kernel; it names which.
-        TypeError: when what is decorated is no Taichi kernel.
-    """
-    shapes = {name: tuple(str(size) for size in axes) for name, axes in (scratch or {}).items()}
-    if signature is not None:
-        _check_fixed(parse_signature(signature, batch), fixed)
-
-    def declare(decorated: Any) -> Any:
-        from .parameters import argument_dtypes, derive_signature
-
-        if not hasattr(decorated, "_primal"):
-            raise TypeError(f"expected a function decorated with ti.kernel, got {decorated!r}")
-        parsed = parse_signature(derive_signature(decorated) if signature is None else signature, batch)
-        types = argument_dtypes(decorated, parsed, dtypes or {})
-        able = [
-            each.name
-            for each in parsed.inputs
-            if types[each.name] in REAL_DTYPES and not _without_gradient(decorated, each.name, vjp)
-        ]
-        real = [types[each.name] for each in parsed.arguments if types[each.name] in REAL_DTYPES]
-        written_sets = list(vjp) if vjp and wrt is None else wrt
-        sets = _sets_of_inputs(parsed, written_sets, able)
-        if sets:
-            parameters = {each.name for each in decorated._primal.arguments}
-            if any(each.name not in parameters for each in parsed.outputs):
-                raise ValueError(
-                    f"{decorated.__name__}: returns a value, which has no gradient: write it to an output array, or "
-                    "give wrt=[]"
-                )
-            for each in parsed.outputs:
-                if types[each.name] not in REAL_DTYPES:
-                    raise ValueError(
-                        f"{decorated.__name__}: output {each.name!r} has whole numbers and so no cotangent: a kernel "
-                        "with such an output has no vjp; give wrt=[], or compute it in a kernel of its own"
-                    )
-        family = Family(
-            decorated.__name__,
-            parsed,
-            (real[0] if real else "float32",),
-            types,
-            tuple(fixed),
-            sets,
-            inspect.getdoc(decorated._primal.func) or "",
-        )
-        given = dict(constants or {})
-        if hasattr(decorated, "_kernel_owner"):  # a method: Taichi takes its instance for a template
-            given[decorated._primal.arguments[0].name] = decorated._kernel_owner
-        backward = {tuple(names.split()): each for names, each in (vjp or {}).items()}
-        implementation = Implementation(decorated, backward, shapes, None, given)
-        _registered.append(
-            Declaration(
-                family,
-                lambda variant: implementation,
-                None if sizes is None else tuple(sizes),
-                dict(draw or {}),
-                finite_differences,
-                decorated,
-                None if wrt is None else tuple(wrt),
-                signature is None,
-            )
-        )
-        return decorated
-
-    return declare
-
-
-def _without_gradient(decorated: Any, name: str, vjp: Mapping[str, Any] | None) -> bool:
-    """Whether Taichi gives an argument no gradient: one passed by value, or an array that is annotated so.
-
-    A kernel written by hand may give one.
-    """
-    from .parameters import is_array
-
-    return not vjp and any(
-        each.name == name and (not is_array(each) or each.annotation.needs_grad is False)
-        for each in decorated._primal.arguments
-    )
-
-
-@contextlib.contextmanager
-def _without_init() -> Iterator[None]:
-    """While a kernel file runs, `ti.init` only says which types its numbers have: Taichi is set up already."""
-    import taichi as ti
-
-    def init(*_: Any, default_fp: Any = None, default_ip: Any = None, **__: Any) -> None:
-        runtime, config = ti.lang.impl.get_runtime(), ti.lang.impl.current_cfg()
-        if default_fp is not None:
-            runtime.set_default_fp(default_fp)
-            config.default_fp = default_fp
-        if default_ip is not None:
-            runtime.set_default_ip(default_ip)
-            config.default_ip = default_ip
-
-    original = ti.init
-    ti.init = init
-    try:
-        yield
-    finally:
-        ti.init = original
-
-
-@dataclass(frozen=True)
-class KernelFile:
-    """What a kernel file declares, in order, and its fields by name, Taichi's."""
-
-    declarations: tuple[Declaration, ...]
-    fields: Mapping[str, Any]
-    notes: tuple[str, ...]  # what was left out, for the author
-    namespace: Mapping[str, Any]
-
-
-def _check_templates(declaration: Declaration) -> None:
-    """ValueError for a template parameter without a value, which only a decorator can give it."""
-    from .parameters import is_template
-
-    given = declaration.make(declaration.family.variants()[0]).constants
-    for each in declaration.kernel._primal.arguments:
-        if is_template(each) and each.name not in given:
-            raise ValueError(
-                f"{declaration.family.name}: parameter {each.name!r} is a template: decorate the kernel with "
-                "tiaot.export.kernel, and its value in constants={...}"
-            )
-
-
-def load_kernel_file(path: str) -> KernelFile:
-    """Run a kernel file and see what it declares: where it decorates no kernel, all that it has.
-
-    Raises:
-        ValueError: when there is no kernel, or there are two of one name.
-    """
-    import runpy
-
-    from .fields import find_fields, find_kernels
-
-    start = len(_registered)
-    with _without_init():
-        namespace = runpy.run_path(path)
-    declarations = _registered[start:]
-    del _registered[start:]
-    notes: list[str] = []
-    if not declarations:
-        for each in find_kernels(namespace):
-            try:
-                kernel()(each)
-                _check_templates(_registered[start])
-                declarations.append(replace(_registered[start], implicit=True))
-            except ValueError as error:
-                notes.append(f"left out: {error}")
-            del _registered[start:]
-    names = [each.family.name for each in declarations]
-    if not declarations:
-        left = "".join(f"\n{note}" for note in notes)
-        raise ValueError(
-            f"{path}: declares no kernel: decorate one with tiaot.export.kernel or tiaot.export.family{left}"
-        )
-    for name in names:
-        if names.count(name) > 1:
-            raise ValueError(f"{path}: declares two kernels of the name {name!r}")
-    return KernelFile(tuple(declarations), find_fields(namespace), tuple(notes), namespace)

@@ -9,11 +9,18 @@ cotangents as it reads them, and it adds into the gradients.
 
 from __future__ import annotations
 
-from . import ir, lanes, stacks, support
+from . import lanes, support
 from .arguments import store_pointers, store_shape, struct_type
 from .code import IR_TYPES, Code
 from .declare import Variant
-from .ir import LoweringError
+from .ir import LoweringError, TracedModule, read_tasks
+from .ir.model import Function
+from .ir.passes.atomics import plain_additions
+from .ir.passes.finish import finish
+from .ir.passes.offsets import widen_offsets
+from .ir.passes.reassociation import reassociate_sums
+from .ir.passes.stacks import grow_stacks
+from .keys import Key, Role, with_tangents
 from .parameters import Parameter
 from .signature import ITEM_SIZES, Argument, Signature
 from .trace import Trace
@@ -30,6 +37,7 @@ class Entry:
     def __init__(self, signature: Signature, trace: Trace, primal: Trace, level: str) -> None:
         """`primal` is the forward trace of the same variant: run first where the adjoint reads the primal outputs."""
         self.signature = signature
+        self.along = trace.along
         self.trace = trace
         self.variant: Variant = trace.variant
         for each in (trace, primal):
@@ -43,11 +51,11 @@ class Entry:
         self.type = IR_TYPES[self.variant.dtype]
         self.vector_length = _VECTOR_BYTES[level] // self.item
         self.differentiate = trace.autodiff and bool(trace.wrt)
-        self.module = ir.parse(trace.tasks)
-        self.primal: ir.TracedModule | None = None
+        self.module = read_tasks(trace.tasks)
+        self.primal: TracedModule | None = None
         self.primal_trace = primal
         if self.differentiate and self._reads_primal_outputs():
-            self.primal = ir.parse(primal.tasks)
+            self.primal = read_tasks(primal.tasks)
         self.in_lanes = trace.autodiff
         self.block_rows = self._block_rows()
         scratch_bytes = self._workspace(Code(self._fixed_sizes()))
@@ -57,7 +65,7 @@ class Entry:
                 f"{trace.kernel}: draws random numbers, which a kernel with a batch cannot: leave batch out"
             )
 
-    def _modules(self) -> list[ir.TracedModule]:
+    def _modules(self) -> list[TracedModule]:
         return [self.module] if self.primal is None else [self.module, self.primal]
 
     @staticmethod
@@ -86,32 +94,32 @@ class Entry:
         if self.trace.block_rows is not None:
             return self.trace.block_rows
         code = Code(self._fixed_sizes())
-        sizes = [self._sample(code, self.signature.argument(key.split()[1])) for key in self._copied()]
+        sizes = [self._sample(code, self.signature.argument(key.name)) for key in self._copied()]
         if any(size.startswith("%") for size in sizes):
             return _LANES_ROWS
-        rows = _LANES_BYTES // (self.item * max(1, sum(int(size) for size in sizes)))
+        copies = 2 if self.along else 1
+        rows = _LANES_BYTES // (copies * self.item * max(1, sum(int(size) for size in sizes)))
         return min(256, max(16, 1 << (max(1, rows).bit_length() - 1)))
 
-    def _copied(self) -> list[str]:
+    def _copied(self) -> list[Key]:
         """Keys of the arrays that the tasks get a copy of."""
         if not self.trace.autodiff:
             return []
-        keys = [f"output {argument.name}" for argument in self.signature.outputs] if self.primal else []
-        for key, _ in self._array_keys():
-            keys += [key] * self.signature.argument(key.split()[1]).batched
+        keys = [Key(Role.OUTPUT, argument.name) for argument in self.signature.outputs] if self.primal else []
+        keys += [key for key in self._array_keys() if self.signature.argument(key.name).batched]
         return keys
 
-    def _scratch(self, code: Code) -> list[tuple[str, str]]:
+    def _scratch(self, code: Code) -> list[tuple[Key, str]]:
         """(key, number of elements) of every scratch array that one block needs."""
         arrays = []
         for key in self._copied():
             arrays.append(
-                (key, code.multiply(str(self.block_rows), self._sample(code, self.signature.argument(key.split()[1]))))
+                (key, code.multiply(str(self.block_rows), self._sample(code, self.signature.argument(key.name))))
             )
         for parameter in self.trace.parameters:
             if parameter.role == "scratch":
                 elements = code.multiply(*(code.expression(size) for size in parameter.shape))
-                arrays.append((f"scratch {parameter.name}", elements))
+                arrays.append((Key(Role.SCRATCH, parameter.name), elements))
         return arrays
 
     def _workspace(self, code: Code) -> str:
@@ -125,22 +133,22 @@ class Entry:
     # ---- the adjoint's reads ----
 
     def _reads_primal_outputs(self) -> bool:
-        outputs = {index for index, parameter in enumerate(self.trace.parameters) if parameter.role == "output"}
-        return any(index in outputs and field == 1 for index, field in self.module.touched_slots())
+        outputs = [index for index, parameter in enumerate(self.trace.parameters) if parameter.role == "output"]
+        return any(self.module.may_touch(index, 1) for index in outputs)
 
     # ---- text ----
 
     def text(self, symbol: str) -> str:
-        """Everything but the mathematical functions: types, tasks, the entry, its workspace function where needed."""
+        """Everything: types, tasks, the entry, its workspace function where needed."""
         tasks = self._prepared(self.module, self.trace, "task")
         if self.primal:
             tasks += "\n" + self._prepared(self.primal, self.primal_trace, "primal")
-        own, declarations = support.own_definitions(self._modules())
+        own, declarations = support.own_definitions(self._modules(), mathematical=not self.along)
         return "\n".join(
             [
-                *self.module.types,
+                *self.module.type_lines,
                 support.TYPES,
-                ir.contract(tasks),
+                tasks,
                 lanes.definitions(self.type, self.vector_length, self.block_rows) if self.in_lanes else "",
                 self._function(symbol),
                 own,
@@ -154,10 +162,11 @@ class Entry:
         """`i64 SYMBOL(rows, dims)`, a module.h `tiaot_workspace_size`."""
         code = Code({})
         self._load_sizes(code)
-        code.do(f"ret i64 {self._workspace(code)}")
+        copies = "2" if self.along else "1"
+        code.do(f"ret i64 {code.multiply(self._workspace(code), copies)}")
         return "\n".join([f"define hidden i64 @{symbol}(i64 %rows, i64* %dims) {{", *code.lines, "}"])
 
-    def _prepared(self, module: ir.TracedModule, trace: Trace, prefix: str) -> str:
+    def _prepared(self, module: TracedModule, trace: Trace, prefix: str) -> str:
         shared = {argument.name for argument in self.signature.inputs if not argument.batched}
         parameters = trace.parameters
 
@@ -170,32 +179,34 @@ class Entry:
             parameter = parameters[index]
             return parameter.rank, None if parameter.name in shared or not self.in_lanes else self.block_rows
 
-        for task in module.tasks:
-            for function in task.functions:
-                stacks.grow_stacks(function)
-                rewritten = ir.widen_offsets(ir.plain_additions(function.body), layout)
-                function.body[:] = ir.reassociate_sums(rewritten, is_shared_gradient)
-        return module.text(prefix)
+        def prepare(function: Function) -> Function:
+            function = plain_additions(grow_stacks(function))
+            function = widen_offsets(function, layout, lanes=self.in_lanes)
+            return finish(reassociate_sums(function, is_shared_gradient))
+
+        return module.changed(prepare).text(prefix)
 
     def _load_sizes(self, code: Code) -> None:
         code.load_sizes(self.signature.dims, self.variant.sizes, self.signature.batch)
 
     def _function(self, symbol: str) -> str:
         """The entry, which reads `dims` and `arrays`, and the function under it, whose pointers are noalias."""
-        keys = self._array_keys()
         code = Code({})
         self._load_sizes(code)
         arguments = ["i64 %rows", "i8* %workspace"]
         formals = ["i64 %rows", "i8* noalias %workspace"]
+        if self.along:  # the second half of the workspace
+            arguments.append(f"i8* {code.add(f'getelementptr i8, i8* %workspace, i64 {self._workspace(code)}')}")
+            formals.append("i8* noalias %tangent_workspace")
         for dim in self.signature.dims:
             if dim != self.signature.batch and dim not in self.variant.sizes:
                 arguments.append(f"i64 {code.sizes[dim]}")
                 formals.append(f"i64 %{dim}")
-        for index, (key, writes) in enumerate(keys):
+        for index, key in enumerate(with_tangents(self._array_keys(), self.along)):
             slot = code.add(f"getelementptr i8*, i8** %arrays, i64 {index}")
             loaded = code.add(f"load i8*, i8** {slot}")
             arguments.append(f"{self.type}* {code.add(f'bitcast i8* {loaded} to {self.type}*')}")
-            formals.append(f"{self.type}* noalias {'' if writes else 'readonly '}%{_register(key)}")
+            formals.append(f"{self.type}* noalias {'' if key.is_result else 'readonly '}{key.register}")
         head = (
             f"define hidden i32 @{symbol}(i64 %rows, i64* %dims, i8** %arrays, i8* %workspace, %tiaot.host* %host) {{"
         )
@@ -204,10 +215,17 @@ class Entry:
         body = [f"define internal i32 @{symbol}.body({', '.join(formals)}) noinline {{", *self._body(), "}"]
         return "\n".join([*body, *wrapper])
 
-    def _array_keys(self) -> list[tuple[str, bool]]:
-        """(key, whether it is written) of the arrays of this entry, in the order of module.h."""
-        arrays = self.signature.arrays(self.trace.wrt)
-        return [(f"{role} {argument.name}", role in ("output", "gradient")) for role, argument in arrays]
+    def _array_keys(self) -> list[Key]:
+        """Keys of the arrays of this entry, in the order of module.h."""
+        return [Key(Role(role), argument.name) for role, argument in self.signature.arrays(self.trace.wrt)]
+
+    def shadows(self, symbol: str) -> dict[str, dict[str, str]]:
+        """Of each function to differentiate the parameters that point to memory with a shadow, and to that."""
+        if not self.along:
+            return {}
+        keys = with_tangents(self._array_keys(), self.along)
+        pairs = {key.register[1:]: key.tangent.register[1:] for key in keys if key.tangent in keys}
+        return {f"{symbol}.body": {"workspace": "tangent_workspace", **pairs}}
 
     def _body(self) -> list[str]:
         code = Code(self._fixed_sizes())
@@ -225,7 +243,7 @@ class Entry:
         }
         for argument in self.signature.inputs:
             if argument.name in self.trace.wrt and not argument.batched:
-                self._zero(code, f"%{_register(f'gradient {argument.name}')}", self._sample(code, argument))
+                self._zero(code, Key(Role.GRADIENT, argument.name).register, self._sample(code, argument))
         code.do("%any = icmp sgt i64 %rows, 0")
         code.do("br i1 %any, label %block, label %done")
         code.label("block")
@@ -252,7 +270,7 @@ class Entry:
         raw = code.add(f"bitcast [{room} x i8]* {temporaries} to i8*")
         return support.make_frame(code, raw, "0", self._failed)
 
-    def _allocate(self, code: Code) -> dict[str, str]:
+    def _allocate(self, code: Code) -> dict[Key, str]:
         """A pointer for every scratch array: on the stack, or one after another in the workspace."""
         pointers = {}
         offset = "0"
@@ -282,30 +300,33 @@ class Entry:
         code.do(f"call void @llvm.memset.p0i8.i64(i8* {raw}, i8 0, i64 {size}, i1 false)")
 
     def _block(
-        self, code: Code, structs: dict[str, tuple[str, str, str]], scratch: dict[str, str], start: str, count: str
+        self, code: Code, structs: dict[str, tuple[str, str, str]], scratch: dict[Key, str], start: str, count: str
     ) -> None:
         """One block of samples: copy what must be copied in, run the tasks, copy the results out."""
         pointers = dict(scratch)
         results = []
-        for key, _ in self._array_keys():
-            role, name = key.split()
-            argument = self.signature.argument(name)
+        for key in self._array_keys():
+            argument = self.signature.argument(key.name)
             size = self._sample(code, argument)
-            pointer = f"%{_register(key)}"
+            pointer = key.register
             if argument.batched:
                 offset = code.multiply(start, size)
                 pointer = code.add(f"getelementptr {self.type}, {self.type}* {pointer}, i64 {offset}")
             if key not in scratch:
                 pointers[key] = pointer
-            elif role in ("input", "cotangent"):
+            elif not key.is_result:
                 code.do(self._turn("to_lanes", pointer, scratch[key], size, count))
             else:
                 results.append(self._turn("from_lanes", scratch[key], pointer, size, count))
-                if role == "gradient":
+                if key.role is Role.GRADIENT:
                     code.do(f"call void @zero_lanes({self.type}* {scratch[key]}, i64 {size}, i64 {count})")
         if self.in_lanes and not self._sums_over_batch():
             # Whole vectors only: the rows behind the last repeat it. A sum over the batch must not count them.
             count = code.round_up(count, self.vector_length)
+        for key in scratch:
+            if key.role is Role.OUTPUT:  # which need not be written as a whole, and may be added to
+                size = self._sample(code, self.signature.argument(key.name))
+                code.do(f"call void @zero_lanes({self.type}* {scratch[key]}, i64 {size}, i64 {count})")
         if self.primal:
             self._run(code, structs["primal"], self.primal_trace.parameters, self.primal, "primal", pointers, count)
         self._run(code, structs["task"], self.trace.parameters, self.module, "task", pointers, count)
@@ -323,9 +344,9 @@ class Entry:
         code: Code,
         struct: tuple[str, str, str],
         parameters: tuple[Parameter, ...],
-        module: ir.TracedModule,
+        module: TracedModule,
         prefix: str,
-        pointers: dict[str, str],
+        pointers: dict[Key, str],
         count: str,
     ) -> None:
         kind, base, context = struct
@@ -335,10 +356,10 @@ class Entry:
             else:
                 dims = self.signature.argument(parameter.name).dims
                 shape = [count if dim == self.signature.batch else code.sizes[dim] for dim in dims]
-            values = [f"{parameter.role} {parameter.name}"]
+            values = [Key(Role(parameter.role), parameter.name)]
             if parameter.gradient:
-                other = "gradient" if parameter.role == "input" else "cotangent"
-                values.append(f"{other} {parameter.name}")
+                role = Role.GRADIENT if parameter.role == "input" else Role.COTANGENT
+                values.append(Key(role, parameter.name))
             store_shape(code, kind, base, index, shape)
             # An adjoint that never reads the primal outputs still has a place for them.
             store_pointers(code, kind, base, index, self.type, [pointers.get(key, "null") for key in values])
@@ -356,10 +377,6 @@ class Entry:
                 code.do(f"call void {name}_body({given}, i32 {piece})")
             if task.epilogue:
                 code.do(f"call void {name}_epilogue({given})")
-
-
-def _register(key: str) -> str:
-    return key.replace(" ", "_")
 
 
 def _obstacle(trace: Trace, parameter: Parameter) -> str:

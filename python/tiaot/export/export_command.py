@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .. import __version__
 from . import terminal
 from .cuda import read_architectures
 from .verify_command import add_verify_seconds
+
+if TYPE_CHECKING:
+    from .build import Exported
 
 
 def _architectures(text: str) -> tuple[int, ...]:
@@ -19,8 +26,12 @@ def _architectures(text: str) -> tuple[int, ...]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", help="a Python file with Taichi kernels")
-    parser.add_argument("-o", "--output", required=True, help="the module to write, NAME.so; NAME.h goes beside it")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("source", nargs="?", help="a Python file with Taichi kernels")
+    what.add_argument("-m", "--module", metavar="PACKAGE.MODULE", help="the module of that name in its place")
+    parser.add_argument(
+        "-o", "--output", help="the module to write (default: SOURCE.tiaot.so, in this folder); NAME.h goes beside it"
+    )
     parser.add_argument("-j", "--jobs", type=int, help="processes to use (default: one for each CPU)")
     parser.add_argument(
         "--cuda",
@@ -42,6 +53,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def find_module(name: str) -> str:
+    """The file of a module, from the current folder and the import path; nothing is imported.
+
+    Raises:
+        SourceError: when there is none.
+    """
+    from .build import SourceError
+
+    parts = name.split(".")
+    for folder in (".", *sys.path):
+        for path in (Path(folder, *parts).with_suffix(".py"), Path(folder, *parts, "__init__.py")):
+            if path.is_file():
+                return str(path)
+    raise SourceError(f"-m {name}: no such module in this folder and on the import path (PYTHONPATH)")
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Writes the module and its header. 1, and neither, when something is wrong."""
 
@@ -50,10 +77,12 @@ def run(arguments: argparse.Namespace) -> int:
         from .cache import default_folder
 
         gate = not arguments.no_verify
-        output, jobs = arguments.output, arguments.jobs
+        source = arguments.source or find_module(arguments.module)
+        output, jobs = arguments.output or f"{Path(source).stem}.tiaot.so", arguments.jobs
         cache = None if arguments.no_cache else default_folder()
-        notes = export(
-            arguments.source,
+        start = time.monotonic()
+        made = export(
+            source,
             output,
             version=__version__,
             jobs=jobs,
@@ -64,7 +93,21 @@ def run(arguments: argparse.Namespace) -> int:
             say=terminal.say,
         )
         terminal.say("")
-        for note in notes:
+        for note in made.notes:
             print(f"tiaot export: {note}", file=sys.stderr)
+        _tell(made, output, time.monotonic() - start)
 
     return terminal.run("export", work)
+
+
+def _tell(made: Exported, output: str, seconds: float) -> None:
+    """What was made and how it was checked, on standard output."""
+    from .build import module_name
+
+    size = os.path.getsize(output) / 1024
+    print(f"wrote {output} ({size:,.0f} KiB) and {module_name(output)}.h in {seconds:.0f} s")
+    for family in made.families:
+        entries = [each.text for each in family.entries]
+        print(f"  {family.name}: {family.signature.text}")
+        print(f"    {', '.join(entries)}")
+        print(f"    {made.verification.get(family.name, 'not verified')}")

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from .flow import Place
 from .parameters import dtype_name
 from .signature import ITEM_SIZES
 from .state import ALIGNMENT, Dense, Field, Root, State
@@ -88,6 +89,19 @@ def is_data_oriented(value: Any) -> bool:
 def has_gradient(fields: Mapping[str, Any], used: set[int]) -> bool:
     """Whether any field that a kernel goes through has a gradient."""
     return any(_members(field) & used and _members(field.grad) for field in fields.values())
+
+
+def real_places(fields: Mapping[str, Any]) -> dict[int, Place]:
+    """The places of the named fields of real numbers, by their numbers."""
+    import taichi as ti
+
+    real = (ti.f16, ti.f32, ti.f64)
+    return {
+        number: Place(name, bool(_members(field.grad)))
+        for name, field in fields.items()
+        if field.dtype in real
+        for number in _members(field)
+    }
 
 
 def lay_out(fields: Mapping[str, Any], used: set[int]) -> State:

@@ -81,7 +81,8 @@ def _parts(value: Any, depth: int) -> Iterator[str]:
             yield from _parts(each, depth - 1)
     elif isinstance(value, types.FunctionType):
         yield f"{value.__module__} {value.__qualname__}"
-        for cell in (value.__closure__ or ()) if not hasattr(value, "_primal") else ():
+        plain = value._primal.func if hasattr(value, "_primal") else value  # of a Taichi kernel the author's function
+        for cell in plain.__closure__ or ():
             yield from _parts(cell.cell_contents, depth - 1)
     elif isinstance(getattr(value, "func", None), types.FunctionType):  # what ti.func makes
         yield from _parts(value.func, depth - 1)

@@ -16,11 +16,12 @@ from typing import Any
 
 from .advice import report
 from .children import Folder, Outcome
-from .declare import Declaration, KernelFile
+from .declare import Declaration
 from .diagnose import diagnose
 from .judge import Findings, judge
+from .kernel_file import KernelFile
 from .points import NEAR, Point, points_of
-from .trace import start_taichi
+from .tracer import start_taichi
 from .twin import build_twin, load_wide, trace_twin
 from .verify import VerificationError
 
@@ -31,7 +32,7 @@ class Request:
 
     module: str
     source: str
-    emulated: str
+    cuda_trial: str
     cache: str
     seconds: float
     folder: str
@@ -49,13 +50,15 @@ def run(request: Request, say: Callable[[str], None]) -> dict[str, str]:
 
     os.chdir(request.folder)  # Taichi writes IR there
     start_taichi()
-    file = load_wide(request.source)
+    file, contents = load_wide(request.source)
     with open_module(request.module) as opened:
         about = opened.info()
     kernels = {each["name"]: each for each in about["kernels"]}
     cache = Path(request.cache) if request.cache else None
     say("tracing the kernels in float64")
-    traced, facts = trace_twin(request.source, file, {n: _has_gradient(each) for n, each in kernels.items()}, cache)
+    traced, facts = trace_twin(
+        request.source, file, contents, {n: _has_gradient(each) for n, each in kernels.items()}, cache
+    )
     declarations = {each.family.name: each for each in _as_exported(file, kernels)}
     points = _interleaved(
         [
@@ -84,8 +87,8 @@ def run(request: Request, say: Callable[[str], None]) -> dict[str, str]:
     beside = [each for each in points if not each.empty and not declarations[each.family.name].random]
     jit = folder.start("jit", request.source, beside, request.seconds)
     module = folder.start("module", request.module, points, request.seconds, twin)
-    near = [each for each in points if each.kind == NEAR] if request.emulated else []
-    cuda = folder.start("cuda", request.emulated, near, request.seconds)
+    near = [each for each in points if each.kind == NEAR] if request.cuda_trial else []
+    cuda = folder.start("cuda", request.cuda_trial, near, request.seconds)
     outcomes = (module.finish(), jit.finish(), cuda.finish())
     found = judge(points, declarations, *outcomes)
     _raise_problems(found, points, request)
@@ -100,7 +103,7 @@ def _let_go_of_fields() -> None:
 
 
 def _has_gradient(kernel: Mapping[str, Any]) -> bool:
-    return any(entry["kind"] != "forward" for variant in kernel["variants"] for entry in variant["entries"])
+    return any(entry["kind"] in ("vjp", "grad") for variant in kernel["variants"] for entry in variant["entries"])
 
 
 def _as_exported(file: KernelFile, kernels: Mapping[str, Any]) -> list[Declaration]:

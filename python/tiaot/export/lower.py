@@ -13,6 +13,7 @@ import llvmlite.binding as llvm
 
 from . import half
 from .declare import LEVELS
+from .derivative.differentiate import differentiate
 from .entry import Entry
 from .ir import LoweringError
 from .signature import Signature
@@ -21,6 +22,7 @@ from .whole import WholeEntry
 
 TRIPLE = "x86_64-unknown-linux-gnu"
 DATA_LAYOUT = "e-m:e-p270:32:32-p271:32:32-p272:64:64-i64:64-f80:128-n8:16:32:64-S128"
+_TARGET = f'target datalayout = "{DATA_LAYOUT}"\ntarget triple = "{TRIPLE}"'
 
 # At x86-64-v4 LLVM 15 vectorises strided loads as gathers, several times slower than what it does at x86-64-v3. The
 # code is planned for v3 and then generated for v4: twice the registers, memory operands that broadcast, masks.
@@ -52,6 +54,8 @@ def lower(signature: Signature, trace: Trace, primal: Trace, level: str) -> Lowe
     else:
         entry = WholeEntry(signature, trace, primal)
     text = entry.text(function)
+    if trace.along:
+        text = differentiate(text, entry.shadows(function), _TARGET)
     workspace = None
     if entry.needs_workspace:
         workspace = function + "_workspace"
@@ -87,7 +91,7 @@ def compile_text(text: str, level: str = LEVELS[0]) -> bytes:
     machine, planner = target_machine(level), target_machine(_PLANNED_AS.get(level, level))
     if re.search(r"\bhalf\b", text):
         text += half.DEFINITIONS
-    source = f'target datalayout = "{DATA_LAYOUT}"\ntarget triple = "{TRIPLE}"\n{text}\n'
+    source = f"{_TARGET}\n{text}\n"
     try:
         module = llvm.parse_assembly(source)
         module.verify()

@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from .dtypes import ELEMENT_TYPES
 from .signature import DTYPES, REAL_DTYPES, Signature
 
 if TYPE_CHECKING:
@@ -42,9 +43,14 @@ class Parameter:
 
 
 def is_template(argument: Any) -> bool:
+    """Whether a Taichi kernel's argument is a template."""
+    return is_template_type(argument.annotation)
+
+
+def is_template_type(annotation: Any) -> bool:
     import taichi as ti
 
-    return argument.annotation is ti.template or isinstance(argument.annotation, ti.template)
+    return annotation is ti.template or isinstance(annotation, ti.template)
 
 
 def is_array(argument: Any) -> bool:
@@ -77,8 +83,7 @@ def _taichi_dtypes() -> dict[str, Any]:
     """Taichi's element type of each name."""
     import taichi as ti
 
-    types = (ti.i32, ti.i64, ti.u8, ti.f16, ti.f32, ti.f64)
-    return dict(zip(DTYPES, types, strict=True))
+    return {each.name: getattr(ti, each.taichi) for each in ELEMENT_TYPES}
 
 
 def taichi_type(dtype: str, element: tuple[int, ...]) -> Any:
@@ -96,6 +101,12 @@ def _describe(kernel: str, what: str, annotation: Any, dtype: str) -> tuple[str,
     from taichi.lang.matrix import MatrixType
     from taichi.types.ndarray_type import NdarrayType
 
+    if is_template_type(annotation):
+        raise ValueError(
+            f"{kernel}: {what} is a ti.template(), but an argument in the signature: annotate it with the type of its "
+            "array, as ti.types.ndarray(ti.f32, ndim=1), or leave it out of the signature and give its value in "
+            "constants={...}"
+        )
     inner = annotation.dtype if isinstance(annotation, NdarrayType) else annotation
     if inner is None:
         return dtype, ()
@@ -211,6 +222,11 @@ def parameters_of(
             role, of, gradient = "gradient", plain, False
         elif each.name in implementation.scratch:
             role, of, gradient = "scratch", each.name, differentiate
+            if differentiate and is_array(each) and each.annotation.needs_grad is False:
+                raise ValueError(
+                    f"{name}: scratch {each.name!r} is annotated needs_grad=False, and so loses the gradient of what "
+                    "goes through it: leave needs_grad out of its annotation"
+                )
         else:
             raise ValueError(
                 f"{name}: parameter {each.name!r} is none of the signature's arguments "

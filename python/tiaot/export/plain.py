@@ -5,24 +5,20 @@ Such a function picks the variant by its sizes and the code by this CPU's level,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 
 from .code import IR_TYPES
-from .declare import LEVELS, STATE, Family
+from .computation import Computation
+from .declare import LEVELS, Family
+from .dtypes import ELEMENT_TYPES
 from .signature import Argument
-from .state import State
+from .state import Content, State
 from .tables import CODE_TYPE, WORKSPACE_TYPE, VariantEntries, function_pointer
 
 BASELINE = "x86-64"  # what these functions are compiled for: they are the ones that find out what the CPU has
 
-_C_TYPES = {
-    "int32": "int32_t",
-    "int64": "int64_t",
-    "uint8": "uint8_t",
-    "float16": "uint16_t",
-    "float32": "float",
-    "float64": "double",
-}
+_C_TYPES = {each.name: each.c for each in ELEMENT_TYPES}
 
 # EAX, EBX, ECX, EDX of CPUID: what the x86-64 psABI lists for each level, as (leaf, register, bits). Each level has all
 # of those before it too. Register state that the OS does not save (XGETBV) rules a level out.
@@ -76,8 +72,8 @@ def plain_functions(kernels: list[tuple[Family, list[VariantEntries]]]) -> str:
     for family, variants in kernels:
         for dtype in family.dtypes:
             chosen = [variant for variant in variants if variant.dtype == dtype]
-            for place, (wrt, _) in enumerate(chosen[0].entries):
-                functions.append(_function(family, dtype, wrt, chosen, place))
+            for place, (computation, _) in enumerate(chosen[0].entries):
+                functions.append(_function(family, dtype, computation, chosen, place))
         for variant in variants:
             for _, lowered in variant.entries:
                 codes |= {entry.function for entry in lowered}
@@ -85,6 +81,24 @@ def plain_functions(kernels: list[tuple[Family, list[VariantEntries]]]) -> str:
     lines += [f"declare hidden i32 @{name}(i64, i64*, i8**, i8*, i8*)" for name in sorted(codes)]
     lines += [f"declare hidden i64 @{name}(i64, i64*)" for name in sorted(workspaces)]
     return "\n".join([*lines, *functions])
+
+
+def state_function(module: str, state: State, contents: Sequence[Content]) -> str:
+    """IR text of the plain function that makes a state ready, and of the contents that it starts with."""
+    lines = [
+        "declare void @llvm.memset.p0i8.i64(i8*, i8, i64, i1)",
+        "declare void @llvm.memcpy.p0i8.p0i8.i64(i8*, i8*, i64, i1)",
+        *(each.text for each in contents),
+        f"define void @{_prefix(module)}_init_state(i8* %state) {{",
+        f"  call void @llvm.memset.p0i8.i64(i8* %state, i8 0, i64 {state.bytes}, i1 false)",
+    ]
+    for number, each in enumerate(contents):
+        source = f"i8* bitcast ([{len(each.data)} x i8]* @{each.symbol} to i8*)"
+        lines.append(f"  %to{number} = getelementptr i8, i8* %state, i64 {each.offset}")
+        lines.append(
+            f"  call void @llvm.memcpy.p0i8.p0i8.i64(i8* %to{number}, {source}, i64 {len(each.data)}, i1 false)"
+        )
+    return "\n".join([*lines, "  ret void", "}"])
 
 
 def _decide() -> list[str]:
@@ -108,22 +122,30 @@ def _decide() -> list[str]:
     return [*lines, store, f"  ret i32 {level}", "}"]
 
 
-def plain_name(family: Family, wrt: tuple[str, ...], dtype: str) -> str:
-    if family.state:
-        return f"{family.name}_{'grad' if wrt == STATE else 'forward'}"
-    return f"{family.name}_{'vjp_' + '_'.join(wrt) if wrt else 'forward'}_{dtype}"
+def plain_name(family: Family, computation: Computation, dtype: str) -> str:
+    return f"{family.name}_{computation.name}" + ("" if family.state else f"_{dtype}")
 
 
-def _arrays(family: Family, wrt: tuple[str, ...]) -> list[tuple[str, bool, Argument]]:
+def _arrays(family: Family, computation: Computation) -> list[tuple[str, bool, Argument]]:
     """(parameter name, whether it is written, argument), in the order of module.h's `arrays`."""
     updated = family.signature.updated
     prefixes = {"input": "", "output": "", "cotangent": "cotangent_", "gradient": "grad_"}
-    arrays = []
-    roles = family.signature.arrays(() if wrt == STATE else wrt)  # a kernel with an adjoint on state has no outputs
+    arrays: list[tuple[str, bool, Argument]] = []
+    # A kernel with an adjoint on state has no outputs.
+    roles = family.signature.arrays(computation.wrt if computation.kind in ("vjp", "hvp") else ())
     for role, argument in roles:
         prefix = "new_" if role == "output" and argument.name in updated else prefixes[role]
         arrays.append((prefix + argument.name, role in ("output", "gradient"), argument))
-    return arrays
+    if not computation.forward_mode:
+        return arrays
+    results = [each for each in arrays if each[1]]
+    tangents = [(f"tangent_{a.name}", False, a) for a in family.signature.inputs if a.name in computation.wrt]
+    return [
+        *(each for each in arrays if not each[1]),
+        *tangents,
+        *results,
+        *((f"tangent_{name}", True, argument) for name, _, argument in results),
+    ]
 
 
 def _by_value(written: bool, argument: Argument, dtype: str) -> bool:
@@ -134,10 +156,10 @@ def _by_value(written: bool, argument: Argument, dtype: str) -> bool:
     return not written and not argument.dims and dtype != "float16"
 
 
-def _function(family: Family, dtype: str, wrt: tuple[str, ...], variants: list[VariantEntries], place: int) -> str:
+def _function(family: Family, dtype: str, computation: Computation, variants: list[VariantEntries], place: int) -> str:
     signature = family.signature
-    name = plain_name(family, wrt, dtype)
-    arrays = _arrays(family, wrt)
+    name = plain_name(family, computation, dtype)
+    arrays = _arrays(family, computation)
     kinds = [IR_TYPES[variants[0].dtypes[argument.name]] for _, _, argument in arrays]
     values = [_by_value(written, argument, variants[0].dtypes[argument.name]) for _, written, argument in arrays]
     if family.state:
@@ -235,11 +257,22 @@ work:
     return "\n".join(lines)
 
 
-def header(module: str, kernels: list[tuple[Family, list[VariantEntries]]], state: State | None) -> str:
-    """The C header of the plain functions."""
-    guard = f"TIAOT_{module.upper()}_H"
+def _identifier(name: str) -> str:
+    """A name as a part of a C identifier: what C does not allow becomes its code, as `my-kernel` is `my_2D_kernel`."""
+    return re.sub(r"\W", lambda match: f"_{ord(match[0]):X}_", name, flags=re.ASCII)
+
+
+def _prefix(module: str) -> str:
+    """What the names of a module's own functions and constants start with."""
+    name = _identifier(module)
+    return f"module_{name}" if name[:1].isdigit() else name
+
+
+def header(module: str, file: str, kernels: list[tuple[Family, list[VariantEntries]]], state: State | None) -> str:
+    """The C header of the plain functions of a module, which is in a file of that name."""
+    guard = f"TIAOT_{_identifier(module)}_H"
     parts = [
-        f"/* {module}.h: the entries of {module}.so as plain C functions, for programs that link or load it",
+        f"/* {module}.h: the entries of {file} as plain C functions, for programs that link or load it",
         " * without tiaot's runtime. Made by tiaot's exporter.",
         " *",
         " * Arrays are dense, row-major and aligned to their element; no size is negative. A function overwrites every",
@@ -265,21 +298,22 @@ def header(module: str, kernels: list[tuple[Family, list[VariantEntries]]], stat
         parts += ["", f"/* {family.name}:{doc}", f" * {family.signature.text}{batch} */"]
         for dtype in family.dtypes:
             first = next(variant for variant in variants if variant.dtype == dtype)
-            for wrt, _ in first.entries:
-                parts += ["", _prototype(family, wrt, dtype, first.dtypes)]
+            for computation, _ in first.entries:
+                parts += ["", _prototype(family, computation, dtype, first.dtypes)]
     parts += ["", "#ifdef __cplusplus", "}", "#endif", "", f"#endif /* {guard} */", ""]
     return "\n".join(parts)
 
 
 def _state_lines(module: str, state: State) -> list[str]:
     """What a program needs to know of the state: how much memory, and where in it the fields lie."""
-    prefix = module.upper()
+    prefix = _prefix(module).upper()
     lines = [
         "",
         f"/* The state, which functions with a parameter `state` work on: {prefix}_STATE_BYTES bytes, aligned to 64,",
-        " * zeros at first. A function reads and writes it in place; one call at a time. Where each field lies in it,",
-        " * in bytes, with its shape and its strides in elements: */",
+        f" * which {_prefix(module)}_init_state makes ready. A function reads and writes it in place; one call at a",
+        " * time. Where each field lies in it, in bytes, with its shape and its strides in elements: */",
         f"#define {prefix}_STATE_BYTES {state.bytes}",
+        f"void {_prefix(module)}_init_state(void *state);",
     ]
     for field in state.fields:
         shape, strides = (", ".join(map(str, numbers)) for numbers in (field.shape, field.strides))
@@ -290,11 +324,11 @@ def _state_lines(module: str, state: State) -> list[str]:
     return lines
 
 
-def _prototype(family: Family, wrt: tuple[str, ...], dtype: str, dtypes: Mapping[str, str]) -> str:
+def _prototype(family: Family, computation: Computation, dtype: str, dtypes: Mapping[str, str]) -> str:
     sizes = [f"int64_t {dim}" for dim in family.signature.dims if not dim.isdigit()]
     arrays = []
     shapes = []
-    for name, written, argument in _arrays(family, wrt):
+    for name, written, argument in _arrays(family, computation):
         kind = _C_TYPES[dtypes[argument.name]]
         if _by_value(written, argument, dtypes[argument.name]):
             arrays.append(f"{kind} {name}")
@@ -305,7 +339,7 @@ def _prototype(family: Family, wrt: tuple[str, ...], dtype: str, dtypes: Mapping
     if family.state:
         arrays.append("void *state")
     lines = [f"/* {', '.join(shapes)} */"] if shapes else []
-    line = f"int {plain_name(family, wrt, dtype)}("
+    line = f"int {plain_name(family, computation, dtype)}("
     indent = " " * len(line)
     for index, formal in enumerate([*sizes, *arrays]):
         piece = formal + (", " if index + 1 < len(sizes) + len(arrays) else ");")

@@ -12,17 +12,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-# name: its code in module.h
-DTYPES = {
-    "int32": 0x0020,
-    "int64": 0x0040,
-    "uint8": 0x0108,
-    "float16": 0x0210,
-    "float32": 0x0220,
-    "float64": 0x0240,
-}
-REAL_DTYPES = ("float16", "float32", "float64")
-ITEM_SIZES = {name: (code & 0xFF) // 8 for name, code in DTYPES.items()}
+from .dtypes import ELEMENT_TYPES
+
+DTYPES = {each.name: each.code for each in ELEMENT_TYPES}
+REAL_DTYPES = tuple(each.name for each in ELEMENT_TYPES if each.is_real)
+ITEM_SIZES = {each.name: each.item for each in ELEMENT_TYPES}
 
 _NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 _ARGUMENT = re.compile(rf"\s*({_NAME})\s*(?:\[([^\[\]]*)\])?\s*")

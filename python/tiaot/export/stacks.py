@@ -8,13 +8,10 @@ often a loop runs; and the table of chunks, which is all that the function that 
 
 from __future__ import annotations
 
-import re
+from .ir.passes.stacks import TABLE
 
-from .ir import Function
-
-NAMES = {"stack_init", "stack_push", "stack_pop", "stack_top_primal", "stack_top_adjoint"}
 _CHUNKS = 26  # 32 values, doubled so often: more than 2^31
-_TABLE = "%tiaot.stack"  # where to say that there is no memory, the chunks, of which the first is the room in place
+_TABLE = str(TABLE)  # where to say that there is no memory, the chunks, of which the first is the room in place
 TYPE = f"{_TABLE} = type {{ i32*, [{_CHUNKS} x i8*] }}"
 
 DEFINITIONS = f"""
@@ -137,43 +134,3 @@ clear:
   call void @llvm.memset.p0i8.i64(i8* %top, i8 0, i64 %double, i1 false)
   ret void
 }}"""
-
-_ALLOCA = re.compile(r"^\s*(%[\w.]+) = alloca \[(\d+) x i8\], align \d+$")
-_CAST = re.compile(r"^\s*(%[\w.]+) = bitcast \[\d+ x i8\]\* (%[\w.]+) to i8\*$")
-_CALL = re.compile(r"^(\s*(?:%[\w.]+ = )?call \S+ @)(stack_\w+)\(i8\* (%[\w.]+)(?:, i64 \d+(?=, i64 ))?(.*)\)$")
-
-
-def grow_stacks(function: Function) -> None:
-    """Give the stacks of a function, which Taichi makes for 32 values, room that grows."""
-    casts = {match[1]: match[2] for line in function.body if (match := _CAST.match(line))}
-    owners = {match[3]: casts[match[3]] for line in function.body if (match := _CALL.match(line))}
-    stacks = set(owners.values())
-    rooms = {  # of 32 values and their adjoints, whatever Taichi counted
-        owners[match[3]]: 64 * int(size[1])
-        for line in function.body
-        if (match := _CALL.match(line)) and (size := re.search(r"i64 (\d+)$", match[4]))
-    }
-    context = function.parameters.split()[1].rstrip(",")
-    lines: list[str] = []
-    pending: list[str] = []
-    for line in function.body:
-        alloca = _ALLOCA.match(line)
-        if alloca and alloca[1] in stacks:
-            own = f"%stack{alloca[1][1:]}"
-            lines.append(line.replace(f"[{alloca[2]} x i8]", f"[{rooms[alloca[1]]} x i8]"))
-            lines += [f"  {own}.count = alloca i64", f"  {own}.table = alloca {_TABLE}"]
-            create = f"call void @tiaot_stack_create({_TABLE}* {own}.table, %struct.RuntimeContext* {context})"
-            pending.append(f"  {create}")
-            continue
-        if pending and " alloca " not in line:
-            lines += pending
-            pending = []
-        if (cast := _CAST.match(line)) and cast[2] in stacks:
-            line = re.sub(r"\[\d+ x i8\]", f"[{rooms[cast[2]]} x i8]", line)
-        elif call := _CALL.match(line):
-            own = f"%stack{owners[call[3]][1:]}"
-            line = f"{call[1]}tiaot_{call[2]}(i8* {call[3]}, i64* {own}.count, {_TABLE}* {own}.table{call[4]})"
-        elif line.strip() == "ret void":
-            lines += [f"  call void @tiaot_stack_destroy({_TABLE}* %stack{name[1:]}.table)" for name in sorted(stacks)]
-        lines.append(line)
-    function.body[:] = lines

@@ -1,88 +1,13 @@
-"""Sums: which arrays a parallel loop only adds floating-point numbers to, atomically. Knows no signatures.
-
-The order of such additions shows in the result, so that the loop would have to run on one thread. Where nothing else
-reads or writes the array in the loop, each of its pieces can add into a copy of its own instead, and the copies are
-added up in their order.
-"""
+"""Sums on copies: adds up the copies that the pieces of a loop have added to, as LLVM IR text. Knows no kernels."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Container, Iterable
+from collections.abc import Iterable
 
 from .code import IR_TYPES
-from .ir import Definitions, Function, depends_on_order
+from .dtypes import ELEMENT_TYPES
 
-DTYPES = ("float32", "float64")  # that there are atomic sums of
-Slot = tuple[int, int]  # (index in the argument struct, 1 data or 2 gradient)
-_SUM = re.compile(r"^\s*(%[\w.]+) = atomicrmw fadd (?:float|double)\* (%[\w.]+), ")
-_LOAD = re.compile(r"^\s*%[\w.]+ = load .*\* (%[\w.]+), align \d+$")
-_STORE = re.compile(r"^\s*store .*\* (%[\w.]+), align \d+$")
-_STEP = re.compile(r"^i8\* @get_ch_S\d+_to_S(\d+)\(i8\* (%[\w.]+)\)$")
-_LOOKUP = re.compile(r"^i8\* @Dense_lookup_element\(i8\* %[\w.]+, i8\* (%[\w.]+), ")
-_TEMPORARY = re.compile(r"^i8\* @get_temporary_pointer\(.*, i64 (\d+)\)$")
-_CAST = re.compile(r"^.*\* (%[\w.]+) to .*\*$")
-
-
-def summed(function: Function, roots: Container[int]) -> list[Slot | int | str] | None:
-    """What a loop only adds to: arrays by their slot, children of roots of fields by their number, temporaries that
-    the tasks share as "temporary OFFSET".
-
-    None where it depends on the order in another way, [] where it does not depend on it.
-    """
-    definitions = Definitions(function.body)
-    targets: dict[Slot | int | str, None] = {}
-    touched: set[Slot | int | str | None] = set()
-    rest: list[str] = []
-    for line in function.body:
-        if match := _SUM.match(line):
-            if _uses(function, match[1]):
-                return None
-            target = _origin(definitions, match[2], roots)
-            if target is None:
-                return None
-            targets[target] = None
-            continue
-        rest.append(line)
-        if match := _LOAD.match(line) or _STORE.match(line):
-            touched.add(_origin(definitions, match[1], roots))
-    if depends_on_order(Function(function.parameters, rest)) or touched & targets.keys():
-        return None
-    return list(targets)
-
-
-def _uses(function: Function, name: str) -> bool:
-    pattern = re.compile(rf"{re.escape(name)}\b")
-    return any(pattern.search(line.partition(" = ")[2] or line) for line in function.body)
-
-
-def added_type(function: Function, target: str) -> str:
-    """The type of what a loop adds to a temporary, as LLVM names it."""
-    definitions = Definitions(function.body)
-    for line in function.body:
-        if (match := _SUM.match(line)) and _origin(definitions, match[2], ()) == target:
-            return line.split("atomicrmw fadd ")[1].split("*")[0]
-    return ""
-
-
-def _origin(definitions: Definitions, pointer: str, roots: Container[int]) -> Slot | int | str | None:
-    """The array, the child of a root or the temporary that a pointer points into; None for a local variable."""
-    while True:
-        if slot := definitions.slot(pointer):
-            return slot
-        opcode, rest = definitions.operation(pointer)
-        if opcode == "call" and (match := _STEP.match(rest)):
-            if int(match[1]) in roots:
-                return int(match[1])
-            pointer = match[2]
-        elif opcode == "call" and (match := _TEMPORARY.match(rest)):
-            return f"temporary {match[1]}"
-        elif (opcode == "call" and (match := _LOOKUP.match(rest))) or (
-            opcode == "bitcast" and (match := _CAST.match(rest))
-        ):
-            pointer = match[1]
-        else:
-            return None
+DTYPES = tuple(each.name for each in ELEMENT_TYPES if each.sums)
 
 
 def add_copies(dtypes: Iterable[str]) -> str:

@@ -6,12 +6,15 @@ the state of the random numbers, a word that is set when there is no memory for 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 
 from . import math, stacks
 from .code import Code
 from .ir import LoweringError, TracedModule
+from .ir.passes import temporaries
+from .ir.passes.stacks import NAMES as STACKS
+from .ir.tasks import CPU_LOOP, GPU_LOOP
+from .ir.writer import write_function
 
 FRAME = "%tiaot.frame"
 TYPES = f"""{FRAME} = type {{ i8*, i64, i32*, i8* }}
@@ -108,8 +111,6 @@ define internal i32 @rand_i32(%struct.RuntimeContext* %c) alwaysinline {
 )
 _RANDOM_NAMES = {f"rand_{kind}" for kind in ("u64", "i64", "u32", "i32", "f32", "f64")}
 
-_LOOPS = ("cpu_parallel_range_for", "gpu_parallel_range_for")
-
 _REFUSED = {
     "LLVMRuntime_get_host_printf": "it prints; remove the print",
     "taichi_assert_format": "it asserts; check the arguments before the call",
@@ -132,38 +133,35 @@ def own_texts(names: Iterable[str]) -> str:
 
 
 def own_definitions(
-    modules: Iterable[TracedModule], stack_definitions: str = stacks.DEFINITIONS
+    modules: Iterable[TracedModule], stack_definitions: str = stacks.DEFINITIONS, *, mathematical: bool = True
 ) -> tuple[str, list[str]]:
     """(definitions of what the tasks call and we define, declarations of what is left to be linked).
+
+    Without `mathematical` the functions of math/ are left declared: what differentiates the text knows them by name.
 
     Raises:
         LoweringError: for what no module can have.
     """
-    declared: dict[str, str] = {}
-    for module in modules:
-        declared.update(module.declarations)
+    declared = {name: function for module in modules for name, function in module.declarations.items()}
     texts: list[str] = []
     rest: list[str] = []
-    mathematical = []
-    for name, line in sorted(declared.items()):
+    functions = []
+    for name, function in sorted(declared.items()):
         if name in _REFUSED:
             raise LoweringError(f"the kernel cannot be exported: {_REFUSED[name]}")
-        if name in math.FUNCTIONS:
-            mathematical.append(name)
+        if name in math.FUNCTIONS and mathematical:
+            functions.append(name)
         elif name in _OWN:
             texts.append(_OWN[name])
-        elif name in _RANDOM_NAMES or name in stacks.NAMES or name in _LOOPS:
+        elif name in _RANDOM_NAMES or name in STACKS or name in (CPU_LOOP, GPU_LOOP):
             continue
         else:
-            rest.append(line)
+            rest.append(write_function(function))
     if _RANDOM_NAMES & set(declared):
         texts.append(_RANDOM)
-    if stacks.NAMES & set(declared):
+    if STACKS & set(declared):
         texts.append(stack_definitions)
-    return "\n".join([*texts, math.definitions(mathematical)]), rest
-
-
-_TEMPORARY = re.compile(r"call i8\* @get_temporary_pointer\(.*, i64 (\d+)\)$")
+    return "\n".join([*texts, math.definitions(functions)]), rest
 
 
 def make_frame(code: Code, temporaries: str, state: str, failed: str, roots: str = "null") -> str:
@@ -188,5 +186,4 @@ def fill_context(code: Code, context: str, members: Mapping[int, tuple[str, str]
 
 def temporaries_bytes(modules: Iterable[TracedModule]) -> int:
     """The size of the buffer that the tasks of a call share."""
-    offsets = [int(match[1]) for module in modules for line in module.lines if (match := _TEMPORARY.search(line))]
-    return max(offsets) + 64 if offsets else 0  # the last one holds a number
+    return temporaries.temporaries_bytes(function for module in modules for function in module.functions)

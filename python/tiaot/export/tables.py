@@ -10,23 +10,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .declare import LEVELS, STATE, Family
+from .abi import index_name
+from .computation import Computation
+from .declare import LEVELS, Family
 from .signature import DTYPES, Argument, Signature
-from .state import Field, State
+from .state import Content, Field, State
 
 if TYPE_CHECKING:  # what needs LLVM; `tiaot doctor` comes here without it
     from .cuda.compile import Image
     from .cuda.lower import CudaEntry
     from .lower import LoweredEntry
 
-ABI_VERSION = 4
+ABI_VERSION = 5
 DESCRIPTOR_SYMBOL = "tiaot_module_descriptor"
+NOTE_SECTION = ".note.tiaot"
+_NOTE_BYTES = 264  # sizeof(tiaot_note)
 TARGET = "x86_64-linux"
 CODE_TYPE = "i32 (i64, i64*, i8**, i8*, i8*)"
 WORKSPACE_TYPE = "i64 (i64, i64*)"
 CUDA_CODE_TYPE = "i32 (i64, i64*, i8**, i64, i8*, i8*)"
-_BATCHED, _DIFFERENTIABLE, _VALUE = 1, 2, 4
-_FORWARD, _VJP, _GRAD = 0, 1, 3
+_BATCHED, _DIFFERENTIABLE, _VALUE, _TANGENT = 1, 2, 4, 8
+_KINDS = {"forward": 0, "vjp": 1, "grad": 3, "jvp": 4, "hvp": 5}
 _IMAGE_KINDS = {"cubin": 0, "ptx": 1}
 
 
@@ -48,8 +52,8 @@ class VariantEntries:
     dtypes: dict[str, str]  # of every argument
     sizes: dict[str, int]
     autodiff: bool
-    entries: list[tuple[tuple[str, ...], list[LoweredEntry]]]  # wrt, () for forward, STATE
-    cuda: dict[tuple[str, ...], CudaEntry | str]  # by the wrt; why there is none, "" where none was asked for
+    entries: list[tuple[Computation, list[LoweredEntry]]]
+    cuda: dict[Computation, CudaEntry | str]  # or why there is none, "" where none was asked for
     values: frozenset[str] = frozenset()  # inputs that CUDA takes from the host's memory too
 
 
@@ -70,8 +74,10 @@ def descriptor(
     state: State | None,
     verification: Mapping[str, str],
     cuda: CudaCode | None = None,
+    contents: Sequence[Content] = (),
 ) -> str:
-    """IR text of the descriptor; `digest` is the module's hash, `verification` how each kernel was checked."""
+    """IR text of the descriptor; `digest` is the module's hash, `verification` how each kernel was checked, `contents`
+    what a state starts with."""
     tables = _Tables()
     for entry in [each for _, variants in kernels for v in variants for each in v.cuda.values()]:
         if not isinstance(entry, str):
@@ -85,10 +91,12 @@ def descriptor(
         {ls[0].workspace for _, variants in kernels for v in variants for _, ls in v.entries if ls[0].workspace}
     ):
         tables.lines.append(f"declare hidden {_function_type(WORKSPACE_TYPE, declaration)}")
+    for each in contents:
+        tables.lines.append(f"@{each.symbol} = external hidden constant [{len(each.data)} x i8]")
     rows = [_kernel(tables, family, variants, verification.get(family.name, "")) for family, variants in kernels]
     module = [
         f"i32 {ABI_VERSION}",
-        "i32 96",  # sizeof(tiaot_module_desc)
+        "i32 112",  # sizeof(tiaot_module_desc)
         *(tables.string(text) for text in (name, digest, TARGET, versions.tiaot, versions.taichi, versions.llvm)),
         f"i32 {len(rows)}",
         f"i32 {len(state.fields) if state else 0}",
@@ -96,8 +104,15 @@ def descriptor(
         tables.array([_field(tables, field) for field in state.fields] if state else []),
         f"i64 {state.bytes if state else 0}",
         "i8* null" if cuda is None else _cuda(tables, cuda),
+        tables.array([_content(each) for each in contents]),
+        f"i32 {len(contents)}",
+        "i32 0",
     ]
     tables.define(f"@{DESCRIPTOR_SYMBOL} = constant", module)
+    # The linker gives the note its place, link.py its content.
+    tables.lines.append(
+        f'@tiaot_module_note = hidden constant [{_NOTE_BYTES} x i8] zeroinitializer, section "{NOTE_SECTION}", align 8'
+    )
     return "\n".join(tables.lines)
 
 
@@ -129,15 +144,11 @@ def _cuda(tables: _Tables, cuda: CudaCode) -> str:
     return tables.array([row])
 
 
-def index_name(kernel: str) -> str:
-    """The symbol of the number that a module gives a kernel of its code for CUDA."""
-    return f"tiaot_cuda_index_{kernel}"
-
-
 def _kernel(tables: _Tables, family: Family, variants: list[VariantEntries], verification: str) -> list[str]:
     signature = family.signature
     dims = signature.dims
     differentiable = {name for names in family.wrt for name in names}
+    tangents = {name for each in family.entries if each.forward_mode for name in each.wrt}
     values = frozenset().union(*(variant.values for variant in variants))
     return [
         tables.string(family.name),
@@ -149,7 +160,9 @@ def _kernel(tables: _Tables, family: Family, variants: list[VariantEntries], ver
         tables.array([[tables.string(dim)] for dim in dims]),
         f"i32 {len(signature.inputs)}",
         f"i32 {len(signature.outputs)}",
-        tables.array([_argument(tables, argument, dims, differentiable, values) for argument in signature.arguments]),
+        tables.array(
+            [_argument(tables, argument, dims, differentiable, tangents, values) for argument in signature.arguments]
+        ),
         f"i32 {len(variants)}",
         f"i32 {int(family.state)}",
         tables.array([_variant(tables, family, variant) for variant in variants]),
@@ -157,10 +170,15 @@ def _kernel(tables: _Tables, family: Family, variants: list[VariantEntries], ver
 
 
 def _argument(
-    tables: _Tables, argument: Argument, dims: Sequence[str], differentiable: set[str], values: frozenset[str]
+    tables: _Tables,
+    argument: Argument,
+    dims: Sequence[str],
+    differentiable: set[str],
+    tangents: set[str],
+    values: frozenset[str],
 ) -> list[str]:
     flags = _BATCHED * argument.batched + _DIFFERENTIABLE * (argument.name in differentiable)
-    flags += _VALUE * (argument.name in values)
+    flags += _VALUE * (argument.name in values) + _TANGENT * (argument.name in tangents)
     axes = tables.array([[f"i32 {dims.index(dim)}"] for dim in argument.dims])
     return [tables.string(argument.name), f"i32 {flags}", f"i32 {len(argument.dims)}", axes]
 
@@ -174,7 +192,7 @@ def _variant(tables: _Tables, family: Family, variant: VariantEntries) -> list[s
         f"i32 {int(variant.autodiff)}",
         f"i32 {len(variant.entries)}",
         tables.array(
-            [_entry(tables, signature, wrt, lowered, variant.cuda.get(wrt, "")) for wrt, lowered in variant.entries]
+            [_entry(tables, signature, each, lowered, variant.cuda.get(each, "")) for each, lowered in variant.entries]
         ),
     ]
 
@@ -192,15 +210,20 @@ def _field(tables: _Tables, field: Field) -> list[str]:
     ]
 
 
+def _content(content: Content) -> list[str]:
+    kind = f"[{len(content.data)} x i8]"
+    return [f"i64 {content.offset}", f"i64 {len(content.data)}", f"i8* bitcast ({kind}* @{content.symbol} to i8*)"]
+
+
 def _entry(
-    tables: _Tables, signature: Signature, wrt: tuple[str, ...], lowered: list[LoweredEntry], cuda: CudaEntry | str
+    tables: _Tables, signature: Signature, computation: Computation, lowered: list[LoweredEntry], cuda: CudaEntry | str
 ) -> list[str]:
     first = lowered[0]
     assert [entry.level for entry in lowered] == list(LEVELS)
     assert len({(entry.block_rows, bool(entry.workspace)) for entry in lowered}) == 1
     return [
-        f"i32 {_GRAD if wrt == STATE else _VJP if wrt else _FORWARD}",
-        f"i32 {signature.wrt_mask(wrt)}",
+        f"i32 {_KINDS[computation.kind]}",
+        f"i32 {signature.wrt_mask(computation.wrt)}",
         tables.string(first.symbol),
         f"i64 {first.block_rows}",
         function_pointer(WORKSPACE_TYPE, first.workspace) if first.workspace else "i8* null",

@@ -4,13 +4,34 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import time
 from collections.abc import Callable
+
+_QUIET = 10.0  # seconds without a line, where standard error is no terminal
+_last = time.monotonic()
 
 
 def say(text: str) -> None:
-    """One line on a terminal's standard error, overwritten by the next; '' clears it."""
+    """What is being done, on standard error: on a terminal a line that the next overwrites and '' clears; else a line
+    now and then."""
+    global _last
     if sys.stderr.isatty():
         print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+    elif text and time.monotonic() - _last >= _QUIET:
+        print(text, file=sys.stderr, flush=True)
+        _last = time.monotonic()
+
+
+def refusals() -> tuple[type[Exception], ...]:
+    """The exceptions whose message is for the author."""
+    from .build import OutputError, SourceError
+    from .cuda.compile import CompileError
+    from .ir import LoweringError
+    from .link import LinkError
+    from .trace import TraceError
+    from .verify import VerificationError
+
+    return SourceError, OutputError, TraceError, LoweringError, LinkError, CompileError, VerificationError
 
 
 def run(command: str, work: Callable[[], None]) -> int:
@@ -21,15 +42,9 @@ def run(command: str, work: Callable[[], None]) -> int:
     for package in ("taichi", "llvmlite"):
         if importlib.util.find_spec(package) is None:
             raise ImportError(f'{package} is not installed; tiaot {command} needs: pip install "tiaot[export]"')
-    from .cuda.compile import CompileError
-    from .ir import LoweringError
-    from .link import LinkError
-    from .trace import TraceError
-    from .verify import VerificationError
-
     try:
         work()
-    except (TraceError, LoweringError, LinkError, CompileError, VerificationError) as error:
+    except refusals() as error:
         say("")
         print(f"tiaot {command}: {error}", file=sys.stderr)
         return 1

@@ -1,7 +1,7 @@
 """Trials: runs kernels on given arrays and writes down what comes out. In a child process, since any of them may crash.
 
     python -m tiaot.export.trial module MODULE DIRECTORY SECONDS [TWIN]   the module, and its gradients in the twin
-    python -m tiaot.export.trial cuda LIBRARY DIRECTORY SECONDS           its code for CUDA, compiled for the CPU
+    python -m tiaot.export.trial cuda LIBRARY DIRECTORY SECONDS           its code for CUDA, interpreted
     python -m tiaot.export.trial jit KERNEL_FILE DIRECTORY SECONDS        Taichi's own JIT, forward and gradients
     python -m tiaot.export.trial bounds KERNEL_FILE DIRECTORY SECONDS     the same, forward, with its indices checked
 
@@ -66,9 +66,9 @@ def main(mode: str, path: str, directory: str, seconds: str, twin: str = "") -> 
 
         run_module(session, path, twin)
     elif mode == "cuda":
-        from .trial_cuda import run_emulated
+        from .trial_cuda import run_interpreted
 
-        run_emulated(session, path)
+        run_interpreted(session, path)
     else:
         from .trial_jit import run_taichi
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from .declare import Declaration, Variant, load_kernel_file
+from .declare import Declaration, Variant
+from .kernel_file import load_kernel_file
 from .parameters import Parameter, is_array, is_template, parameters_of, taichi_type
 from .trial import Arrays, Record, Session
 from .trial_state import TaichiState

@@ -15,10 +15,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .declare import LEVELS, Declaration, KernelFile
+from .declare import LEVELS, Declaration
+from .kernel_file import KernelFile
 from .parameters import is_template, taichi_type
 from .signature import REAL_DTYPES
-from .trace import Traced, TraceError, load, read_traced, write_traces
+from .trace import Traced, TraceError, read_traced
+from .tracer import load, write_traces
 
 _WHOLE_FROM_REAL = re.compile(r"\bfpto[su]i\b")
 _LEVEL = LEVELS[0]  # every machine runs it, and without FMA its rounding is the simplest
@@ -40,16 +42,16 @@ def widen_taichi() -> None:
     ti.f16 = ti.f32 = ti.float16 = ti.float32 = ti.f64
 
 
-def load_wide(path: str) -> KernelFile:
+def load_wide(path: str) -> tuple[KernelFile, dict[str, Any]]:
     """Run a kernel file with float64 in place of every real type: in annotations, fields and numbers without a type."""
     import taichi as ti
 
     widen_taichi()
     with _wide_fields():
-        file = load(path)
+        file, contents = load(path)
     ti.lang.impl.get_runtime().set_default_fp(ti.f64)  # whatever the file asked for
     ti.lang.impl.current_cfg().default_fp = ti.f64
-    return replace(file, declarations=tuple(map(_widened, file.declarations)))
+    return replace(file, declarations=tuple(map(_widened, file.declarations))), contents
 
 
 @contextlib.contextmanager
@@ -77,7 +79,7 @@ def _widened(declaration: Declaration) -> Declaration:
         whole = {name for name, dtype in types.items() if dtype not in REAL_DTYPES}
         for kernel in (implementation.forward, *implementation.vjp.values()):
             _widen_annotations(kernel, whole)
-    return replace(declaration, family=replace(family, dtypes=("float64",), argument_dtypes=types))
+    return replace(declaration, family=replace(family, dtypes=("float64",), argument_dtypes=types, derivatives=()))
 
 
 def _widen_annotations(kernel: Any, whole: set[str]) -> None:
@@ -115,7 +117,7 @@ def covering(sets: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], ...]:
 
 
 def trace_twin(
-    path: str, file: KernelFile, differentiated: Mapping[str, bool], cache: Path | None
+    path: str, file: KernelFile, contents: Mapping[str, Any], differentiated: Mapping[str, bool], cache: Path | None
 ) -> tuple[Traced, dict[str, Facts]]:
     """Trace a file that `load_wide` has loaded, into the working directory.
 
@@ -137,7 +139,7 @@ def trace_twin(
         else:
             declarations.append(replace(declaration, family=replace(family, wrt=covering(family.wrt))))
     try:
-        write_traces(path, replace(file, declarations=tuple(declarations)), cache, kind=" in float64")
+        write_traces(path, replace(file, declarations=tuple(declarations)), contents, cache, kind=" in float64")
     except Exception as error:
         raise TraceError(
             f"{path}: its kernels do not compile with float64 for every real number, in which their gradients are "
@@ -183,4 +185,4 @@ def build_twin(traced: Traced, target: Path, cache: Path | None) -> None:
     kernels = [(family, variants_of(family, traces * len(LEVELS), entries, {})) for family in families]
     digest = "0" * 64
     tables = compile_text(descriptor(target.stem, digest, Versions("", "", ""), kernels, traced.state, {}, None))
-    link([*(entry.object for entry in lowered), tables], digest, target)
+    link([*(entry.object for entry in lowered), tables], digest, "", target)

@@ -22,7 +22,7 @@ class VerificationError(Exception):
 def verify(
     module: str | os.PathLike[str],
     source: str | os.PathLike[str],
-    emulated: bytes = b"",
+    cuda_trial: bytes = b"",
     *,
     cache: Path | None = None,
     seconds: float = SECONDS,
@@ -31,7 +31,7 @@ def verify(
     """Hold a module against the kernel file that it was made of, in child processes.
 
     Args:
-        emulated: its code for CUDA, compiled for the CPU (cuda/emulate.py), which is held against the module's own.
+        cuda_trial: what its code for CUDA is interpreted with (cuda/trial.py), to be held against the module's own.
         cache: a folder with what was traced and compiled before, for what is compiled here; None for none.
         seconds: how long the module may be tried, and Taichi's JIT beside it, in seconds of the CPUs.
         say: is told, in a line, what is being done.
@@ -44,13 +44,13 @@ def verify(
     """
     with tempfile.TemporaryDirectory(prefix="tiaot-verify-") as folder:
         library = ""
-        if emulated:
+        if cuda_trial:
             library = str(Path(folder, "cuda.so"))
-            Path(library).write_bytes(emulated)
+            Path(library).write_bytes(cuda_trial)
         request = {
             "module": os.path.abspath(module),
             "source": os.path.abspath(source),
-            "emulated": library,
+            "cuda_trial": library,
             "cache": "" if cache is None else os.path.abspath(cache),
             "seconds": seconds,
             "folder": folder,

@@ -11,16 +11,72 @@ thread.
 
 from __future__ import annotations
 
+import dataclasses
+import enum
 import functools
+import re
+from dataclasses import dataclass
 
-from . import ir, stacks, sums, support
 from . import state as fields
-from .arguments import SEED, Buffer, Part, WholeArrays, register, struct_type
+from . import sums, support
+from .arguments import SEED, Buffer, Part, WholeArrays, struct_type
 from .code import IR_TYPES, Code
+from .ir import Task
+from .ir.instructions import Call, Instruction
+from .ir.model import Function
+from .ir.origins import Array, Root
+from .ir.passes.atomics import depends_on_order, plain_additions
+from .ir.passes.finish import finish
+from .ir.passes.offsets import widen_offsets
+from .ir.passes.stacks import grow_stacks
+from .ir.passes.summed import Target, summed
+from .keys import STATE, Key, Role
 from .signature import ITEM_SIZES, Signature
 from .trace import PIECES, Trace
 
-_COPIES = "copies"
+
+@dataclass(frozen=True)
+class Dim:
+    """In a record: the size of a dimension."""
+
+    name: str
+
+    @property
+    def register(self) -> str:
+        return f"%dim_{self.name}"
+
+
+@dataclass(frozen=True)
+class Stride:
+    """In a record: how far apart the copies of an array lie that the pieces of a loop add to; 0 for no copies."""
+
+    of: Key
+
+    @property
+    def register(self) -> str:
+        return f"%stride_{self.of.register[1:]}"
+
+
+class Own(enum.Enum):
+    """In a record: what is no array of the call."""
+
+    TEMPORARIES = "temporaries"
+    FAILED = "failed"
+    SEED = "seed"
+    LOCALS = "locals"  # the memory that the pieces of a loop have for themselves
+    TANGENT_TEMPORARIES = "tangent_temporaries"
+    TANGENT_LOCALS = "tangent_locals"
+
+    @property
+    def register(self) -> str:
+        return f"%{self.value}"
+
+    @property
+    def is_pointer(self) -> bool:
+        return self is not Own.SEED
+
+
+RecordKey = Key | Dim | Stride | Own
 
 
 class WholeEntry(WholeArrays):
@@ -39,20 +95,26 @@ class WholeEntry(WholeArrays):
         roots = {} if self.state is None else self.state.roots
         for part in self.parts:
             for index, task in enumerate(part.module.tasks):
-                targets = sums.summed(task.body, roots) if task.pieces > 1 and ir.depends_on_order(task.body) else None
+                ordered = task.pieces > 1 and depends_on_order([task.body])
+                targets = summed([task.body], roots) if ordered else None
                 arrays = [self._summed_array(part, target) for target in targets or ()]
                 if arrays and None not in arrays:
-                    found[part.name, index] = [array for array in arrays if array is not None]
+                    copied = [array for array in arrays if array is not None]
+                    for array in [each for each in copied if each.key.tangent in self._keys()]:
+                        copied.append(dataclasses.replace(array, key=array.key.tangent))
+                    found[part.name, index] = copied
         return found
 
-    def _summed_array(self, part: Part, target: sums.Slot | int | str) -> Buffer | None:
-        if isinstance(target, str):
-            return None
-        if isinstance(target, int):
+    def _summed_array(self, part: Part, target: Target) -> Buffer | None:
+        if isinstance(target, Root):
             assert self.state is not None
-            root = self.state.roots[target]
-            return Buffer(f"root {target}", root.dtype, None, (), root.bytes) if root.dtype in sums.DTYPES else None
-        parameter = part.parameters[target[0]]
+            root = self.state.roots[target.node]
+            if root.dtype not in sums.DTYPES:
+                return None
+            return Buffer(Key(Role.ROOT, str(target.node)), root.dtype, None, (), root.bytes)
+        if not isinstance(target, Array):
+            return None
+        parameter = part.parameters[target.index]
         key = self._summed_key(part, target)
         return None if key is None else Buffer(key, parameter.dtype, self.signature.argument(parameter.name), ())
 
@@ -62,31 +124,24 @@ class WholeEntry(WholeArrays):
         """Everything but what is linked: types, tasks, the entry, the definitions that are ours."""
         modules = [part.module for part in self.parts]
         self.symbol = symbol
+        self.functions: list[str] = []  # those with the tasks in them
         steps = ""
         if self.state is not None:
             steps = fields.definitions(modules, self.state)
-            for module in modules:
-                fields.place_lookups(module, self.state)
+            modules = [fields.place_lookups(module, self.state) for module in modules]
         entry = self._entry()
         texts = []
-        for part in self.parts:
-            for index, task in enumerate(part.module.tasks):
-                parallel = self._is_parallel(task)
-                for function in task.functions:
-                    stacks.grow_stacks(function)
-                    if function is not task.body or not (parallel or (part.name, index) in self.sums):
-                        function.body[:] = ir.plain_additions(function.body)
-                    elif not parallel:
-                        function.body[:] = ir.plain_additions(function.body, whole_numbers=False)
-                    function.body[:] = ir.widen_offsets(function.body, self._layout(part))
+        for part, module in zip(self.parts, modules, strict=True):
+            for index, task in enumerate(module.tasks):
                 texts.append(self._run(part, index, task))
-            texts.append(part.module.text(part.name))
-        own, declarations = support.own_definitions(modules)
+            prepared = [self._prepared(part, index, task) for index, task in enumerate(module.tasks)]
+            texts.append(dataclasses.replace(module, tasks=tuple(prepared)).text(part.name))
+        own, declarations = support.own_definitions(modules, mathematical=not self.along)
         return "\n".join(
             [
-                *dict.fromkeys(line for module in modules for line in module.types),
+                *dict.fromkeys(line for module in modules for line in module.type_lines),
                 support.TYPES,
-                ir.contract("\n".join(texts)),
+                *texts,
                 entry,
                 sums.add_copies(each.dtype for arrays in self.sums.values() for each in arrays),
                 steps,
@@ -97,29 +152,46 @@ class WholeEntry(WholeArrays):
             ]
         )
 
-    def _is_parallel(self, task: ir.Task) -> bool:
-        return task.pieces > 1 and not ir.depends_on_order(task.body)
+    def _prepared(self, part: Part, index: int, task: Task) -> Task:
+        """A task as LLVM is given it."""
+        parallel = self._is_parallel(task)
+
+        def prepare(function: Function) -> Function:
+            shared = function is task.body and (parallel or (part.name, index) in self.sums)
+            function = grow_stacks(function)
+            if not shared:
+                function = plain_additions(function)
+            elif not parallel:
+                function = plain_additions(function, whole_numbers=False)
+            return finish(widen_offsets(function, self._layout(part)))
+
+        return task.changed(prepare)
+
+    def _is_parallel(self, task: Task) -> bool:
+        # A tangent follows the winner of an atomic minimum or maximum: that takes one thread at a time.
+        serial = bool(self.along) and any(map(_is_extremum, task.body.instructions))
+        return task.pieces > 1 and not serial and not depends_on_order([task.body])
 
     def workspace_function(self, symbol: str) -> str:
         """`i64 SYMBOL(rows, dims)`, a module.h `tiaot_workspace_size`."""
         code = Code({})
         self._load_sizes(code)
-        total = self._place(code, {})
+        _, total = self._place(code, {})
         code.do(f"ret i64 {total}")
         return "\n".join([f"define hidden i64 @{symbol}(i64 %rows, i64* %dims) {{", *code.lines, "}"])
 
-    def _place(self, code: Code, offsets: dict[str, tuple[str, str]]) -> str:
-        """Lays the buffers out: `offsets` by key (offset, bytes). The size of all."""
-        total = "0"
+    def _place(self, code: Code, offsets: dict[Key, tuple[str, str]]) -> tuple[str, str]:
+        """Lays the buffers out: `offsets` by key (offset, bytes). Where copies begin, and the size of all."""
+        total, copies = "0", "0"
         for buffer in self.buffers:
             size = self._bytes(code, buffer)
             offsets[buffer.key] = total, size
             padded = code.round_up(size, 64)
             total = code.add_up(total, padded)
         if self.sums:  # all loops use the same memory, each as much as it needs
-            offsets[_COPIES] = total, "0"
+            copies = total
             total = code.add_up(total, functools.reduce(code.larger, [self._copies(code, task) for task in self.sums]))
-        return total
+        return copies, total
 
     def _copies(self, code: Code, task: tuple[str, int]) -> str:
         """Bytes of the copies that the pieces of a loop add into; 0 where they are much beside the call's data.
@@ -146,12 +218,11 @@ class WholeEntry(WholeArrays):
             slot = code.add(f"getelementptr i8*, i8** %arrays, i64 {index}")
             self.pointers[key] = code.add(f"load i8*, i8** {slot}")
         if self.state is not None:  # the tasks get the parts of the state, so that LLVM knows that they lie apart
-            base = self.pointers.pop("state")
+            base = self.pointers.pop(STATE)
             for node, root in self.state.roots.items():
-                self.pointers[f"root {node}"] = code.add(f"getelementptr i8, i8* {base}, i64 {root.offset}")
-        offsets: dict[str, tuple[str, str]] = {}
-        self._place(code, offsets)
-        copies = offsets.pop(_COPIES, ("0", ""))[0]
+                self.pointers[Key(Role.ROOT, str(node))] = code.add(f"getelementptr i8, i8* {base}, i64 {root.offset}")
+        offsets: dict[Key, tuple[str, str]] = {}
+        copies, _ = self._place(code, offsets)
         for key, (offset, _) in offsets.items():
             self.pointers[key] = code.add(f"getelementptr i8, i8* %workspace, i64 {offset}")
         sizes = {key: size for key, (_, size) in offsets.items()}
@@ -167,10 +238,10 @@ class WholeEntry(WholeArrays):
         head = f"define hidden i32 @{self.symbol}({formals}) {{"
         return "\n".join([head, *code.lines, "}"])
 
-    def _zero(self, code: Code, key: str, size: str) -> None:
+    def _zero(self, code: Code, key: Key, size: str) -> None:
         code.do(f"call void @llvm.memset.p0i8.i64(i8* {self.pointers[key]}, i8 0, i64 {size}, i1 false)")
 
-    def _copy(self, code: Code, target: str, source: str, size: str) -> None:
+    def _copy(self, code: Code, target: Key, source: Key, size: str) -> None:
         code.do(
             f"call void @llvm.memcpy.p0i8.p0i8.i64(i8* {self.pointers[target]}, i8* {self.pointers[source]}, "
             f"i64 {size}, i1 false)"
@@ -178,11 +249,28 @@ class WholeEntry(WholeArrays):
 
     # ---- the record that the pieces of a task are given: pointers, then sizes, all of eight bytes ----
 
-    def _record_keys(self) -> list[str]:
-        dims = [f"dim {dim}" for dim in self.signature.dims if dim not in self.variant.sizes]
-        fixed = ["temporaries", "failed", *(["seed"] if self.random else [])]
-        strides = dict.fromkeys(f"stride {array.key}" for arrays in self.sums.values() for array in arrays)
-        return [*self.pointers, *dims, *fixed, *strides, "locals"]
+    def _record_keys(self) -> list[RecordKey]:
+        dims = [Dim(dim) for dim in self.signature.dims if dim not in self.variant.sizes]
+        fixed = [
+            Own.TEMPORARIES,
+            *([Own.TANGENT_TEMPORARIES] if self.along else []),
+            Own.FAILED,
+            *([Own.SEED] if self.random else []),
+        ]
+        strides = dict.fromkeys(Stride(array.key) for arrays in self.sums.values() for array in arrays)
+        locals_ = [Own.LOCALS, *([Own.TANGENT_LOCALS] if self.along else [])]
+        return [*self.pointers, *dims, *fixed, *strides, *locals_]
+
+    def shadows(self, symbol: str) -> dict[str, dict[str, str]]:
+        """Of each function to differentiate the parameters that point to memory with a shadow, and to that."""
+        if not self.along:
+            return {}
+        pairs = {key.register: key.tangent.register for key in self.pointers if key.tangent in self.pointers}
+        pairs[Own.TEMPORARIES.register] = Own.TANGENT_TEMPORARIES.register
+        pairs[Own.LOCALS.register] = Own.TANGENT_LOCALS.register
+        pairs[Own.FAILED.register] = Own.FAILED.register  # an integer, which a stack writes to
+        names = {value[1:]: shadow[1:] for value, shadow in pairs.items()}
+        return dict.fromkeys(self.functions, names)
 
     def _record(self, code: Code) -> str:
         keys = self._record_keys()
@@ -190,20 +278,23 @@ class WholeEntry(WholeArrays):
         code.do(f"store i32 0, i32* {self.failed}")
         room = max(support.temporaries_bytes(part.module for part in self.parts), 1)
         temporaries = code.add(f"alloca [{room} x i8], align 64")
+        tangents = code.add(f"alloca [{room} x i8], align 64") if self.along else ""
         record = code.add(f"alloca [{len(keys)} x i64]")
         for place, key in enumerate(keys):
-            if key.startswith("dim "):
-                value = code.sizes[key.split()[1]]
-            elif key == "temporaries":
+            if isinstance(key, Dim):
+                value = code.sizes[key.name]
+            elif key is Own.TEMPORARIES:
                 value = code.add(f"ptrtoint [{room} x i8]* {temporaries} to i64")
-            elif key == "failed":
+            elif key is Own.TANGENT_TEMPORARIES:
+                value = code.add(f"ptrtoint [{room} x i8]* {tangents} to i64")
+            elif key is Own.FAILED:
                 value = code.add(f"ptrtoint i32* {self.failed} to i64")
-            elif key == "seed":
-                typed = code.add(f"bitcast i8* {self.pointers[f'input {SEED}']} to i64*")
+            elif key is Own.SEED:
+                typed = code.add(f"bitcast i8* {self.pointers[Key(Role.INPUT, SEED)]} to i64*")
                 value = code.add(f"load i64, i64* {typed}")
-            elif key == "locals":
+            elif key in (Own.LOCALS, Own.TANGENT_LOCALS):
                 continue
-            elif key.startswith("stride "):
+            elif isinstance(key, Stride):
                 value = "0"
             else:
                 value = code.add(f"ptrtoint i8* {self.pointers[key]} to i64")
@@ -214,20 +305,21 @@ class WholeEntry(WholeArrays):
         return code.add(f"getelementptr [{count} x i64], [{count} x i64]* {record}, i64 0, i64 {place}")
 
     def _local_buffers(self, code: Code) -> dict[tuple[str, int], str]:
-        """Of each parallel loop the buffers that its pieces have for themselves, one after another."""
+        """Of each parallel loop the buffers that its pieces have for themselves, one after another; behind them those
+        of their tangents."""
         buffers = {}
         for part in self.parts:
             for index, task in enumerate(part.module.tasks):
                 if task.pieces:
-                    size = task.pieces * self._stride(task)
+                    size = task.pieces * self._stride(task) * (2 if self.along else 1)
                     array = code.add(f"alloca [{size} x i8], align 64")
                     buffers[part.name, index] = code.add(f"bitcast [{size} x i8]* {array} to i8*")
         return buffers
 
-    def _stride(self, task: ir.Task) -> int:
+    def _stride(self, task: Task) -> int:
         return -(-task.local_bytes // 64) * 64  # no two pieces write to one line of the cache
 
-    def _call(self, code: Code, part: Part, index: int, task: ir.Task, record: str, local: str | None) -> None:
+    def _call(self, code: Code, part: Part, index: int, task: Task, record: str, local: str | None) -> None:
         """Runs one task."""
         count = len(self._record_keys())
         name = f"@{self.symbol}.{part.name}_{index}"
@@ -235,8 +327,14 @@ class WholeEntry(WholeArrays):
         if not task.pieces:
             code.do(f"call void {name}.piece(i8* {raw}, i64 0)")
             return
-        slot = self._record_slot(code, record, count, count - 1)
-        code.do(f"store i64 {code.add(f'ptrtoint i8* {local} to i64')}, i64* {slot}")
+        buffer = code.add(f"ptrtoint i8* {local} to i64")
+        keys = self._record_keys()
+        code.do(f"store i64 {buffer}, i64* {self._record_slot(code, record, count, keys.index(Own.LOCALS))}")
+        if self.along:
+            behind = code.add(f"add i64 {buffer}, {task.pieces * self._stride(task)}")
+            code.do(
+                f"store i64 {behind}, i64* {self._record_slot(code, record, count, keys.index(Own.TANGENT_LOCALS))}"
+            )
         tag = f"{part.name}{index}"
         if self._is_parallel(task):
             self._run_pieces(code, tag, name, task, raw)
@@ -257,11 +355,11 @@ class WholeEntry(WholeArrays):
             for piece in range(task.pieces):
                 code.do(f"call void {name}.epilogue(i8* {raw}, i64 {piece})")
 
-    def _run_serially(self, code: Code, name: str, task: ir.Task, raw: str) -> None:
+    def _run_serially(self, code: Code, name: str, task: Task, raw: str) -> None:
         for piece in range(task.pieces):
             code.do(f"call void {name}.piece(i8* {raw}, i64 {piece})")
 
-    def _run_pieces(self, code: Code, tag: str, name: str, task: ir.Task, raw: str) -> None:
+    def _run_pieces(self, code: Code, tag: str, name: str, task: Task, raw: str) -> None:
         """Runs the pieces on the host's threads, where there is a host."""
         code.do(f"{(alone := f'%{tag}.alone')} = icmp eq %tiaot.host* %host, null")
         code.do(f"br i1 {alone}, label %{tag}.serial, label %{tag}.shared")
@@ -278,7 +376,7 @@ class WholeEntry(WholeArrays):
         code.do(f"br label %{tag}.end")
         code.label(f"{tag}.end")
 
-    def _run_on_copies(self, code: Code, part: Part, index: int, task: ir.Task, record: str, raw: str) -> None:
+    def _run_on_copies(self, code: Code, part: Part, index: int, task: Task, record: str, raw: str) -> None:
         """Runs the pieces on the host's threads, each with copies of the arrays that it adds to, and adds these up."""
         keys = self._record_keys()
         arrays = []
@@ -291,17 +389,17 @@ class WholeEntry(WholeArrays):
             arrays.append((array, base, stride, bytes_))
             base = code.add(f"getelementptr i8, i8* {base}, i64 {room}")
 
-        def point(key: str, value: str) -> None:
+        def point(key: RecordKey, value: str) -> None:
             code.do(f"store i64 {value}, i64* {self._record_slot(code, record, len(keys), keys.index(key))}")
 
         for array, copies, stride, _ in arrays:
             point(array.key, code.add(f"ptrtoint i8* {copies} to i64"))
-            point(f"stride {array.key}", stride)
+            point(Stride(array.key), stride)
         self._run_pieces(code, f"{part.name}{index}", f"@{self.symbol}.{part.name}_{index}", task, raw)
         for array, copies, stride, bytes_ in arrays:
             target = self.pointers[array.key]
             point(array.key, code.add(f"ptrtoint i8* {target} to i64"))
-            point(f"stride {array.key}", "0")
+            point(Stride(array.key), "0")
             size = str(ITEM_SIZES[array.dtype])
             count = code.add(f"sdiv i64 {bytes_}, {size}") if bytes_.startswith("%") else str(int(bytes_) // int(size))
             code.do(
@@ -311,7 +409,7 @@ class WholeEntry(WholeArrays):
 
     # ---- the functions of a task ----
 
-    def _run(self, part: Part, index: int, task: ir.Task) -> str:
+    def _run(self, part: Part, index: int, task: Task) -> str:
         """`piece(record, index)`, and `epilogue(record, index)` if there is one, over functions of noalias pointers."""
         name = f"@{self.symbol}.{part.name}_{index}"
         calls = []
@@ -328,7 +426,7 @@ class WholeEntry(WholeArrays):
             texts.append(self._function(part, index, task, f"{name}.epilogue", [call]))
         return "\n".join(texts)
 
-    def _function(self, part: Part, index: int, task: ir.Task, name: str, calls: list[str]) -> str:
+    def _function(self, part: Part, index: int, task: Task, name: str, calls: list[str]) -> str:
         keys = self._record_keys()
         count = len(keys)
         outer = Code({})
@@ -337,19 +435,19 @@ class WholeEntry(WholeArrays):
         copied = {array.key for array in self.sums.get((part.name, index), ()) if name.endswith(".piece")}
         for place, key in enumerate(keys):
             loaded = outer.add(f"load i64, i64* {self._record_slot(outer, record, count, place)}")
-            if key in self.pointers:
+            if isinstance(key, Key):
                 if key in copied:  # each piece has its own
-                    slot = self._record_slot(outer, record, count, keys.index(f"stride {key}"))
+                    slot = self._record_slot(outer, record, count, keys.index(Stride(key)))
                     ahead = outer.add(f"mul i64 %index, {outer.add(f'load i64, i64* {slot}')}")
                     loaded = outer.add(f"add i64 {loaded}, {ahead}")
                 values.append(f"i8* {outer.add(f'inttoptr i64 {loaded} to i8*')}")
-                formals.append(f"i8* noalias {register(key)}")
-            elif key in ("temporaries", "failed", "locals"):
+                formals.append(f"i8* noalias {key.register}")
+            elif isinstance(key, Own) and key.is_pointer:
                 values.append(f"i8* {outer.add(f'inttoptr i64 {loaded} to i8*')}")
-                formals.append(f"i8* %{key}")
+                formals.append(f"i8* {key.register}")
             else:
                 values.append(f"i64 {loaded}")
-                formals.append(f"i64 {register(key)}")
+                formals.append(f"i64 {key.register}")
         head = f"define internal void {name}(i8* %record, i64 %index) {{"
         call = f"  call void {name}.run({', '.join([*values, 'i64 %index'])})"
         wrapper = [head, *outer.lines, call, "  ret void", "}"]
@@ -361,13 +459,14 @@ class WholeEntry(WholeArrays):
         )
         if self.signature.batch:
             inner.sizes["rows"] = inner.sizes[self.signature.batch]
+        self.functions.append(f"{name[1:]}.run")
         self._set_up(inner, part, index, task)
         for each in calls:
             inner.do(each)
         body = [f"define internal void {name}.run({', '.join([*formals, 'i64 %index'])}) noinline {{", *inner.lines]
         return "\n".join([*body, "  ret void", "}", *wrapper])
 
-    def _set_up(self, code: Code, part: Part, index: int, task: ir.Task) -> None:
+    def _set_up(self, code: Code, part: Part, index: int, task: Task) -> None:
         """Builds the context, the argument struct and the frame: %context, %local and %piece are ready afterwards."""
         code.do("%context = alloca %struct.RuntimeContext")
         kind = struct_type(part.parameters)
@@ -384,8 +483,8 @@ class WholeEntry(WholeArrays):
             1: ("%struct.LLVMRuntime*", frame),
         }
         if part.result is not None:
-            key = f"output {part.result.name}"
-            members[3] = ("i64*", code.add(f"bitcast i8* {register(key)} to i64*"))
+            key = Key(Role.OUTPUT, part.result.name)
+            members[3] = ("i64*", code.add(f"bitcast i8* {key.register} to i64*"))
         support.fill_context(code, "%context", members)
         self._fill_struct(code, part, kind, struct)
         if task.pieces:
@@ -403,3 +502,8 @@ class WholeEntry(WholeArrays):
             slot = code.add(f"getelementptr {kind}, {kind}* {array}, i64 0, i64 {place}")
             code.do(f"store i8* %root_{node}, i8** {slot}")
         return code.add(f"bitcast {kind}* {array} to i8*")
+
+
+def _is_extremum(instruction: Instruction) -> bool:
+    """Whether it is an atomic minimum or maximum of floating-point numbers."""
+    return isinstance(instruction, Call) and re.fullmatch(r"atomic_(min|max)_f\d+", instruction.name) is not None

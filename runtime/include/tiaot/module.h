@@ -1,10 +1,11 @@
-/* tiaot/module.h: the layout of a module file: a shared library, one descriptor symbol, a trailer behind the ELF image.
+/* tiaot/module.h: the layout of a module file: a shared library with one descriptor symbol and one ELF note.
  * The exporter writes these tables and the runtime reads them; nobody else needs this header.
  *
  * Layout rules. Every struct is plain C with fields of 4 or 8 bytes at their natural alignment, so it is the same for
- * every compiler of a 64-bit platform. A field is never removed or given another meaning under one ABI version; a
- * change of any kind raises TIAOT_ABI_VERSION, and a runtime opens the modules of its own version only. All pointers
- * point to constant data or code inside the module and are relocated by the OS loader. Strings are UTF-8, NUL-ended. */
+ * every compiler of a 64-bit platform. A field is never removed or given another meaning; a change of any kind raises
+ * TIAOT_ABI_VERSION. From its first release on, a runtime opens the modules of every version from TIAOT_ABI_OLDEST to
+ * its own, and says of a newer one which tiaot to upgrade to. All pointers point to constant data or code inside the
+ * module and are relocated by the OS loader. Strings are UTF-8, NUL-ended. */
 #ifndef TIAOT_MODULE_H
 #define TIAOT_MODULE_H
 
@@ -14,11 +15,11 @@
 extern "C" {
 #endif
 
-#define TIAOT_ABI_VERSION 4u
+#define TIAOT_ABI_VERSION 5u
+#define TIAOT_ABI_OLDEST 5u
 #define TIAOT_DESCRIPTOR_SYMBOL "tiaot_module_descriptor"
-#define TIAOT_TRAILER_MAGIC "TIAOTMOD" /* 8 bytes, no NUL */
-#define TIAOT_MAX_ARRAYS 64            /* inputs + cotangents + results of one entry, and the state */
-#define TIAOT_MAX_DIMS 32              /* named dimensions of one kernel */
+#define TIAOT_MAX_ARRAYS 64 /* inputs + cotangents + results of one entry, and the state */
+#define TIAOT_MAX_DIMS 32   /* named dimensions of one kernel */
 
 /* CPU levels, in ascending order: the x86-64 psABI's microarchitecture levels. */
 enum { TIAOT_LEVEL_V2 = 0, TIAOT_LEVEL_V3 = 1, TIAOT_LEVEL_V4 = 2, TIAOT_LEVEL_COUNT = 3 };
@@ -35,18 +36,27 @@ enum {
 
 /* TIAOT_ARGUMENT_VALUE: an input of few elements that the code reads as values: on a CUDA device it is taken from the
  * device's memory or from the host's. */
-enum { TIAOT_ARGUMENT_BATCHED = 1u, TIAOT_ARGUMENT_DIFFERENTIABLE = 2u, TIAOT_ARGUMENT_VALUE = 4u };
+enum {
+  TIAOT_ARGUMENT_BATCHED = 1u,
+  TIAOT_ARGUMENT_DIFFERENTIABLE = 2u, /* some vjp has its gradient */
+  TIAOT_ARGUMENT_VALUE = 4u,
+  TIAOT_ARGUMENT_TANGENT = 8u /* some jvp or hvp has its tangent */
+};
 
 /* What an entry computes. TIAOT_JACOBIAN is made by the runtime from TIAOT_VJP and never stands in a module.
  * TIAOT_GRAD is the adjoint of a kernel over state, in place, as Taichi's `kernel.grad()`: it reads the gradients of
- * what the kernel wrote and adds into the gradients of what the kernel read. */
-enum { TIAOT_FORWARD = 0, TIAOT_VJP = 1, TIAOT_JACOBIAN = 2, TIAOT_GRAD = 3 };
+ * what the kernel wrote and adds into the gradients of what the kernel read.
+ * TIAOT_JVP is the outputs y = f(x) and their derivative along tangents t of inputs, J t. TIAOT_HVP is a vjp J^T v and
+ * its derivative along tangents of the same inputs: the Hessian of <v, f> times these. */
+enum { TIAOT_FORWARD = 0, TIAOT_VJP = 1, TIAOT_JACOBIAN = 2, TIAOT_GRAD = 3, TIAOT_JVP = 4, TIAOT_HVP = 5 };
 
 /* The lowered code of an entry: `rows` samples, one after another in memory.
  *   rows       number of samples, >= 0; 1 for a kernel without a batch dimension
  *   dims       the size of each of the kernel's dimensions; the batch dimension's own slot is not read
  *   arrays     forward: inputs, outputs. vjp: inputs, cotangents of all outputs, then the gradients of the inputs in
- *              the entry's `wrt`, each group in the order of the signature. Dense row-major, aligned to their element;
+ *              the entry's `wrt`, each group in the order of the signature. jvp: inputs, tangents of the inputs in
+ *              `wrt`, outputs, tangents of all outputs. hvp: inputs, cotangents, tangents of the inputs in `wrt`,
+ *              gradients of these, tangents of the gradients. Dense row-major, aligned to their element;
  *              a batched array points to the first of the `rows` samples. No result overlaps another array.
  *              Of a kernel over state: inputs, for forward then outputs, and last the state's memory, `state_bytes`
  *              bytes aligned to 64, which is read and written in place; no other array overlaps it.
@@ -54,10 +64,10 @@ enum { TIAOT_FORWARD = 0, TIAOT_VJP = 1, TIAOT_JACOBIAN = 2, TIAOT_GRAD = 3 };
  *              any content; NULL where that is 0
  *   host       threads that the code may use, which it does for kernels without a batch dimension only; NULL: it works
  *              on the calling thread
- * Every element of every result is overwritten; the gradient of a shared input is the sum over the `rows` samples (so
- * zeros for none). Inputs and cotangents are only read. Results do not depend on the host.
- * Returns 0, or 1 when there was no memory for a variable that changes in a loop of unknown length, which an adjoint
- * keeps all values of; results are then not valid. */
+ * Every element of every result is overwritten; the gradient of a shared input, and its tangent, is the sum over the
+ * `rows` samples (so zeros for none). Inputs, cotangents and tangents of inputs are only read. Results do not depend on
+ * the host. Returns 0, or 1 when there was no memory for a variable that changes in a loop of unknown length, which an
+ * adjoint keeps all values of; results are then not valid. */
 typedef struct tiaot_host {
   /* Runs task(context, index) once for each index in 0..count-1, in any order, and returns when all have returned. */
   void (*parallel_for)(void *user, int64_t count, void (*task)(void *context, int64_t index), void *context);
@@ -118,8 +128,9 @@ typedef struct tiaot_cuda_desc {
 } tiaot_cuda_desc;
 
 typedef struct tiaot_entry_desc {
-  uint32_t kind;                  /* TIAOT_FORWARD, TIAOT_VJP or TIAOT_GRAD */
-  uint32_t wrt;                   /* vjp: bit i set when the gradient of input i is computed; else 0 */
+  uint32_t kind;                  /* TIAOT_FORWARD... but TIAOT_JACOBIAN */
+  uint32_t wrt;                   /* vjp, hvp: bit i set when the gradient of input i is computed; jvp: when it has a
+                                   * tangent; else 0 */
   const char *symbol;             /* name of the entry, for people: "dense_tanh_float32_n8_m4_vjp_x" */
   int64_t block_rows;             /* a batch is cut between threads at multiples of this number of samples; >= 1 */
   tiaot_workspace_size workspace; /* NULL: none is needed */
@@ -150,7 +161,7 @@ typedef struct tiaot_argument_desc {
 } tiaot_argument_desc;
 
 /* A kernel over state has no batch dimension, and may have no inputs and no outputs. The entries of each variant are
- * one TIAOT_FORWARD and, where it has no outputs, at most one TIAOT_GRAD; never a TIAOT_VJP. */
+ * one TIAOT_FORWARD and, where it has no outputs, at most one TIAOT_GRAD; never one of another kind. */
 typedef struct tiaot_kernel_desc {
   const char *name;
   const char *signature;    /* as the author wrote it: "x[B, n], W[m, n], b[m] -> y[B, m]" */
@@ -179,6 +190,13 @@ typedef struct tiaot_field_desc {
   uint32_t reserved;
 } tiaot_field_desc;
 
+/* A piece of what a state holds when it is made; where there is none, it is zeros. */
+typedef struct tiaot_content_desc {
+  int64_t offset; /* bytes from the start of the state's memory */
+  int64_t bytes;
+  const void *data;
+} tiaot_content_desc;
+
 typedef struct tiaot_module_desc {
   uint32_t abi_version;      /* TIAOT_ABI_VERSION */
   uint32_t struct_size;      /* sizeof(tiaot_module_desc) */
@@ -192,20 +210,44 @@ typedef struct tiaot_module_desc {
   uint32_t field_count; /* 0: the module has no state */
   const tiaot_kernel_desc *kernels;
   const tiaot_field_desc *fields;
-  int64_t state_bytes;         /* of one instance of the state, which starts as zeros */
+  int64_t state_bytes;         /* of one instance of the state */
   const tiaot_cuda_desc *cuda; /* NULL: the module has no CUDA code */
+  const tiaot_content_desc *contents;
+  uint32_t content_count; /* 0: a state starts as zeros */
+  uint32_t reserved;
 } tiaot_module_desc;
 
-/* The last 96 bytes of a module file. Read and checked before the file is given to the OS loader, which would map a
- * truncated file and fault, and would run the constructors of a foreign one. Little-endian. */
-typedef struct tiaot_trailer {
-  char magic[8]; /* TIAOT_TRAILER_MAGIC */
-  uint32_t abi_version;
-  uint32_t crc32;        /* of the payload: CRC-32 as in zlib (polynomial 0xEDB88320, reflected, inverted) */
-  uint64_t payload_size; /* bytes before the trailer */
-  char hash[64];         /* equals the descriptor's `hash`, without the NUL */
-  uint64_t reserved;
-} tiaot_trailer;
+/* The note of a module file: an ELF note of its own (a PT_NOTE segment; the section is .note.tiaot), which `strip` and
+ * `patchelf` leave alone. It is read and checked before the file is given to the OS loader, which would map a truncated
+ * file and fault, and would run the constructors of a foreign one. Checksums are CRC-32 as in zlib (polynomial
+ * 0xEDB88320, reflected, inverted). Little-endian.
+ *
+ * A file of `file_size` bytes is as it was exported: all of its bytes must be right. One of another size has been
+ * rewritten by a tool: what is in the ranges must be right, which are code, constants, tables and relocations; the
+ * loader's own tables (headers, the dynamic section, symbols) are then as the tool left them. */
+#define TIAOT_NOTE_NAME "TiaotModule" /* 12 bytes with its NUL, so that no padding follows under any rule */
+#define TIAOT_NOTE_TYPE 1u
+#define TIAOT_NOTE_RANGES 8
+
+typedef struct tiaot_note {
+  uint32_t name_size;     /* 12 */
+  uint32_t desc_size;     /* bytes behind the name: sizeof(tiaot_note) - 24 */
+  uint32_t type;          /* TIAOT_NOTE_TYPE */
+  char name[12];          /* TIAOT_NOTE_NAME */
+  uint32_t abi_version;   /* TIAOT_ABI_VERSION of the exporter; what is up to here has this place in every version */
+  uint32_t range_count;   /* of `ranges`, from 1 to TIAOT_NOTE_RANGES */
+  uint32_t file_crc;      /* of the whole file, with zeros in the place of file_crc and note_crc */
+  uint32_t note_crc;      /* of this struct, with zeros in the place of note_crc */
+  uint32_t content_crc;   /* of the bytes in the ranges, one behind the other */
+  uint32_t reserved;      /* 0 */
+  uint64_t file_size;     /* in bytes, when it was exported */
+  char tiaot_version[16]; /* of the exporter, NUL-ended: what to upgrade to where the version is too new */
+  char hash[64];          /* equals the descriptor's `hash`, without the NUL */
+  struct {
+    uint64_t address; /* before relocation */
+    uint64_t size;
+  } ranges[TIAOT_NOTE_RANGES];
+} tiaot_note;
 
 #ifdef __cplusplus
 }

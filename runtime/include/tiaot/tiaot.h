@@ -47,6 +47,7 @@ typedef enum tiaot_status {
 typedef struct tiaot_module tiaot_module;
 typedef struct tiaot_kernel tiaot_kernel;
 typedef struct tiaot_bound tiaot_bound;
+typedef struct tiaot_partial tiaot_partial;
 typedef struct tiaot_state tiaot_state;
 
 /* Runs task(context, index) once for each index in 0..count-1, on any threads and in any order, and returns when all
@@ -74,10 +75,30 @@ TIAOT_API const char *tiaot_last_error(void);
 
 TIAOT_API const char *tiaot_version(void);
 
-/* Opens a module file and checks it. *module is to be closed with tiaot_module_close. The CPU level is chosen here: the
+/* Opens a module file and checks it. *module is to be closed with tiaot_module_close. What is checked and loaded is a
+ * copy of the file in memory: whatever happens to the file during the call and later, it has no effect on the module. A
+ * file that another has taken the place of can be opened while the old one still is. The CPU level is chosen here: the
  * highest that this machine has, or the lower one that the environment variable TIAOT_CPU_LEVEL names (x86-64-v2,
  * x86-64-v3 or x86-64-v4); naming one that the machine lacks is TIAOT_ERROR_UNSUPPORTED. */
 TIAOT_API tiaot_status tiaot_module_open(const char *path, tiaot_module **module);
+
+/* Where tiaot_module_open_from takes a module from. Zero-initialise it, then set what you need. */
+enum { TIAOT_FROM_PATH = 0, TIAOT_FROM_MEMORY = 1, TIAOT_FROM_DESCRIPTOR = 2 };
+typedef struct tiaot_source {
+  uint32_t struct_size; /* sizeof(tiaot_source) */
+  int32_t kind;         /* TIAOT_FROM_PATH... */
+  const char *path;     /* of the file; from elsewhere a name for messages and for tools, or NULL */
+  const void *data;     /* from memory: the bytes of a module file, which are read during the call only */
+  size_t size;          /* from memory: their number */
+  int32_t descriptor;   /* an open file, which is read from its start, during the call only, and stays open */
+  uint32_t reserved;    /* 0 */
+  const char *sha256; /* 64 hexadecimal digits that the SHA-256 of all bytes must be, as `sha256sum` prints it; NULL: it
+                       * is not looked at. Compared before any byte is mapped as code. */
+} tiaot_source;
+
+/* As tiaot_module_open, from a path, from memory or from a file descriptor. TIAOT_ERROR_MODULE when the SHA-256 is
+ * another. */
+TIAOT_API tiaot_status tiaot_module_open_from(const tiaot_source *source, tiaot_module **module);
 
 /* Gives the handle back; NULL is allowed. Kernels, bound calls and states of the module must not be used afterwards,
  * nor CUDA graphs that calls of its kernels were captured in. */
@@ -89,15 +110,20 @@ TIAOT_API const tiaot_module_desc *tiaot_module_descriptor(const tiaot_module *m
 /* The CPU level (TIAOT_LEVEL_*) that this module's code runs at. */
 TIAOT_API int tiaot_module_cpu_level(const tiaot_module *module);
 
+/* 1 when the file had been rewritten since its export, as by `strip` or `patchelf`: its code, constants, tables and
+ * relocations were verified, but not what the OS loader alone reads. Else 0: all of its bytes were. */
+TIAOT_API int tiaot_module_rewritten(const tiaot_module *module);
+
 /* The kernel of that name, owned by the module; TIAOT_ERROR_VALUE, with the names that exist, when there is none. */
 TIAOT_API tiaot_status tiaot_module_kernel(const tiaot_module *module, const char *name, const tiaot_kernel **kernel);
 
 /* The kernel's tables. Owned by the module. */
 TIAOT_API const tiaot_kernel_desc *tiaot_kernel_descriptor(const tiaot_kernel *kernel);
 
-/* An instance of the module's state: the memory of its fields, all zeros, aligned to 64 bytes. A module may have any
- * number of them. To be destroyed with tiaot_state_destroy, before the module is closed. TIAOT_ERROR_VALUE when the
- * module has no state, TIAOT_ERROR_MEMORY when there is no memory for it. */
+/* An instance of the module's state: the memory of its fields, aligned to 64 bytes, with what the kernel file wrote
+ * into them, where it wrote, and zeros. A module may have any number of them. To be destroyed with tiaot_state_destroy,
+ * before the module is closed. TIAOT_ERROR_VALUE when the module has no state, TIAOT_ERROR_MEMORY when there is no
+ * memory for it. */
 TIAOT_API tiaot_status tiaot_state_create(const tiaot_module *module, tiaot_state **state);
 
 /* NULL is allowed. Bound calls on the state and pointers into it must not be used afterwards. */
@@ -109,12 +135,17 @@ TIAOT_API void tiaot_state_destroy(tiaot_state *state);
 TIAOT_API tiaot_status tiaot_state_field(const tiaot_state *state, const char *name, DLTensor *tensor);
 
 /* Runs an entry of a kernel.
- *   entry    TIAOT_FORWARD, TIAOT_VJP, TIAOT_JACOBIAN or TIAOT_GRAD
- *   wrt      vjp and jacobian: bit i asks for the gradient of input i, at least one bit; forward and grad: 0
+ *   entry    TIAOT_FORWARD, TIAOT_VJP, TIAOT_JACOBIAN, TIAOT_GRAD, TIAOT_JVP or TIAOT_HVP
+ *   wrt      vjp and jacobian: bit i asks for the gradient of input i, at least one bit; jvp and hvp: bit i says that
+ *            input i has a tangent, which must be a set that the module has an entry for (tangents of the others are
+ *            zero: pass zeros for what the set has too much); forward and grad: 0
  *   arrays   forward:  inputs, outputs
  *            vjp:      inputs, cotangents of all outputs, gradients of the inputs in wrt
  *            jacobian: inputs, then for each output the Jacobian with respect to each input in wrt
  *            grad:     inputs
+ *            jvp:      inputs, tangents of the inputs in wrt, outputs, tangents of the outputs
+ *            hvp:      inputs, cotangents of all outputs, tangents of the inputs in wrt, gradients of these inputs,
+ *                      tangents of these gradients
  *            each group in the order of the signature
  *   count    number of arrays
  *   options  may be NULL
@@ -157,6 +188,29 @@ TIAOT_API int64_t tiaot_bound_work(const tiaot_bound *bound);
 /* NULL is allowed. */
 TIAOT_API void tiaot_bound_destroy(tiaot_bound *bound);
 
+/* A call some of whose inputs stay from one run to the next, as the weights of a layer. Each run gives the other
+ * arrays, and any number of threads may run it at the same time. All inputs that stay are replaced at once: a run sees
+ * the old ones or the new ones, never some of each, and neither a run nor a replacement waits for another. fixed    bit
+ * i: input i stays; only the first 32 inputs can arrays   the inputs that stay, in the order of the signature; their
+ * memory is the caller's, until `release` release  called with `user` when these arrays are used no more: they were
+ * replaced or the partial was destroyed, and the last run that used them has ended. On the thread that this happens on;
+ * it must not call tiaot. NULL: it is not needed. On failure it is not called. The other parameters are those of
+ * tiaot_call. To be destroyed with tiaot_partial_destroy, when no run is under way, before its module is closed. */
+TIAOT_API tiaot_status tiaot_partial_create(const tiaot_kernel *kernel, int entry, uint32_t wrt, uint32_t fixed,
+                                            const DLTensor *arrays, int32_t count, const tiaot_options *options,
+                                            void (*release)(void *user), void *user, tiaot_partial **partial);
+
+/* Runs it; `arrays` are those of tiaot_call without the inputs that stay. */
+TIAOT_API tiaot_status tiaot_partial_run(const tiaot_partial *partial, const DLTensor *arrays, int32_t count);
+
+/* Replaces all inputs that stay, by arrays of the same types, shapes, strides and devices; TIAOT_ERROR_VALUE for
+ * others. Runs that have begun end with the old ones. */
+TIAOT_API tiaot_status tiaot_partial_replace(tiaot_partial *partial, const DLTensor *arrays, int32_t count,
+                                             void (*release)(void *user), void *user);
+
+/* NULL is allowed. */
+TIAOT_API void tiaot_partial_destroy(tiaot_partial *partial);
+
 /* The process-wide default for num_threads. Starts as TIAOT_NUM_THREADS where that is set, otherwise as the number of
  * CPUs in the process's affinity mask, or its control group's CPU quota (rounded up) where that is less. The process's
  * mask is that of its first thread, whichever thread asks. The pool's threads run on the same CPUs, with the scheduling
@@ -180,8 +234,14 @@ TIAOT_API tiaot_status tiaot_module_cuda_image(const tiaot_module *module, int32
                                                const tiaot_cuda_image_desc **image);
 
 /* Makes what is put on stream `then` from now on wait for what is on stream `first` by now, without waiting itself.
- * Both are CUstreams of this device, NULL the legacy default stream. */
+ * Both are CUstreams of this device, NULL the legacy default stream. TIAOT_ERROR_VALUE when `then` is being captured
+ * and `first` is not, which CUDA does not have. */
 TIAOT_API tiaot_status tiaot_cuda_order(int32_t device, void *first, void *then);
+
+/* Gives back what is kept on a device between calls: the workspace of its streams, and the code of modules that were
+ * closed. Waits for all work on the device; so no stream of it may be captured at the time, and no graph with calls of
+ * a closed module be run any more. `device` -1: every device that was used. */
+TIAOT_API tiaot_status tiaot_cuda_release(int32_t device);
 
 #ifdef __cplusplus
 }

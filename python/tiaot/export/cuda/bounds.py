@@ -7,16 +7,13 @@ so can the host to know how many threads to launch: no kernel has to run before 
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
-from ..ir import Definitions, Function, Task, TracedModule
+from ..ir import Task, TracedModule
+from ..ir.instructions import AtomicUpdate, Call, CompareExchange, Fence, Load, Store
+from ..ir.model import Function
+from ..ir.origins import CONTEXT, LOCAL, UNKNOWN, Origins, Temporary
 
-_POINTER = re.compile(r"^\s*(%[\w.]+) = call i8\* @get_temporary_pointer\(.*, i64 (\d+)\)$")
-_CAST = re.compile(r"^\s*(%[\w.]+) = bitcast i8\* (%[\w.]+) to .*$")
-_LOAD = re.compile(r"^\s*%[\w.]+ = load .*\* (%[\w.]+), align \d+$")
-_CALLED = re.compile(r" call .*?@([\w.]+)\(")
-_ELEMENT = re.compile(r" = getelementptr (?!\{|%struct\.)")
 _ALLOWED = {"RuntimeContext_get_runtime", "get_temporary_pointer", "min_i32", "max_i32"}
 
 
@@ -36,7 +33,9 @@ class Bounds:
 
 
 def find_bounds(module: TracedModule) -> Bounds:
-    """Look for them."""
+    """Look for them. There are none where a task has a pointer that may be to a temporary or not."""
+    if UNKNOWN in module.touched:
+        return Bounds(frozenset(), frozenset(), frozenset())
     uses = [_task_uses(task) for task in module.tasks]
     prelude = {index for index, task in enumerate(module.tasks) if _only_computes(task)}
     while True:
@@ -57,11 +56,13 @@ def _only_computes(task: Task) -> bool:
     """Whether a task computes with shapes, numbers and temporaries, and touches no array."""
     if task.turn is not None:
         return False
-    for line in task.body.body:
-        if _ELEMENT.search(line) or "atomicrmw" in line:
+    origins = Origins(task.body)
+    for instruction in task.body.instructions:
+        if isinstance(instruction, (AtomicUpdate, CompareExchange, Fence)):
             return False
-        called = _CALLED.search(line)
-        if called and called[1] not in _ALLOWED and not called[1].startswith("llvm."):
+        if isinstance(instruction, Call) and instruction.name not in _ALLOWED and not instruction.is_intrinsic:
+            return False
+        if not all(isinstance(each, Temporary) or each in (LOCAL, CONTEXT) for each in origins.touched_by(instruction)):
             return False
     return True
 
@@ -78,31 +79,14 @@ def _task_uses(task: Task) -> tuple[set[int], set[int]]:
 
 
 def _used(function: Function) -> tuple[set[int], set[int]]:
-    pointers: dict[str, int] = {}
-    for line in function.body:
-        if match := _POINTER.match(line):
-            pointers[match[1]] = int(match[2])
-        elif (match := _CAST.match(line)) and match[2] in pointers:
-            pointers[match[1]] = pointers[match[2]]
+    """Offsets of the temporaries that a function (reads, may write), as far as its pointers are known."""
+    origins = Origins(function)
     reads: set[int] = set()
     writes: set[int] = set()
-    for line in function.body:
-        if _POINTER.match(line) or _CAST.match(line):
-            continue
-        used = {pointers[name] for name in re.findall(r"%[\w.]+", line) if name in pointers}
-        if _LOAD.match(line):
-            reads |= used
-            continue
-        writes |= used
-        if not line.lstrip().startswith("store "):
-            reads |= used  # an atomic operation, or a function
+    for instruction in function.instructions:
+        used = {each.offset for each in origins.touched_by(instruction) if isinstance(each, Temporary)}
+        if not isinstance(instruction, Load):
+            writes |= used
+        if not isinstance(instruction, Store):
+            reads |= used  # a load, an atomic operation, or a function
     return reads, writes
-
-
-def temporary_target(definitions: Definitions, pointer: str) -> int | None:
-    """The offset of the temporary that a pointer points to; None for one to anything else."""
-    opcode, rest = definitions.operation(pointer)
-    if opcode == "bitcast" and (match := re.match(r"^i8\* (%[\w.]+) to .*$", rest)):
-        opcode, rest = definitions.operation(match[1])
-    match = re.match(r"^i8\* @get_temporary_pointer\(.*, i64 (\d+)\)$", rest) if opcode == "call" else None
-    return int(match[1]) if match else None

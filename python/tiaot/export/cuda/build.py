@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 
+from .. import sums
 from ..arguments import SEED
 from ..cache import Cache
 from ..declare import Family
@@ -20,9 +21,9 @@ from ..trace import Trace, Traced, trace_file
 from .compile import Image, assemble, emit_ptx, optimize, ptxas_version
 from .copies import sum_kernel, sum_name
 from .device import THREADS
-from .emulate import emulate, emulated_library
 from .kernels import is_value
 from .lower import CudaEntry, lower
+from .trial import trial_library
 
 Key = tuple[str, str, tuple[str, ...]]  # kernel, variant, the inputs that are differentiated
 _ON_FIELDS = "works on fields, whose state is in the host's memory"
@@ -35,7 +36,7 @@ class Devices:
     entries: dict[Key, CudaEntry | str]
     code: CudaCode | None
     objects: list[bytes]
-    emulated: bytes = b""  # emulate.py's library, where it was asked for
+    trial: bytes = b""  # trial.py's library, where it was asked for
 
 
 def build_for_cuda(
@@ -48,8 +49,8 @@ def build_for_cuda(
     gate: bool,
     say: Callable[[str], None],
 ) -> Devices:
-    """Trace, lower and assemble the kernels of a file for CUDA; `traced` are those for the CPU. With `gate` the device
-    code is compiled for the CPU, too.
+    """Trace, lower and assemble the kernels of a file for CUDA; `traced` are those for the CPU. With `gate` there is
+    what they are tried with, too.
 
     Raises:
         CompileError: when there is no ptxas, or it does not take what it is given.
@@ -61,36 +62,31 @@ def build_for_cuda(
     entries: dict[Key, CudaEntry | str] = {(key[0], key[1], key[2:]): why for key, why in found.refused.items()}
     for family in traced.families:
         for variant in family.variants():
-            for wrt in family.entries:
+            for computation in family.entries:
                 if family.state:
-                    entries[family.name, variant.name, wrt] = _ON_FIELDS
+                    entries[family.name, variant.name, computation.wrt] = _ON_FIELDS
     signatures = {family.name: family.signature for family in traced.families}
     primals = {(trace.kernel, trace.variant.name): trace for trace in found.traces if not trace.wrt}
     requests = [
-        (signatures[trace.kernel], trace, primals[trace.kernel, trace.variant.name], gate, cache)
+        (signatures[trace.kernel], trace, primals[trace.kernel, trace.variant.name], cache)
         for trace in found.traces
         if trace.kernel in signatures and (trace.kernel, trace.variant.name) in primals
     ]
-    emulated: list[bytes] = []
     results = zip(requests, processes.map(_lower, requests), strict=True)
     for done, ((_, trace, *_), result) in enumerate(results, start=1):
-        if isinstance(result, str):
-            entries[trace.kernel, trace.variant.name, trace.wrt] = result
-        else:
-            entries[trace.kernel, trace.variant.name, trace.wrt] = result[0]
-            emulated.append(result[1])
+        entries[trace.kernel, trace.variant.name, trace.wrt] = result
         say(f"compiling for CUDA {done} of {len(requests)}: {trace.symbol}")
     lowered = [entry for entry in entries.values() if not isinstance(entry, str)]
     if not lowered:
         return Devices(entries, None, [])
-    sums = [sum_name(dtype) for dtype in ("float32", "float64")]
-    kernels = [*(kernel for entry in lowered for kernel in entry.kernels), *sums]
-    extra = optimize("\n".join([THREADS, *(sum_kernel(dtype) for dtype in ("float32", "float64"))]))
+    sum_names = [sum_name(dtype) for dtype in sums.DTYPES]
+    kernels = [*(kernel for entry in lowered for kernel in entry.kernels), *sum_names]
+    extra = optimize("\n".join([THREADS, *(sum_kernel(dtype) for dtype in sums.DTYPES)]))
     say(f"assembling for {len(architectures)} architectures")
     ptx = emit_ptx([*(entry.device for entry in lowered), extra])
     images = _assemble(ptx, architectures, version, cache, jobs)
     code = CudaCode(kernels, images, version)
-    library = emulated_library(lowered, kernels, emulated) if gate else b""
+    library = trial_library(lowered, kernels, ptx) if gate else b""
     return Devices(entries, code, [entry.object for entry in lowered], library)
 
 
@@ -105,23 +101,21 @@ def _assemble(ptx: str, architectures: Sequence[int], version: str, folder: Path
     return images
 
 
-def _lower(request: tuple[Signature, Trace, Trace, bool, Path | None]) -> tuple[CudaEntry, bytes] | str:
-    """One entry, and what emulates its kernels where that is asked for; or why it cannot be had."""
-    signature, trace, primal, gate, folder = request
+def _lower(request: tuple[Signature, Trace, Trace, Path | None]) -> CudaEntry | str:
+    """One entry, or why it cannot be had."""
+    signature, trace, primal, folder = request
     cache = Cache(folder)
-    key = ("cuda lower", repr(gate), repr(signature), repr(trace), repr(primal))
+    key = ("cuda lower", repr(signature), repr(trace), repr(primal))
     if (stored := cache.get(*key)) is not None:
         record = json.loads(stored)
-        emulated = base64.b64decode(record.pop("emulated"))
-        return CudaEntry(**{**record, "object": base64.b64decode(record["object"])}), emulated
+        return CudaEntry(**{**record, "object": base64.b64decode(record["object"])})
     try:
-        entry, writer = lower(signature, trace, primal)
+        entry = lower(signature, trace, primal)
     except LoweringError as error:
         return str(error).removeprefix(f"{trace.kernel}: ")
-    emulated = emulate(writer) if gate else b""
-    data = {"object": base64.b64encode(entry.object).decode(), "emulated": base64.b64encode(emulated).decode()}
+    data = {"object": base64.b64encode(entry.object).decode()}
     cache.put(json.dumps({**vars(entry), **data}).encode(), *key)
-    return entry, emulated
+    return entry
 
 
 def value_inputs(family: Family, traces: Sequence[Trace]) -> frozenset[str]:

@@ -82,6 +82,10 @@ def optimize(text: str) -> str:
 
 
 def _with_target(text: str) -> str:
+    """A file of Taichi's runtime for this target, and without the marks that keep its functions from being inlined."""
+    text = re.sub(
+        r"^(attributes #.*)$", lambda m: re.sub(r" (?:noinline|optnone)\b", "", m[1]), text, flags=re.MULTILINE
+    )
     lines = [line for line in text.splitlines() if not line.startswith(("target datalayout", "target triple"))]
     return f'target datalayout = "{DATA_LAYOUT}"\ntarget triple = "{TRIPLE}"\n' + "\n".join(lines)
 

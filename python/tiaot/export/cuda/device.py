@@ -6,16 +6,14 @@ so that any grid gives the same results.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from .. import support
 from ..code import Code
-from ..ir import Definitions, Function, TracedModule
+from ..ir import TracedModule
 from ..support import FRAME
 
 BLOCK = 128  # TIAOT_CUDA_BLOCK of module.h
-_PART = re.compile(r"call i8\* @get_temporary_pointer\(%struct\.LLVMRuntime\* (%[\w.]+), i64 (\d+)\)")
 
 # What a frame holds, in front as on the CPU (support.py): the temporaries that the tasks of a call share; the state of
 # the random numbers; nothing; nothing; then the temporaries of this thread, where it adds shared ones up, and what the
@@ -139,51 +137,9 @@ SEED_TURN = f"""  %runtime.slot = getelementptr %struct.RuntimeContext, %struct.
   store i64 %drawn, i64* %state"""
 
 
-def point_temporaries(function: Function, kinds: dict[int, str]) -> Function:
-    """A function in which each pointer to a temporary is what `kinds` says for its offset, and others are as they were:
-    "private", or "summed INDEX ITEM"."""
-
-    def replace(match: re.Match[str]) -> str:
-        runtime, offset = match[1], int(match[2])
-        kind, *numbers = kinds.get(offset, "shared").split()
-        if kind == "private":
-            return f"call i8* @tiaot_private_pointer(%struct.LLVMRuntime* {runtime}, i64 {offset})"
-        if kind == "summed":
-            index, item = numbers
-            return f"call i8* @tiaot_summed_pointer(%struct.LLVMRuntime* {runtime}, i64 {index}, i64 {item})"
-        return match[0]
-
-    return Function(function.parameters, [_PART.sub(replace, line) for line in function.body])
-
-
 # ---- stacks: in the thread's own memory, as large as is known before the kernel runs ----
 
 OVERFLOW = "tiaot_stack_overflow"  # where it is left after optimisation, the room may not be enough
-_ALLOCA = re.compile(r"^(\s*(%[\w.]+) = alloca )\[\d+ x i8\](, align \d+)$")
-_CAST = re.compile(r"^(\s*(%[\w.]+) = bitcast )\[\d+ x i8\](\* (%[\w.]+) to i8\*)$")
-_CALL = re.compile(
-    r"^(\s*(?:%[\w.]+ = )?call \S+ @)(stack_\w+)\(i8\* (%[\w.]+)(?:, i64 \d+(?=, i64 ))?((?:, i64 (\d+))?)\)$"
-)
-
-
-def widen_stacks(function: Function, values: int) -> None:
-    """Give Taichi's stacks in a function room for so many values. How many there are is a variable of its own, as on
-    the CPU: LLVM keeps it in a register, and knows its bounds where it knows those of the loops."""
-    calls = [match for line in function.body if (match := _CALL.match(line))]
-    casts = {match[2]: match[4] for line in function.body if (match := _CAST.match(line))}
-    rooms = {casts[match[3]]: 2 * int(match[5]) * values for match in calls if match[5]}
-    lines = []
-    for line in function.body:
-        if (match := _ALLOCA.match(line)) and match[2] in rooms:
-            lines.append(f"  %stack{match[2][1:]}.count = alloca i64")
-            line = f"{match[1]}[{rooms[match[2]]} x i8]{match[3]}"
-        elif (match := _CAST.match(line)) and match[4] in rooms:
-            line = f"{match[1]}[{rooms[match[4]]} x i8]{match[3]}"
-        elif match := _CALL.match(line):
-            count = f"%stack{casts[match[3]][1:]}.count"
-            line = f"{match[1]}tiaot_{match[2]}(i8* {match[3]}, i64* {count}{match[4]})"
-        lines.append(line)
-    function.body[:] = lines
 
 
 def stack_definitions(values: int) -> str:
@@ -234,30 +190,3 @@ def definitions(modules: Sequence[TracedModule], stack_values: int) -> str:
     own, rest = support.own_definitions(modules, stack_definitions(stack_values))
     memory = "declare void @llvm.memset.p0i8.i64(i8*, i8, i64, i1)"
     return "\n".join([own, *rest, memory])
-
-
-# ---- sums in an order that does not depend on the grid ----
-
-
-def scale_offsets(body: list[str], is_summed) -> list[str]:
-    """Let the elements of the arrays that a loop adds to lie as many elements apart as there are threads: between them
-    are those of the other threads. `is_summed(index, field)` says which arrays, by their slot."""
-    definitions = Definitions(body)
-    lines = []
-    for line in body:
-        match = re.match(r"^(\s*(%[\w.]+) = getelementptr (\w+), \w+\* (%[\w.]+), )(i32|i64) (\S+)$", line)
-        slot = definitions.slot(match[2]) if match else None
-        if match is None or slot is None or not is_summed(*slot):
-            lines.append(line)
-            continue
-        tag = "%apart" + match[2][1:]
-        value = match[6]
-        if match[5] == "i32":
-            lines.append(f"  {tag}.w = sext i32 {value} to i64")
-            value = f"{tag}.w"
-        lines += [
-            f"  {tag}.n = call i64 @tiaot_threads()",
-            f"  {tag} = mul nsw i64 {value}, {tag}.n",
-            f"{match[1]}i64 {tag}",
-        ]
-    return lines

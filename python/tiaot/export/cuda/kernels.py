@@ -12,19 +12,30 @@ what is added to (sums.py), there is a second kernel for it, whose threads add t
 
 from __future__ import annotations
 
-import copy
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from .. import ir, sums, support
-from ..arguments import SEED, Part, WholeArrays, register, struct_type
+from .. import sums, support
+from ..arguments import SEED, Part, WholeArrays, struct_type
 from ..code import IR_TYPES, Code
+from ..ir import Task, TracedModule
+from ..ir.model import Function
+from ..ir.origins import Array, Temporary
+from ..ir.passes import summed
+from ..ir.passes.atomics import depends_on_order, plain_additions
+from ..ir.passes.finish import finish
+from ..ir.passes.offsets import widen_offsets
+from ..ir.passes.scaling import scale_offsets
+from ..ir.passes.stacks import fix_stacks
+from ..ir.passes.temporaries import Private, Summed, point_temporaries
+from ..keys import Key, Role
 from ..parameters import Parameter
 from ..signature import ITEM_SIZES, Signature
 from ..trace import Trace
 from . import device
 from .bounds import Bounds, find_bounds
+
+Kinds = Mapping[int, Private | Summed]  # temporaries that are not shared, by their offsets
 
 
 @dataclass(frozen=True)
@@ -32,8 +43,8 @@ class Target:
     """What a loop adds to: an array by its key, or a temporary by its offset."""
 
     dtype: str
-    key: str = ""
-    slot: sums.Slot = (-1, 0)
+    key: Key | None = None
+    slot: Array | None = None
     offset: int = -1
 
 
@@ -46,55 +57,55 @@ class WholeKernels(WholeArrays):
         self.bounds: dict[str, Bounds] = {part.name: find_bounds(part.module) for part in self.parts}
         self.targets = self._targets()
         self.host = False  # whether what is being written runs on the host
-        self.own: dict[str, str] = {}  # in the kernel being written: the thread's copies, by the keys of what they copy
-        self.values: dict[str, str] = {}  # in the function being written: pointers to values, by their keys
+        self.own: dict[Key, str] = {}  # in the kernel being written: the thread's copies, by the keys of what they copy
+        self.values: dict[Key, str] = {}  # in the function being written: pointers to values, by their keys
 
     # ---- what is there ----
 
-    def _value_parameters(self) -> dict[str, Parameter]:
+    def _value_parameters(self) -> dict[Key, Parameter]:
         """Inputs that the kernels take as values, by key."""
         found = {}
         for part in self.parts:
             for parameter in part.parameters:
                 if is_value(parameter, self.signature):
-                    found[f"input {parameter.name}"] = parameter
+                    found[Key(Role.INPUT, parameter.name)] = parameter
         if self.random:
-            found.setdefault(f"input {SEED}", Parameter(SEED, "input", "int64", 0, by_value=True))
+            found.setdefault(Key(Role.INPUT, SEED), Parameter(SEED, "input", "int64", 0, by_value=True))
         return found
 
-    def is_atomic(self, task: ir.Task) -> bool:
-        return task.turn is not None and ir.depends_on_order(joined(task))
+    def is_atomic(self, task: Task) -> bool:
+        return task.turn is not None and depends_on_order(shared_parts(task))
 
     def _targets(self) -> dict[tuple[str, int], list[Target]]:
         """Of each loop that adds up atomically: what it adds to, where all of that can be copied."""
         found = {}
         for part in self.parts:
             for index, task in enumerate(part.module.tasks):
-                slots = sums.summed(joined(task), ()) if self.is_atomic(task) else None
-                targets = [self._target(part, task, slot) for slot in slots or ()]
+                found_ = summed.summed(shared_parts(task)) if self.is_atomic(task) else None
+                targets = [self._target(part, task, target) for target in found_ or ()]
                 if targets and None not in targets:
                     found[part.name, index] = [target for target in targets if target is not None]
         return found
 
-    def _target(self, part: Part, task: ir.Task, slot: sums.Slot | int | str) -> Target | None:
-        if isinstance(slot, str):
-            offset = int(slot.split()[1])
-            kind = sums.added_type(joined(task), slot)
-            dtype = {"float": "float32", "double": "float64"}.get(kind)
-            return Target(dtype, offset=offset) if dtype else None
-        assert isinstance(slot, tuple)
-        key = self._summed_key(part, slot)
-        return None if key is None else Target(part.parameters[slot[0]].dtype, key, slot)
+    def _target(self, part: Part, task: Task, target: summed.Target) -> Target | None:
+        if isinstance(target, Temporary):
+            kind = str(summed.added_type(shared_parts(task), target))
+            dtype = next((name for name in sums.DTYPES if IR_TYPES[name] == kind), None)
+            return Target(dtype, offset=target.offset) if dtype else None
+        if not isinstance(target, Array):
+            return None
+        key = self._summed_key(part, target)
+        return None if key is None else Target(part.parameters[target.index].dtype, key, target)
 
     # ---- the parameters of every kernel ----
 
-    def _pointer_keys(self) -> list[str]:
+    def _pointer_keys(self) -> list[Key]:
         return [*self._arrays(), *(buffer.key for buffer in self.buffers)]
 
     def _formals(self) -> list[str]:
-        read_only = {key for key in self._arrays() if key.split()[0] in ("input", "cotangent")}
+        read_only = {key for key in self._arrays() if key.role in (Role.INPUT, Role.COTANGENT)}
         pointers = [
-            f"i8* noalias {'readonly ' if key in read_only else ''}{register(key)}" for key in self._pointer_keys()
+            f"i8* noalias {'readonly ' if key in read_only else ''}{key.register}" for key in self._pointer_keys()
         ]
         dims = [f"i64 %dim_{dim}" for dim in self.signature.dims if dim not in self.variant.sizes]
         values = [
@@ -130,7 +141,7 @@ class WholeKernels(WholeArrays):
                     texts.append(self._private(task).text(f"{part.name}_{index}_private"))
                 if not (names := self._names(part, index)):
                     continue
-                kinds = dict.fromkeys(bounds.private, "private")
+                kinds = dict.fromkeys(bounds.private, Private())
                 if index in bounds.prelude:
                     kinds = {}
                 texts.append(self._device_task(part, task, kinds, stack_values).text(f"{part.name}_{index}"))
@@ -145,9 +156,9 @@ class WholeKernels(WholeArrays):
         local_bytes = max([task.local_bytes for module in modules for task in module.tasks], default=1)
         return "\n".join(
             [
-                *dict.fromkeys(line for module in modules for line in module.types),
+                *dict.fromkeys(line for module in modules for line in module.type_lines),
                 device.TYPES,
-                ir.contract("\n".join(texts)),
+                *texts,
                 *kernels,
                 device.THREADS,
                 device.POINTERS,
@@ -156,61 +167,54 @@ class WholeKernels(WholeArrays):
             ]
         )
 
-    def _private(self, task: ir.Task) -> ir.Task:
+    def _private(self, task: Task) -> Task:
         """A task of the prelude, all of whose temporaries are the thread's own."""
-        offsets = dict.fromkeys(range(support.temporaries_bytes(self._modules())), "private")
-        return ir.Task(task.name, device.point_temporaries(task.body, offsets))
+        offsets = dict.fromkeys(range(support.temporaries_bytes(self._modules())), Private())
+        return Task(task.name, finish(point_temporaries(task.body, offsets)))
 
-    def _modules(self) -> list[ir.TracedModule]:
+    def _modules(self) -> list[TracedModule]:
         return [part.module for part in self.parts]
 
-    def _changed(self, task: ir.Task, change: Callable[[ir.Function], ir.Function]) -> ir.Task:
-        changed = copy.copy(task)
-        for name in ("prologue", "body", "turn", "epilogue"):
-            if (function := getattr(task, name)) is not None:
-                setattr(changed, name, change(function))
-        return changed
+    def _device_task(self, part: Part, task: Task, kinds: Kinds, stack_values: int) -> Task:
+        return self._pointed(part, task, kinds, stack_values).changed(finish)
 
-    def _device_task(self, part: Part, task: ir.Task, kinds: dict[int, str], stack_values: int) -> ir.Task:
-        def change(function: ir.Function) -> ir.Function:
-            function = device.point_temporaries(function, kinds)
-            device.widen_stacks(function, stack_values)
-            body = function.body if task.turn else ir.plain_additions(function.body)
-            return ir.Function(function.parameters, ir.widen_offsets(body, self._layout(part)))
-
-        return self._changed(task, change)
-
-    def _copying_task(
-        self, part: Part, task: ir.Task, kinds: dict[int, str], targets: list[Target], stack_values: int
-    ) -> ir.Task:
+    def _copying_task(self, part: Part, task: Task, kinds: Kinds, targets: list[Target], stack_values: int) -> Task:
         """The same, adding to copies of the targets that each thread has for itself."""
-        slots = {target.slot for target in targets if target.key}
+        slots = {(target.slot.index, target.slot.field) for target in targets if target.slot}
         temporaries = [target for target in targets if not target.key]
-        kinds = {
-            **kinds,
-            **{each.offset: f"summed {at} {ITEM_SIZES[each.dtype]}" for at, each in enumerate(temporaries)},
-        }
+        kinds = {**kinds, **{each.offset: Summed(at, ITEM_SIZES[each.dtype]) for at, each in enumerate(temporaries)}}
 
-        def change(function: ir.Function) -> ir.Function:
-            body = ir.plain_additions(function.body, whole_numbers=False)
-            return ir.Function(function.parameters, device.scale_offsets(body, lambda *slot: slot in slots))
+        def on_copies(function: Function) -> Function:
+            function = plain_additions(function, whole_numbers=False)
+            return finish(scale_offsets(function, lambda *slot: slot in slots))
 
-        return self._changed(self._device_task(part, task, kinds, stack_values), change)
+        return self._pointed(part, task, kinds, stack_values).changed(on_copies)
 
-    def _kernel(self, part: Part, index: int, name: str, functions: str, copied: dict[str, Target]) -> str:
+    def _pointed(self, part: Part, task: Task, kinds: Kinds, stack_values: int) -> Task:
+        """A task whose pointers point to where a device has what it uses."""
+
+        def change(function: Function) -> Function:
+            function = fix_stacks(point_temporaries(function, kinds), stack_values)
+            if not task.turn:
+                function = plain_additions(function)
+            return widen_offsets(function, self._layout(part))
+
+        return task.changed(change)
+
+    def _kernel(self, part: Part, index: int, name: str, functions: str, copied: dict[Key, Target]) -> str:
         code = Code({dim: str(self.variant.sizes.get(dim, f"%dim_{dim}")) for dim in self.signature.dims})
         if self.signature.batch:
             code.sizes["rows"] = code.sizes[self.signature.batch]
         task = part.module.tasks[index]
         code.label("entry")
-        self.own = {key: f"{register(key)}.own" for key in copied}
+        self.own = {key: f"{key.register}.own" for key in copied}
         for key, target in copied.items():
             at = code.add(f"mul i64 {code.add('call i64 @tiaot_thread()')}, {ITEM_SIZES[target.dtype]}")
-            code.do(f"{self.own[key]} = getelementptr i8, i8* {register(key)}, i64 {at}")
+            code.do(f"{self.own[key]} = getelementptr i8, i8* {key.register}, i64 {at}")
         self._take_values(code)
         seed = "0"
         if self.random:
-            raw = code.add(f"bitcast i8* {self.values[f'input {SEED}']} to i64*")
+            raw = code.add(f"bitcast i8* {self.values[Key(Role.INPUT, SEED)]} to i64*")
             task_number = (index + 1) * 0x9E3779B97F4A7C15 % (1 << 63)
             mixed = code.add(f"xor i64 {code.add(f'load i64, i64* {raw}')}, {task_number}")
             seed = code.add(f"call i64 @tiaot_mix(i64 {mixed})")
@@ -235,10 +239,10 @@ class WholeKernels(WholeArrays):
             for place, slot in enumerate(slots):
                 code.do(f"store {element} %value_{parameter.name}_{place}, {element}* {slot}")
             label = f"memory_{parameter.name}"
-            given = code.add(f"icmp ne i8* {register(key)}, null")
+            given = code.add(f"icmp ne i8* {key.register}, null")
             code.do(f"br i1 {given}, label %{label}, label %{label}.end")
             code.label(label)
-            typed = code.add(f"bitcast i8* {register(key)} to {element}*")
+            typed = code.add(f"bitcast i8* {key.register} to {element}*")
             for place, slot in enumerate(slots):
                 pointer = code.add(f"getelementptr {element}, {element}* {typed}, i64 {place}")
                 code.do(f"store {element} {code.add(f'load {element}, {element}* {pointer}')}, {element}* {slot}")
@@ -261,7 +265,7 @@ class WholeKernels(WholeArrays):
             1: ("%struct.LLVMRuntime*", frame),
         }
         if part.result is not None and not self.host:
-            members[3] = ("i64*", code.add(f"bitcast i8* {register(f'output {part.result.name}')} to i64*"))
+            members[3] = ("i64*", code.add(f"bitcast i8* {Key(Role.OUTPUT, part.result.name).register} to i64*"))
         support.fill_context(code, "%context", members)
         self._fill_struct(code, part, kind, struct)
 
@@ -269,11 +273,13 @@ class WholeKernels(WholeArrays):
         key = self._data_key(part, parameter)
         if key in self.values:
             return self.values[key]
-        return "null" if self.host else self.own.get(key, super()._data(part, parameter))
+        own = None if key is None else self.own.get(key)
+        return "null" if self.host else own or super()._data(part, parameter)
 
     def _gradient(self, part: Part, parameter: Parameter) -> str:
         key = self._gradient_key(part, parameter)
-        return "null" if self.host else self.own.get(key, super()._gradient(part, parameter))
+        own = None if key is None else self.own.get(key)
+        return "null" if self.host else own or super()._gradient(part, parameter)
 
 
 def kernel(name: str, formals: Sequence[str], code: Code, *, alone: bool) -> str:
@@ -314,10 +320,6 @@ def is_value(parameter: Parameter, signature: Signature) -> bool:
     return parameter.role == "input" and (parameter.by_value or number)
 
 
-def joined(task: ir.Task) -> ir.Function:
-    """The lines of a loop's turn and of what is done after all turns of a thread, as one function."""
-    functions = [each for each in (task.turn, task.epilogue) if each is not None]
-    lines = []
-    for place, function in enumerate(functions):
-        lines += [re.sub(r"%(?!struct\.)", "%epilogue.", line) if place else line for line in function.body]
-    return ir.Function(task.body.parameters, lines)
+def shared_parts(task: Task) -> list[Function]:
+    """A loop's turn, and what is done after all turns of a thread: what its threads do beside one another."""
+    return [each for each in (task.turn, task.epilogue) if each is not None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 from ..entry import Entry
@@ -11,6 +12,7 @@ from ..signature import Signature
 from ..trace import Trace
 from . import patched
 from .compile import optimize, overflows
+from .mathematics import approximate_divisions, use_own_tanh
 from .rows import CudaRowsEntry
 from .whole import CudaWholeEntry
 
@@ -44,27 +46,27 @@ def make_entry(signature: Signature, trace: Trace, primal: Trace) -> CudaRowsEnt
             f"{trace.kernel}: is written for blocks of rows: give the family a form for variant.target == 'cuda' with "
             "block_rows=None, whose loops are parallel"
         )
-    trace, primal = patched.complete(trace), patched.complete(primal)
+    trace, primal = _adapted(trace), _adapted(primal)
     if signature.batch and trace.autodiff and Entry.suits(trace, primal):
         return CudaRowsEntry(signature, trace, primal, trace.symbol)
     return CudaWholeEntry(signature, trace, primal, trace.symbol)
 
 
-def device_text(entry: CudaRowsEntry | CudaWholeEntry, stack_values: int) -> str:
-    """The kernels of an entry, with room for so many values in each stack, and what they call that is not Taichi's."""
-    text = entry.text(stack_values)
-    return text + patched.definitions(text)
+def _adapted(trace: Trace) -> Trace:
+    completed = patched.complete(trace)
+    return dataclasses.replace(completed, tasks=tuple(map(use_own_tanh, completed.tasks)))
 
 
-def lower(signature: Signature, trace: Trace, primal: Trace) -> tuple[CudaEntry, CudaRowsEntry | CudaWholeEntry]:
-    """Lower one traced entry; beside it, what wrote it.
+def lower(signature: Signature, trace: Trace, primal: Trace) -> CudaEntry:
+    """Lower one traced entry.
 
     Raises:
         LoweringError: when the kernel uses something that cannot be lowered.
     """
     entry = make_entry(signature, trace, primal)
     for values in STACKS:
-        device = optimize(device_text(entry, values))
+        text = entry.text(values)
+        device = optimize(approximate_divisions(text + patched.definitions(text)))
         if not overflows(device):
             break
     else:
@@ -76,4 +78,4 @@ def lower(signature: Signature, trace: Trace, primal: Trace) -> tuple[CudaEntry,
     function = f"{trace.symbol}_cuda"
     host = compile_text(entry.host_text(function))
     names = entry.kernel_names()
-    return CudaEntry(function, names, entry.any_rows, entry.order, device, host), entry
+    return CudaEntry(function, names, entry.any_rows, entry.order, device, host)

@@ -96,7 +96,8 @@ done:
 
 
 def complete(trace: Trace) -> Trace:
-    """The trace with its reductions as atomic operations.
+    """The trace with its reductions as atomic operations, and with loops around a compare-and-exchange that see what
+    others wrote.
 
     Raises:
         LoweringError: when the kernel has memory for the threads of a block.
@@ -106,7 +107,7 @@ def complete(trace: Trace) -> Trace:
             f"{trace.kernel}: keeps memory for the threads of a block (ti.simt.block.SharedArray), which its code for "
             "CUDA cannot have: read from the array itself"
         )
-    return dataclasses.replace(trace, tasks=tuple(_without_reductions(task) for task in trace.tasks))
+    return dataclasses.replace(trace, tasks=tuple(_see_others(_without_reductions(task)) for task in trace.tasks))
 
 
 def definitions(text: str) -> str:
@@ -147,6 +148,19 @@ def _atomic(match: re.Match[str]) -> str:
     if kind == "float" and operation != "add":
         return f"call float @tiaot_reduce_{operation}_f32(float* {to}, float {of})"
     return f"atomicrmw {'fadd' if kind == 'float' else operation} {kind}* {to}, {kind} {of} seq_cst, align 4"
+
+
+def _see_others(task: str) -> str:
+    """Let what a compare-and-exchange expects be read from where all threads see it: a plain load may be answered by a
+    multiprocessor's own cache, which need not know what others have written, and the loop would go on for ever."""
+    parts = []
+    for text in re.split(r"^(?=define )", task, flags=re.MULTILINE):
+        for value in re.findall(r"cmpxchg \w+\* %[\w.]+, \w+ (%[\w.]+),", text):
+            cast = re.search(rf"^\s*{re.escape(value)} = bitcast \w+ (%[\w.]+) to ", text, flags=re.MULTILINE)
+            loaded = re.escape(cast[1] if cast else value)
+            text = re.sub(rf"^(\s*{loaded} = load )(?!volatile )", r"\1volatile ", text, flags=re.MULTILINE)
+        parts.append(text)
+    return "".join(parts)
 
 
 @functools.cache

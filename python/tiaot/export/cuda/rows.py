@@ -9,10 +9,17 @@ up in their order by a kernel behind it.
 
 from __future__ import annotations
 
-from .. import ir, support
+from .. import support
 from ..arguments import store_pointers, store_shape, struct_type
 from ..code import IR_TYPES, Code
-from ..ir import LoweringError
+from ..ir import LoweringError, TracedModule, read_tasks
+from ..ir.model import Function
+from ..ir.passes.atomics import plain_additions
+from ..ir.passes.finish import finish
+from ..ir.passes.offsets import widen_offsets
+from ..ir.passes.scaling import scale_offsets
+from ..ir.passes.stacks import fix_stacks
+from ..keys import Key, Role
 from ..parameters import Parameter
 from ..signature import ITEM_SIZES, Argument, Signature
 from ..trace import Trace
@@ -23,6 +30,7 @@ from .host import HostCode, Value
 from .kernels import kernel
 
 _LOCAL_BYTES = 1024  # of copies that a thread keeps in its own memory
+_SUM_BYTES = 320  # of sums that a thread keeps in registers, of which it has 255 of four bytes
 _VECTOR_BYTES = 16  # that a device moves at once, at most
 _MOST_THREADS = 65536  # that have copies in the workspace
 _WORKSPACE_BYTES = 256 << 20  # of these copies, where that leaves a block of threads
@@ -41,17 +49,17 @@ class CudaRowsEntry:
         self.symbol = symbol
         self.item = ITEM_SIZES[self.variant.dtype]
         self.type = IR_TYPES[self.variant.dtype]
-        self.module = ir.parse(trace.tasks)
+        self.module = read_tasks(trace.tasks)
         self.primal_trace = primal
-        outputs = {index for index, parameter in enumerate(trace.parameters) if parameter.role == "output"}
-        reads_outputs = any(index in outputs and field == 1 for index, field in self.module.touched_slots())
-        self.primal = ir.parse(primal.tasks) if trace.wrt and reads_outputs else None
+        outputs = [index for index, parameter in enumerate(trace.parameters) if parameter.role == "output"]
+        reads_outputs = any(self.module.may_touch(index, 1) for index in outputs)
+        self.primal = read_tasks(primal.tasks) if trace.wrt and reads_outputs else None
         if support.uses_random(self._modules()):
             raise LoweringError(
                 f"{trace.kernel}: draws random numbers, which a kernel with a batch cannot: leave batch out"
             )
 
-    def _modules(self) -> list[ir.TracedModule]:
+    def _modules(self) -> list[TracedModule]:
         return [self.module] if self.primal is None else [self.module, self.primal]
 
     def kernel_names(self) -> list[str]:
@@ -59,36 +67,36 @@ class CudaRowsEntry:
 
     # ---- the arrays ----
 
-    def _keys(self) -> list[str]:
+    def _keys(self) -> list[Key]:
         """Keys of the arrays of this entry, in the order of module.h."""
-        return [f"{role} {argument.name}" for role, argument in self.signature.arrays(self.trace.wrt)]
+        return [Key(Role(role), argument.name) for role, argument in self.signature.arrays(self.trace.wrt)]
 
-    def _argument(self, key: str) -> Argument:
-        return self.signature.argument(key.split()[1])
+    def _argument(self, key: Key) -> Argument:
+        return self.signature.argument(key.name)
 
-    def _copied(self) -> list[str]:
+    def _copied(self) -> list[Key]:
         """Keys of what each thread has a sample of for itself."""
         if not self.trace.wrt:
             return []
-        outputs = [f"output {argument.name}" for argument in self.signature.outputs] if self.primal else []
-        cotangents = [f"cotangent {argument.name}" for argument in self.signature.outputs]
-        gradients = [f"gradient {name}" for name in self.trace.wrt if self.signature.argument(name).batched]
+        outputs = [Key(Role.OUTPUT, argument.name) for argument in self.signature.outputs] if self.primal else []
+        cotangents = [Key(Role.COTANGENT, argument.name) for argument in self.signature.outputs]
+        gradients = [Key(Role.GRADIENT, name) for name in self.trace.wrt if self.signature.argument(name).batched]
         unwanted = [
-            f"spare {parameter.name}"
+            Key(Role.SPARE, parameter.name)
             for parameter in self.trace.parameters
             if parameter.role == "input" and parameter.gradient and parameter.name not in self.trace.wrt
         ]
         return [*outputs, *cotangents, *gradients, *unwanted]
 
-    def _summed(self) -> list[str]:
+    def _summed(self) -> list[Key]:
         """Keys of the gradients of shared inputs."""
-        return [f"gradient {name}" for name in self.trace.wrt if not self.signature.argument(name).batched]
+        return [Key(Role.GRADIENT, name) for name in self.trace.wrt if not self.signature.argument(name).batched]
 
     def _fixed(self) -> Code:
         sizes = {dim: str(self.variant.sizes.get(dim, f"%dim_{dim}")) for dim in self.signature.dims}
         return Code({**sizes, "rows": "%rows", str(self.signature.batch): "%rows"})
 
-    def _sample(self, code: Code, key: str) -> str:
+    def _sample(self, code: Code, key: Key) -> str:
         """Number of elements of one sample of an argument, of all of a shared one."""
         return code.multiply("1", *(code.sizes[dim] for dim in self._argument(key).sample_dims))
 
@@ -98,6 +106,13 @@ class CudaRowsEntry:
         sizes = [self._sample(code, key) for key in self._copied()]
         fixed = not any(size.startswith("%") for size in sizes)
         return fixed and sum(int(size) for size in sizes) * self.item <= _LOCAL_BYTES
+
+    def _sums_in_registers(self) -> bool:
+        """Whether a thread keeps its sums to itself until its last sample."""
+        code = self._fixed()
+        sizes = [self._sample(code, key) for key in self._summed()]
+        fixed = not any(size.startswith("%") for size in sizes)
+        return fixed and sum(int(size) for size in sizes) * self.item <= _SUM_BYTES
 
     def _per_thread(self, code: Code) -> str:
         """Elements of the workspace that each thread has for itself."""
@@ -111,7 +126,7 @@ class CudaRowsEntry:
     def _has_copies(self) -> bool:
         return bool(self._summed()) or (bool(self._copied()) and not self._is_local())
 
-    def _aligned(self) -> list[str]:
+    def _aligned(self) -> list[Key]:
         """Keys of the arrays each of whose samples starts at a multiple of 16 bytes where the array does: a thread
         then moves four float32 at a time."""
         code = self._fixed()
@@ -133,9 +148,9 @@ class CudaRowsEntry:
         local_bytes = max([task.local_bytes for module in modules for task in module.tasks], default=1)
         return "\n".join(
             [
-                *dict.fromkeys(line for module in modules for line in module.types),
+                *dict.fromkeys(line for module in modules for line in module.type_lines),
                 device.TYPES,
-                ir.contract(tasks),
+                tasks,
                 *(self._kernel(name, self._aligned() if name != self.symbol else []) for name in self.kernel_names()),
                 device.THREADS,
                 device.POINTERS,
@@ -144,36 +159,28 @@ class CudaRowsEntry:
             ]
         )
 
-    def _prepared(self, module: ir.TracedModule, trace: Trace, prefix: str, stack_values: int) -> str:
-        summed = {key.split()[1] for key in self._summed()}
+    def _prepared(self, module: TracedModule, trace: Trace, prefix: str, stack_values: int) -> str:
+        apart = set() if self._sums_in_registers() else {key.name for key in self._summed()}
 
         def layout(index: int, field: int) -> tuple[int, int | None]:
             return trace.parameters[index].rank + bool(trace.parameters[index].element), None
 
         def is_summed(index: int, field: int) -> bool:
             parameter = trace.parameters[index]
-            return parameter.role == "input" and field == 2 and parameter.name in summed
+            return parameter.role == "input" and field == 2 and parameter.name in apart
 
-        texts = []
-        for number, task in enumerate(module.tasks):
-            functions = {}
-            for part in ("prologue", "body", "turn", "epilogue"):
-                if (function := getattr(task, part)) is None:
-                    functions[part] = None
-                    continue
-                function = ir.Function(function.parameters, list(function.body))
-                device.widen_stacks(function, stack_values)
-                body = ir.widen_offsets(ir.plain_additions(function.body), layout)
-                functions[part] = ir.Function(function.parameters, device.scale_offsets(body, is_summed))
-            texts.append(ir.Task(task.name, local_bytes=task.local_bytes, **functions).text(f"{prefix}_{number}"))
-        return "\n".join(texts)
+        def prepare(function: Function) -> Function:
+            function = plain_additions(fix_stacks(function, stack_values))
+            return finish(scale_offsets(widen_offsets(function, layout), is_summed))
 
-    def _formals(self, aligned: list[str]) -> list[str]:
+        return module.changed(prepare).text(prefix)
+
+    def _formals(self, aligned: list[Key]) -> list[str]:
         pointers = []
         for key in self._keys():
-            attributes = ["noalias", *(["readonly"] if key.split()[0] in ("input", "cotangent") else [])]
+            attributes = ["noalias", *(["readonly"] if key.role in (Role.INPUT, Role.COTANGENT) else [])]
             attributes += [f"align {_VECTOR_BYTES}"] if key in aligned else []
-            pointers.append(f"{self.type}* {' '.join(attributes)} {_register(key)}")
+            pointers.append(f"{self.type}* {' '.join(attributes)} {key.register}")
         dims = [
             f"i64 %dim_{dim}"
             for dim in self.signature.dims
@@ -181,7 +188,7 @@ class CudaRowsEntry:
         ]
         return [*pointers, "i64 %rows", *dims, f"{self.type}* noalias %workspace"]
 
-    def _kernel(self, name: str, aligned: list[str]) -> str:
+    def _kernel(self, name: str, aligned: list[Key]) -> str:
         code = self._fixed()
         code.label("entry")
         code.do("%thread = call i64 @tiaot_thread()")
@@ -190,8 +197,13 @@ class CudaRowsEntry:
         structs = {"task": self._context(code, self.trace.parameters)}
         if self.primal:
             structs["primal"] = self._context(code, self.primal_trace.parameters)
-        for key in self._summed():
-            self._zero_summed(code, pointers[key], self._sample(code, key), key)
+        sums = {key: pointers[key] for key in self._summed()}  # in the workspace
+        own: dict[str, list[str]] = {}
+        for key, place in sums.items():
+            if self._sums_in_registers():
+                pointers[key], own[key] = self._zero_registers(code, int(self._sample(code, key)))
+            else:
+                self._zero_summed(code, place, self._sample(code, key), key)
         code.do("%any = icmp slt i64 %thread, %rows")
         code.do("%before = add i64 %thread, 0")
         code.do("br label %rows.begin")
@@ -206,9 +218,11 @@ class CudaRowsEntry:
         code.do("%more = icmp slt i64 %next.row, %rows")
         code.do("br i1 %more, label %row.begin, label %rows.end")
         code.label("rows.end")
+        for key, elements in own.items():
+            self._store_registers(code, elements, sums[key])
         return kernel(name, self._formals(aligned), code, alone=False)
 
-    def _place_copies(self, code: Code) -> dict[str, str]:
+    def _place_copies(self, code: Code) -> dict[Key, str]:
         """Pointers to what each thread has for itself, by key."""
         pointers = {}
         local = self._is_local()
@@ -226,13 +240,17 @@ class CudaRowsEntry:
         for key in self._copied():
             size = self._sample(code, key)
             if local:
-                array = code.add(f"alloca [{size} x {self.type}], align 16")
-                pointers[key] = code.add(f"bitcast [{size} x {self.type}]* {array} to {self.type}*")
+                pointers[key] = self._room(code, size)
             else:
                 start = place(size)
                 at = code.multiply(size, "%thread")
                 pointers[key] = code.add(f"getelementptr {self.type}, {self.type}* {start}, i64 {at}")
         return pointers
+
+    def _room(self, code: Code, elements: str) -> str:
+        """Memory of the thread's own."""
+        array = code.add(f"alloca [{elements} x {self.type}], align 16")
+        return code.add(f"bitcast [{elements} x {self.type}]* {array} to {self.type}*")
 
     def _loop(self, code: Code, name: str, elements: str, body: str) -> None:
         """A loop over %NAME.e in 0 .. elements; `body` are instructions, in which @ stands for `%NAME.`."""
@@ -249,11 +267,27 @@ class CudaRowsEntry:
         code.do(f"br i1 %{name}.more, label %{name}.loop, label %{name}.end")
         code.label(f"{name}.end")
 
-    def _zero_summed(self, code: Code, pointer: str, elements: str, key: str) -> None:
+    def _zero_summed(self, code: Code, pointer: str, elements: str, key: Key) -> None:
         body = f"""@o = mul nsw i64 @e, %threads
 @p = getelementptr {self.type}, {self.type}* {pointer}, i64 @o
 store {self.type} 0.0, {self.type}* @p"""
-        self._loop(code, f"zero_{key.split()[1]}", elements, body)
+        self._loop(code, f"zero_{key.name}", elements, body)
+
+    def _zero_registers(self, code: Code, count: int) -> tuple[str, list[str]]:
+        """An array of the thread's own, of zeros, and pointers to its elements: one by one, for LLVM to dissolve it."""
+        room = self._room(code, str(count))
+        elements = [code.add(f"getelementptr {self.type}, {self.type}* {room}, i64 {place}") for place in range(count)]
+        for element in elements:
+            code.do(f"store {self.type} 0.0, {self.type}* {element}")
+        return room, elements
+
+    def _store_registers(self, code: Code, elements: list[str], place: str) -> None:
+        """Puts a thread's sums where those of all threads lie element by element."""
+        for number, element in enumerate(elements):
+            value = code.add(f"load {self.type}, {self.type}* {element}")
+            at = code.add(f"mul nsw i64 %threads, {number}")
+            target = code.add(f"getelementptr {self.type}, {self.type}* {place}, i64 {at}")
+            code.do(f"store {self.type} {value}, {self.type}* {target}")
 
     def _copy(self, code: Code, name: str, source: str | None, target: str, elements: str) -> None:
         """target[...] = source[...], or zeros."""
@@ -281,26 +315,29 @@ store {self.type} {value}, {self.type}* @q"""
         support.fill_context(code, context, {0: ("i8*", struct_at), 1: ("%struct.LLVMRuntime*", frame)})
         return struct, pointer, context
 
-    def _row(self, code: Code, structs: dict[str, tuple[str, str, str]], copies: dict[str, str]) -> None:
+    def _row(self, code: Code, structs: dict[str, tuple[str, str, str]], copies: dict[Key, str]) -> None:
         """One sample: copy what must be copied in, run the tasks, copy the results out."""
         pointers = dict(copies)
         results = []
         for key in self._keys():
-            pointer = _register(key)
+            pointer = key.register
             size = self._sample(code, key)
             if self._argument(key).batched:
                 at = code.multiply("%row", size)
                 pointer = code.add(f"getelementptr {self.type}, {self.type}* {pointer}, i64 {at}")
             if key not in copies:
                 pointers[key] = pointer
-            elif key.startswith("cotangent"):
-                self._copy(code, f"in_{key.split()[1]}", pointer, copies[key], size)
+            elif key.role is Role.COTANGENT:
+                self._copy(code, f"in_{key.name}", pointer, copies[key], size)
             elif key not in self._summed():
-                results.append((f"out_{key.split()[1]}", copies[key], pointer, size))
+                results.append((f"out_{key.name}", copies[key], pointer, size))
         for key in copies:
-            role, name = key.split()
-            if role in ("gradient", "spare") and key not in self._summed():
-                self._copy(code, f"clear_{name}", None, copies[key], self._sample(code, key))
+            if key.role in (Role.OUTPUT, Role.GRADIENT, Role.SPARE) and key not in self._summed():
+                self._copy(code, f"clear_{key.name}", None, copies[key], self._sample(code, key))
+        if not self.trace.wrt:  # an output need not be written as a whole, and may be added to
+            for argument in self.signature.outputs:
+                key = Key(Role.OUTPUT, argument.name)
+                self._copy(code, f"clear_{argument.name}", None, pointers[key], self._sample(code, key))
         if self.primal:
             self._run(code, structs["primal"], self.primal_trace.parameters, self.primal, "primal", pointers)
         self._run(code, structs["task"], self.trace.parameters, self.module, "task", pointers)
@@ -312,18 +349,18 @@ store {self.type} {value}, {self.type}* @q"""
         code: Code,
         struct: tuple[str, str, str],
         parameters: tuple[Parameter, ...],
-        module: ir.TracedModule,
+        module: TracedModule,
         prefix: str,
-        pointers: dict[str, str],
+        pointers: dict[Key, str],
     ) -> None:
         kind, base, context = struct
         for index, parameter in enumerate(parameters):
             dims = self.signature.argument(parameter.name).dims
             shape = ["1" if dim == self.signature.batch else code.sizes[dim] for dim in dims]
-            keys = [f"{parameter.role} {parameter.name}"]
+            keys = [Key(Role(parameter.role), parameter.name)]
             if parameter.gradient:
-                wanted = "gradient" if parameter.name in self.trace.wrt else "spare"
-                keys.append(f"{wanted if parameter.role == 'input' else 'cotangent'} {parameter.name}")
+                wanted = Role.GRADIENT if parameter.name in self.trace.wrt else Role.SPARE
+                keys.append(Key(wanted if parameter.role == "input" else Role.COTANGENT, parameter.name))
             store_shape(code, kind, base, index, shape)
             # An adjoint that never reads the primal outputs still has a place for them.
             store_pointers(code, kind, base, index, self.type, [pointers.get(key, "null") for key in keys])
@@ -394,7 +431,7 @@ store {self.type} {value}, {self.type}* @q"""
             add_up(code, self.variant.dtype, "%workspace", threads, targets, scratch, add=False)
         return code
 
-    def _launch(self, code: HostCode, threads: str, pointers: dict[str, str], parameters: list[Value]) -> None:
+    def _launch(self, code: HostCode, threads: str, pointers: dict[Key, str], parameters: list[Value]) -> None:
         exact = self._has_copies
         if not self._aligned():
             code.launch(self.symbol, threads, exact=exact, parameters=parameters)
@@ -407,10 +444,6 @@ store {self.type} {value}, {self.type}* @q"""
         for name, comparison in zip(self.kernel_names(), ("ne", "eq"), strict=True):
             with code.when(code.add(f"icmp {comparison} i64 {low}, 0")):
                 code.launch(name, threads, exact=exact, parameters=parameters)
-
-
-def _register(key: str) -> str:
-    return "%" + key.replace(" ", "_")
 
 
 # row_threads(rows, bytes): from the samples and the bytes that each thread has in the workspace. A thread for each

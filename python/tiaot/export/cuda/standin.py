@@ -12,7 +12,8 @@ from ..link import link_library
 from ..lower import compile_text
 
 _CAPABILITY = (7, 5)  # of the device: Taichi's code for it runs on every later one
-_ATTRIBUTES = {75: _CAPABILITY[0], 76: _CAPABILITY[1], 16: 64, 39: 1024, 97: 65536, 115: 0}  # CUdevice_attribute
+# By CUdevice_attribute. 115 is whether it has memory pools: where not, Taichi reads a flag that it never wrote.
+_ATTRIBUTES = {75: _CAPABILITY[0], 76: _CAPABILITY[1], 16: 64, 39: 1024, 97: 65536, 115: 1}
 _OTHER_ATTRIBUTES = 1024
 _MEMORY = 8 << 30  # what the device is said to have, bytes
 

@@ -8,11 +8,22 @@ atomic.
 
 from __future__ import annotations
 
+import enum
 import math
 
-from .. import ir, support
+from .. import support
+from ..abi import ORDERED, ORDERED_IF_SMALL, UNORDERED
 from ..arguments import Part
 from ..code import IR_TYPES, Code
+from ..ir import Task
+from ..ir.instructions import Call, Instruction
+from ..ir.passes.finish import finish
+from ..ir.passes.temporaries import Private, point_temporaries
+from ..ir.tasks import GPU_LOOP
+from ..ir.types import VOID, FunctionType, Pointer
+from ..ir.values import Global
+from ..ir.writer import write_function
+from ..keys import Key
 from ..signature import ITEM_SIZES
 from . import device
 from .copies import COPIES_BYTES, COUNT_COPIES, FEWEST_COPIES, SUM_LANES, add_up
@@ -20,8 +31,14 @@ from .host import TYPES as HOST_TYPES
 from .host import HostCode, Value
 from .kernels import Target, WholeKernels
 
-ORDERED, ORDERED_IF_SMALL, UNORDERED = 0, 1, 2  # TIAOT_CUDA_ORDERED... of module.h
 _HOST_NAMES = ("RuntimeContext_get_runtime", "min_i32", "max_i32")
+
+
+class Shared(enum.Enum):
+    """Memory of the workspace that is no array."""
+
+    TEMPORARIES = "what the tasks of a call hand on to one another"
+    COPIES = "what the threads of a loop add to"
 
 
 class CudaWholeEntry(WholeKernels):
@@ -47,35 +64,36 @@ class CudaWholeEntry(WholeKernels):
 
     def _is_open(self, target: Target) -> bool:
         """Whether an array may be too large to be copied."""
-        dims = self.signature.argument(target.key.split()[1]).dims
+        assert target.key is not None
+        dims = self.signature.argument(target.key.name).dims
         fixed = math.prod(self.variant.sizes.get(dim, COPIES_BYTES) for dim in dims)
         return fixed * ITEM_SIZES[target.dtype] * FEWEST_COPIES > COPIES_BYTES
 
     # ---- the host ----
 
-    def _place(self, code: Code, offsets: dict[str, tuple[str, str]]) -> str:
+    def _place(self, code: Code, offsets: dict[Key | Shared, tuple[str, str]]) -> str:
         """Lays the workspace out: `offsets` by key (offset, bytes). The size of all."""
         total = "0"
 
-        def add(key: str, size: str) -> None:
+        def add(key: Key | Shared, size: str) -> None:
             nonlocal total
             offsets[key] = total, size
             total = code.add_up(total, code.round_up(size, 256))
 
         for buffer in self.buffers:
             add(buffer.key, self._bytes(code, buffer))
-        add("temporaries", str(support.temporaries_bytes(self._modules())))
+        add(Shared.TEMPORARIES, str(support.temporaries_bytes(self._modules())))
         if self.targets:  # all loops use the same memory, each as much as it needs
             most = "0"
             for task in self.targets:
                 most = code.larger(self._copies_bytes(code, task), most)
-            add("copies", most)
+            add(Shared.COPIES, most)
         return total
 
     def _target_elements(self, code: Code, target: Target) -> str:
         if not target.key:
             return "1"
-        return self._elements(code, self.signature.argument(target.key.split()[1]))
+        return self._elements(code, self.signature.argument(target.key.name))
 
     def _copy_bytes(self, code: Code, task: tuple[str, int]) -> str:
         """Bytes of what one thread adds to."""
@@ -129,9 +147,10 @@ class CudaWholeEntry(WholeKernels):
         code = self._host_code()
         own = support.own_texts(_HOST_NAMES)
         modules = self._modules()
+        declared = {name: function for module in modules for name, function in module.declarations.items()}
         result = "\n".join(
             [
-                *dict.fromkeys(line for module in modules for line in module.types),
+                *dict.fromkeys(line for module in modules for line in module.type_lines),
                 device.TYPES,
                 HOST_TYPES,
                 *texts,
@@ -139,6 +158,7 @@ class CudaWholeEntry(WholeKernels):
                 _RECORD_RANGE,
                 COUNT_COPIES,
                 own,
+                *(write_function(each) for each in declared.values() if each.name.startswith("llvm.")),
                 code.text(symbol),
                 self.workspace_text(f"{symbol}_workspace"),
             ]
@@ -146,14 +166,11 @@ class CudaWholeEntry(WholeKernels):
         self.host = False
         return result
 
-    def _turns(self, part: Part, index: int, task: ir.Task) -> str:
+    def _turns(self, part: Part, index: int, task: Task) -> str:
         """`i64 @turns_PART_INDEX(rows, dims, arrays)`: how many turns a loop has, from shapes and numbers."""
         name = f"{part.name}_{index}_range"
-        kinds = dict.fromkeys(self.bounds[part.name].private, "private")
-        body = [
-            line if "@gpu_parallel_range_for" not in line else _recording(line)
-            for line in device.point_temporaries(task.body, kinds).body
-        ]
+        kinds = dict.fromkeys(self.bounds[part.name].private, Private())
+        range_ = Task(task.name, finish(point_temporaries(task.body, kinds).rewritten(_recording)))
         code = Code({})
         self._load_sizes(code)
         self.values = {}
@@ -174,14 +191,13 @@ class CudaWholeEntry(WholeKernels):
         code.do(f"ret i64 {code.add('load i64, i64* %turns')}")
         self.values = {}
         head = f"define internal i64 @turns_{part.name}_{index}(i64 %rows, i64* %dims, i8** %arrays) {{"
-        function = ir.Function(task.body.parameters, body)
-        return "\n".join([function.text(f"{name}_body"), head, *code.lines, "}"])
+        return "\n".join([range_.text(name), head, *code.lines, "}"])
 
-    def _zero(self, code: Code, key: str, size: str) -> None:
+    def _zero(self, code: Code, key: Key, size: str) -> None:
         assert isinstance(code, HostCode)
         code.fill(self.pointers[key], size)
 
-    def _copy(self, code: Code, target: str, source: str, size: str) -> None:
+    def _copy(self, code: Code, target: Key, source: Key, size: str) -> None:
         assert isinstance(code, HostCode)
         code.copy(self.pointers[target], self.pointers[source], size)
 
@@ -193,17 +209,17 @@ class CudaWholeEntry(WholeKernels):
         for index, key in enumerate(keys):
             slot = code.add(f"getelementptr i8*, i8** %arrays, i64 {index}")
             self.pointers[key] = code.add(f"load i8*, i8** {slot}")
-        offsets: dict[str, tuple[str, str]] = {}
+        offsets: dict[Key | Shared, tuple[str, str]] = {}
         self._place(code, offsets)
         places = {key: code.add(f"getelementptr i8, i8* %workspace, i64 {at}") for key, (at, _) in offsets.items()}
-        self.pointers.update({key: places[key] for key in places if key not in ("temporaries", "copies")})
+        self.pointers.update({key: places[key] for key in places if isinstance(key, Key)})
         self._prepare(code, {buffer.key: offsets[buffer.key][1] for buffer in self.buffers})
-        parameters = self._parameters(code, places["temporaries"])
+        parameters = self._parameters(code, places[Shared.TEMPORARIES])
         known = self._all_known(code)
         for part in self.parts:
             for index, task in enumerate(part.module.tasks):
                 if names := self._names(part, index):
-                    self._launch(code, part, index, task, names, parameters, known, places.get("copies", "null"))
+                    self._launch(code, part, index, task, names, parameters, known, places.get(Shared.COPIES, "null"))
         return code
 
     def _parameters(self, code: HostCode, temporaries: str) -> list[Value]:
@@ -217,7 +233,7 @@ class CudaWholeEntry(WholeKernels):
             if key in small:
                 parameter = small[key]
                 element = IR_TYPES[parameter.dtype]
-                bit = 1 << inputs.index(key.split()[1])
+                bit = 1 << inputs.index(key.name)
                 here = code.add(f"icmp ne i64 {code.add(f'and i64 %on_host, {bit}')}, 0")
                 count = max(parameter.element_count, 1)
                 room = code.room(f"[{count} x {element}]")
@@ -236,7 +252,7 @@ class CudaWholeEntry(WholeKernels):
     def _all_known(self, code: HostCode) -> str:
         """Whether the host can read all numbers of the call, an i1."""
         inputs = [argument.name for argument in self.signature.inputs]
-        mask = sum(1 << inputs.index(key.split()[1]) for key in self._value_parameters())
+        mask = sum(1 << inputs.index(key.name) for key in self._value_parameters())
         return code.add(f"icmp eq i64 {code.add(f'and i64 %on_host, {mask}')}, {mask}")
 
     def _launch(
@@ -244,7 +260,7 @@ class CudaWholeEntry(WholeKernels):
         code: HostCode,
         part: Part,
         index: int,
-        task: ir.Task,
+        task: Task,
         names: list[str],
         parameters: list[Value],
         known: str,
@@ -295,6 +311,7 @@ class CudaWholeEntry(WholeKernels):
             sources.append((target, base, "1"))
             base = code.add(f"getelementptr i8, i8* {base}, i64 {code.add(f'mul i64 {count}, 8')}")
         for target in arrays:
+            assert target.key is not None
             elements = self._target_elements(code, target)
             given[place[target.key]] = ("i8*", base)
             sources.append((target, base, elements))
@@ -315,10 +332,13 @@ class CudaWholeEntry(WholeKernels):
             scratch = code.add(f"getelementptr i8, i8* {scratch}, i64 {code.round_up(size, 256)}")
 
 
-def _recording(line: str) -> str:
+def _recording(instruction: Instruction) -> Call | None:
     """A call of gpu_parallel_range_for as one of tiaot_record_range."""
-    begin, end = line.split(", ")[1:3]
-    return f"  call void @tiaot_record_range(%struct.RuntimeContext* %context, {begin}, {end})"
+    if not isinstance(instruction, Call) or instruction.name != GPU_LOOP:
+        return None
+    arguments = instruction.arguments[:3]
+    kind = FunctionType(VOID, tuple(each.type for each in arguments))
+    return Call(None, VOID, Global(Pointer(kind), "tiaot_record_range"), arguments)
 
 
 _RECORD_RANGE = """

@@ -1,31 +1,6 @@
-"""LLVM IR: the model, its reader and writer, the passes on it; and Taichi's tasks, as lines of text."""
+"""LLVM IR: the model, its reader and writer, the passes on it; and Taichi's tasks, which are read into it."""
 
-from .lines import (
-    Definitions,
-    Function,
-    Task,
-    TracedModule,
-    contract,
-    depends_on_order,
-    parse,
-    peel_constant,
-    plain_additions,
-    reassociate_sums,
-    widen_offsets,
-)
+from .tasks import Task, TracedModule, read_tasks
 from .values import LoweringError
 
-__all__ = [
-    "Definitions",
-    "Function",
-    "LoweringError",
-    "Task",
-    "TracedModule",
-    "contract",
-    "depends_on_order",
-    "parse",
-    "peel_constant",
-    "plain_additions",
-    "reassociate_sums",
-    "widen_offsets",
-]
+__all__ = ["LoweringError", "Task", "TracedModule", "read_tasks"]

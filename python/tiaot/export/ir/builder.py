@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 
 from . import types as t
@@ -47,7 +48,9 @@ class Builder:
     # ---- names and blocks ----
 
     def fresh(self, name: str = "v") -> str:
-        """A name that no other value or block has, made of `name`."""
+        """A name that no other value or block has, made of `name`. It needs no quotes, and is no number."""
+        name = re.sub(r"[^-a-zA-Z$._0-9]", "", name)
+        name = f"v{name}" if name[:1].isdigit() or not name else name
         found, number = name, 0
         while found in self._taken:
             number += 1
@@ -112,6 +115,11 @@ class Builder:
 
     def select(self, condition: Value, yes: Value, no: Value, *, flags: Sequence[str] = (), name: str = "v") -> Local:
         self.add(Select(result := self._result(yes.type, name), condition, yes, no, tuple(flags)))
+        return result
+
+    def select_as(self, result: Local, condition: Value, yes: Value, no: Value) -> Local:
+        """A select whose result has the name of one that it takes the place of."""
+        self.add(Select(result, condition, yes, no))
         return result
 
     # ---- memory ----

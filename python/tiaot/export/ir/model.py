@@ -8,6 +8,7 @@ Function that shares all that it leaves alone. Names are without their % and @, 
 from __future__ import annotations
 
 import dataclasses
+import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -124,8 +125,9 @@ class Function:
                     new.append(changed)
                 else:
                     new += changed
-            blocks.append(Block(block.label, tuple(new)))
-        return self.with_blocks(blocks)
+            same = len(new) == len(block.instructions) and all(map(operator.is_, new, block.instructions))
+            blocks.append(block if same else Block(block.label, tuple(new)))
+        return self if all(map(operator.is_, blocks, self.blocks)) else self.with_blocks(blocks)
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 
 class Type:
     """A type; `str` gives its text."""
+
+    def __str__(self) -> str:
+        return self._text
+
+    @cached_property
+    def _text(self) -> str:
+        return self._spell()
+
+    def _spell(self) -> str:
+        raise NotImplementedError
 
     @property
     def is_float(self) -> bool:
@@ -35,7 +46,7 @@ class Simple(Type):
 
     name: str
 
-    def __str__(self) -> str:
+    def _spell(self) -> str:
         return self.name
 
 
@@ -43,7 +54,7 @@ class Simple(Type):
 class Integer(Type):
     bits: int
 
-    def __str__(self) -> str:
+    def _spell(self) -> str:
         return f"i{self.bits}"
 
 
@@ -57,7 +68,7 @@ class Float(Type):
     def bits(self) -> int:
         return FLOAT_BITS[self.name]
 
-    def __str__(self) -> str:
+    def _spell(self) -> str:
         return self.name
 
 
@@ -66,7 +77,7 @@ class Pointer(Type):
     to: Type
     space: int = 0
 
-    def __str__(self) -> str:
+    def _spell(self) -> str:
         return f"{self.to} addrspace({self.space})*" if self.space else f"{self.to}*"
 
 
@@ -80,7 +91,7 @@ class Vector(Type):
     def scalar(self) -> Type:
         return self.element
 
-    def __str__(self) -> str:
+    def _spell(self) -> str:
         return f"<{'vscale x ' * self.scalable}{self.count} x {self.element}>"
 
 
@@ -89,7 +100,7 @@ class Array(Type):
     count: int
     element: Type
 
-    def __str__(self) -> str:
+    def _spell(self) -> str:
         return f"[{self.count} x {self.element}]"
 
 
@@ -100,7 +111,7 @@ class Struct(Type):
     members: tuple[Type, ...]
     packed: bool = False
 
-    def __str__(self) -> str:
+    def _spell(self) -> str:
         text = f"{{ {', '.join(map(str, self.members))} }}" if self.members else "{}"
         return f"<{text}>" if self.packed else text
 
@@ -111,7 +122,7 @@ class Named(Type):
 
     name: str
 
-    def __str__(self) -> str:
+    def _spell(self) -> str:
         return f"%{self.name}"
 
 
@@ -121,7 +132,7 @@ class FunctionType(Type):
     parameters: tuple[Type, ...]
     variadic: bool = False
 
-    def __str__(self) -> str:
+    def _spell(self) -> str:
         parameters = [*map(str, self.parameters), *["..."] * self.variadic]
         return f"{self.result} ({', '.join(parameters)})"
 

@@ -3,6 +3,7 @@ lowered."""
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -63,6 +64,24 @@ def integer(kind: Type, value: int) -> Constant:
     if kind == Integer(1):
         return Constant(kind, "true" if value & 1 else "false")
     return Constant(kind, str(value))
+
+
+def constant_of(kind: Type, value: int) -> Constant:
+    """An integer constant, or a vector whose elements are all it."""
+    if not isinstance(kind, Vector):
+        return integer(kind, value)
+    element = f"{kind.element} {integer(kind.element, value)}"
+    return Constant(kind, f"<{', '.join([element] * kind.count)}>")
+
+
+def float_constant(kind: Type, value: float) -> Constant:
+    """A floating-point constant, or a vector whose elements are all it. It must be a number of the type."""
+    if isinstance(kind, Vector):
+        element = f"{kind.element} {float_constant(kind.element, value)}"
+        return Constant(kind, f"<{', '.join([element] * kind.count)}>")
+    if str(kind) == "half":
+        return Constant(kind, f"0xH{struct.pack('>e', value).hex().upper()}")
+    return Constant(kind, f"0x{struct.pack('>d', value).hex().upper()}")
 
 
 def zero(kind: Type) -> Constant:

@@ -19,7 +19,10 @@ TOKEN = re.compile(
     """,
     re.VERBOSE,
 )
-OPENING, CLOSING = "([{<", ")]}>"
+OPENING, CLOSING = frozenset("([{<"), frozenset(")]}>")
+_BRACKETS = frozenset("[{<")
+_NONE = [""] * 8  # behind a line: as far as it is looked ahead, and more
+_TYPES: dict[tuple[str, ...], t.Type] = {}  # by their words; named types by their names
 
 
 def words_of(text: str) -> frozenset[str]:
@@ -55,6 +58,7 @@ class Words:
         """`types` are the module's named ones."""
         self.line, self.number, self.types = line, number, types
         self.tokens: list[str] = TOKEN.findall(line)
+        self.count = len(self.tokens)
         self.place = 0
         if '"' in line:
             known = "".join(self.tokens) == "".join(re.findall(r'"[^"]*"|\S', line))
@@ -62,6 +66,7 @@ class Words:
             known = "".join(self.tokens) == line.replace(" ", "").replace("\t", "")
         if not known:
             self.refuse("it has a character that is not understood")
+        self.tokens += _NONE
 
     def refuse(self, why: str) -> NoReturn:
         raise LoweringError(f"line {self.number}: {self.line[:200]!r}: {why}")
@@ -69,27 +74,32 @@ class Words:
     # ---- words ----
 
     def peek(self, ahead: int = 0) -> str:
-        place = self.place + ahead
-        return self.tokens[place] if place < len(self.tokens) else ""
+        """The next word, or one behind it; "" at the end."""
+        return self.tokens[self.place + ahead]
 
     def take(self) -> str:
-        token = self.peek()
+        """The next word, which is left behind."""
+        if self.place >= self.count:
+            self.refuse("it ends too early")
+        token = self.tokens[self.place]
         self.place += 1
         return token
 
     def accept(self, token: str) -> bool:
-        if self.peek() == token:
+        """Leaves the next word behind where it is this one."""
+        if self.tokens[self.place] == token:
             self.place += 1
             return True
         return False
 
     def expect(self, *tokens: str) -> None:
         for token in tokens:
-            if not self.accept(token):
+            if self.tokens[self.place] != token:
                 self.refuse(f"expected {token!r}, got {self.peek()!r}")
+            self.place += 1
 
     def expect_end(self) -> None:
-        if self.place < len(self.tokens):
+        if self.place < self.count:
             self.refuse(f"{self.peek()!r} is not understood")
 
     def natural(self) -> int:
@@ -105,14 +115,23 @@ class Words:
 
     def skip_group(self) -> None:
         """Skips what stands between brackets, which come next."""
+        end = self._behind_group(self.place)
+        if end is None:
+            self.refuse("has a bracket without its other half")
+        self.place = end
+
+    def _behind_group(self, place: int) -> int | None:
+        """The place behind what stands between brackets, of which the first is at `place`."""
         depth = 0
-        while self.place < len(self.tokens):
-            token = self.take()
-            depth += token in OPENING
-            depth -= token in CLOSING
+        for end in range(place, self.count):
+            token = self.tokens[end]
+            if token in OPENING:
+                depth += 1
+            elif token in CLOSING:
+                depth -= 1
             if depth == 0:
-                return
-        self.refuse("has a bracket without its other half")
+                return end + 1
+        return None
 
     def among(self, known: frozenset[str]) -> tuple[str, ...]:
         found: list[str] = []
@@ -123,6 +142,34 @@ class Words:
     # ---- types ----
 
     def type(self) -> t.Type:
+        """A type. What has been met before is not taken apart again: it takes most of a line."""
+        start = self.place
+        end = self._behind_type()
+        if end is None:
+            return self._new_type()
+        spelling = tuple(self.tokens[start:end])
+        kind = _TYPES.get(spelling)
+        if kind is None:
+            kind = self._new_type()
+            if self.place == end:
+                _TYPES[spelling] = kind
+        self.place = end if self.place == start else self.place
+        return kind
+
+    def _behind_type(self) -> int | None:
+        """The place behind the type that comes next, by its brackets; None where that is not to be seen."""
+        tokens, place = self.tokens, self.place
+        end: int | None = self._behind_group(place) if tokens[place] in _BRACKETS else place + 1
+        while end is not None:
+            if tokens[end] == "*":
+                end += 1
+            elif tokens[end] == "(":
+                end = self._behind_group(end)
+            else:
+                return None if tokens[end] == "addrspace" else end
+        return None
+
+    def _new_type(self) -> t.Type:
         kind = self._base_type()
         while True:
             if self.accept("*"):

@@ -129,7 +129,7 @@ def _without_numbers(function: Function) -> Function:
 
 
 def _words(*words: object) -> str:
-    return " ".join(text for word in words if (text := str(word)))
+    return " ".join([text for word in words if (text := str(word))])
 
 
 def typed(value: Value) -> str:
@@ -138,6 +138,8 @@ def typed(value: Value) -> str:
 
 
 def _flags(flags: tuple[str, ...]) -> str:
+    if len(flags) < 2:
+        return flags[0] if flags else ""
     return " ".join(sorted(flags, key=_FLAG_ORDER.index))
 
 

@@ -1,0 +1,180 @@
+// arguments.cpp: the arguments of a call as Python passes them: operands by position and by name, and options. Knows
+// nothing of what an operand is.
+#include "call.hpp"
+#include "cuda_arrays.hpp"
+
+namespace tiaot::binding {
+namespace {
+
+// The keywords that say how to run a call. No operand goes by one of these names.
+enum Option : int { kOut, kWrt, kNumThreads, kStream, kOptions };
+constexpr const char *kOptionNames[kOptions] = {"out", "wrt", "num_threads", "stream"};
+PyObject *option_names[kOptions];  // interned
+
+bool has_option(const EntryState &entry, Option option) {
+  if (option == kOut) return has_results(entry);
+  if (option == kWrt) return takes_wrt(entry);
+  return option == kNumThreads || entry.desc->state == 0;
+}
+
+std::string operand_names(const EntryState &entry) {
+  std::string names = input_names(*entry.desc, 0);
+  for (int i = static_cast<int>(entry.desc->input_count); i < entry.positional_count; ++i) {
+    names += (names.empty() ? "" : ", ") + operand_text(entry, i);
+  }
+  return names;
+}
+
+// "dense_tanh.forward: expected 3 arrays (x, W, b), got 2": the beginning of what there is to say of their number.
+std::string count_text(const EntryState &entry, Py_ssize_t got) {
+  return entry.label + ": expected " + std::to_string(entry.positional_count) +
+         (entry.positional_count == 1 ? " array (" : " arrays (") + operand_names(entry) + "), got " +
+         std::to_string(got);
+}
+
+[[gnu::cold]] bool raise_too_many(const EntryState &entry, Py_ssize_t got) {
+  PyErr_SetString(PyExc_TypeError, count_text(entry, got).c_str());
+  return false;
+}
+
+[[gnu::cold]] bool raise_missing(const EntryState &entry, const Call &call) {
+  std::string missing;
+  int count = 0;
+  for (int i = 0; i < entry.positional_count; ++i) {
+    if (call.operands[i] != nullptr) continue;
+    missing += (count++ > 0 ? ", " : "") + operand_text(entry, i);
+  }
+  const std::string text = count_text(entry, entry.positional_count - count) + ": " + missing;
+  PyErr_Format(PyExc_TypeError, "%s %s missing", text.c_str(), count == 1 ? "is" : "are");
+  return false;
+}
+
+[[gnu::cold]] bool raise_twice(const EntryState &entry, int position) {
+  PyErr_Format(PyExc_TypeError, "%s: %s: expected it once, got it twice, by position and by name", entry.label.c_str(),
+               operand_text(entry, position).c_str());
+  return false;
+}
+
+[[gnu::cold]] bool raise_keyword(const EntryState &entry, PyObject *keyword) {
+  std::vector<std::string> known;
+  for (const Ref &name : entry.names) known.push_back(text_of(name.get()));
+  for (int option = 0; option < kOptions; ++option) {
+    if (has_option(entry, static_cast<Option>(option))) known.emplace_back(kOptionNames[option]);
+  }
+  std::string text = known.size() == 1 ? "no keyword but " : "keywords ";
+  for (size_t i = 0; i < known.size(); ++i) {
+    text += (i == 0 ? "" : i + 1 == known.size() ? " or " : ", ") + known[i];
+  }
+  PyErr_Format(PyExc_TypeError, "%s: expected %s, got %R", entry.label.c_str(), text.c_str(), keyword);
+  return false;
+}
+
+bool take_wrt(EntryState *entry, PyObject *object, Call *call) {
+  if (object == entry->last_wrt_object.get()) {
+    call->parsed_wrt = entry->last_wrt;
+  } else {
+    if (!read_wrt(*entry, object, &call->parsed_wrt)) return false;
+    bool immutable = PyUnicode_CheckExact(object) || PyTuple_CheckExact(object);
+    if (PyTuple_CheckExact(object)) {
+      for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(object); ++i) {
+        immutable = immutable && PyUnicode_CheckExact(PyTuple_GET_ITEM(object, i));
+      }
+    }
+    if (immutable) {
+      Py_INCREF(object);
+      entry->last_wrt_object = Ref(object);
+      entry->last_wrt = call->parsed_wrt;
+    }
+  }
+  call->wrt = &call->parsed_wrt;
+  return true;
+}
+
+bool take_option(EntryState *entry, Option option, PyObject *value, Call *call) {
+  if (option == kWrt) return take_wrt(entry, value, call);
+  if (value == Py_None) return true;
+  if (option == kOut) {
+    call->out = value;
+    return true;
+  }
+  if (option == kNumThreads) {
+    call->num_threads = value;
+    return read_num_threads(value, entry->label.c_str(), ": argument 'num_threads'", &call->options.num_threads);
+  }
+  CudaPlace *cuda = &call->reading.cuda;
+  cuda->stream_is_given = true;
+  return read_stream(value, entry->label.c_str(), ": argument 'stream'", &cuda->stream);
+}
+
+// The option that the keyword is, or kOptions + the operand; -1 for neither.
+[[gnu::noinline]] int meaning_of(const EntryState &entry, PyObject *keyword) {
+  const int count = entry.positional_count;
+  for (int i = 0; i < count; ++i) {
+    if (entry.names[static_cast<size_t>(i)].get() == keyword) return kOptions + i;
+  }
+  for (int i = 0; i < kOptions; ++i) {
+    if (PyUnicode_Compare(option_names[i], keyword) == 0) return i;
+  }
+  for (int i = 0; i < count; ++i) {
+    if (PyUnicode_Compare(entry.names[static_cast<size_t>(i)].get(), keyword) == 0) return kOptions + i;
+  }
+  return -1;
+}
+
+// An operand by name. The first of a call moves those by position to where there is room for all.
+bool take_named(const EntryState &entry, int position, PyObject *const *arguments, Py_ssize_t count, PyObject *value,
+                Call *call) {
+  if (call->operands == arguments) {
+    for (int i = 0; i < entry.positional_count; ++i) call->named[i] = i < count ? arguments[i] : nullptr;
+    call->operands = call->named;
+  }
+  if (call->named[position] != nullptr) return raise_twice(entry, position);
+  call->named[position] = value;
+  return true;
+}
+
+bool take_keywords(EntryState *entry, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords, Call *call) {
+  const Py_ssize_t keyword_count = PyTuple_GET_SIZE(keywords);
+  for (Py_ssize_t i = 0; i < keyword_count; ++i) {
+    PyObject *keyword = PyTuple_GET_ITEM(keywords, i), *value = arguments[count + i];
+    // Names written in source code are interned, so the pointers mostly decide.
+    const int meaning = keyword == option_names[kOut]   ? kOut
+                        : keyword == option_names[kWrt] ? kWrt
+                                                        : meaning_of(*entry, keyword);
+    if (meaning >= kOptions) {
+      if (!take_named(*entry, meaning - kOptions, arguments, count, value, call)) return false;
+    } else if (meaning < 0 || !has_option(*entry, static_cast<Option>(meaning))) {
+      return raise_keyword(*entry, keyword);
+    } else if (!take_option(entry, static_cast<Option>(meaning), value, call)) {
+      return false;
+    }
+  }
+  return true;
+}
+
+}  // namespace
+
+bool take_arguments(EntryState *entry, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords, Call *call) {
+  if (count > entry->positional_count) return raise_too_many(*entry, count);
+  call->operands = arguments;
+  if (keywords != nullptr && !take_keywords(entry, arguments, count, keywords, call)) return false;
+  if (count == entry->positional_count) return true;
+  if (call->operands == arguments) {  // none by name
+    for (int i = 0; i < entry->positional_count; ++i) call->named[i] = i < count ? arguments[i] : nullptr;
+    call->operands = call->named;
+  }
+  for (int i = 0; i < entry->positional_count; ++i) {
+    if (call->operands[i] == nullptr) return raise_missing(*entry, *call);
+  }
+  return true;
+}
+
+bool prepare_entries() {
+  for (int i = 0; i < kOptions; ++i) {
+    option_names[i] = PyUnicode_InternFromString(kOptionNames[i]);
+    if (option_names[i] == nullptr) return false;
+  }
+  return true;
+}
+
+}  // namespace tiaot::binding

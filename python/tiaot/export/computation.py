@@ -1,0 +1,74 @@
+"""What an entry computes: the primal, or which derivative by or along which inputs. Knows nothing of how."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+STATE = ("*",)  # stands for the fields, in place of the names of inputs that a vjp differentiates
+DERIVATIVES = ("jvp", "hvp")  # that a kernel has where its author asks for them
+
+
+@dataclass(frozen=True)
+class Computation:
+    """What an entry computes.
+
+    `kind` is one of
+
+    - "forward";
+    - "vjp": the gradients of the inputs in `wrt`;
+    - "grad": the adjoint on the state, whose `wrt` is STATE;
+    - "jvp": the outputs, and their derivative along tangents of the inputs in `wrt`;
+    - "hvp": the gradients of the inputs in `wrt`, and their derivative along tangents of the same inputs, which is the
+      Hessian of <v, f> times these, for cotangents v.
+    """
+
+    kind: str
+    wrt: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """As in the symbols of entries: "forward", "vjp_W_b", "grad"."""
+        return "_".join([self.kind, *self.wrt]) if self.wrt and self.wrt != STATE else self.kind
+
+    @property
+    def text(self) -> str:
+        """For people: "forward", "vjp W b", "grad"."""
+        return self.name.replace("_", " ") if self.wrt == STATE else " ".join([self.kind, *self.wrt])
+
+    @property
+    def forward_mode(self) -> bool:
+        """Whether it has tangents."""
+        return self.kind in DERIVATIVES
+
+
+FORWARD = Computation("forward")
+GRAD = Computation("grad", STATE)
+
+
+def of_trace(wrt: tuple[str, ...], along: tuple[str, ...]) -> Computation:
+    """What a trace is of, with tangents `along` some inputs, or none."""
+    if along:
+        return Computation("hvp" if wrt else "jvp", along)
+    return GRAD if wrt == STATE else Computation("vjp", wrt) if wrt else FORWARD
+
+
+def check_derivatives(derivatives: Sequence[str]) -> tuple[str, ...]:
+    """The derivatives that an author asks for, in the order of DERIVATIVES.
+
+    Raises:
+        ValueError: for another name, or one that stands there twice.
+    """
+    if isinstance(derivatives, str):
+        raise ValueError(f"derivatives: expected a list of names, got the text {derivatives!r}")
+    for each in derivatives:
+        if each not in DERIVATIVES:
+            raise ValueError(f"derivatives: expected some of {', '.join(DERIVATIVES)}, got {each!r}")
+    if len(set(derivatives)) < len(derivatives):
+        raise ValueError(f"derivatives: expected each name once, got {', '.join(derivatives)}")
+    return tuple(each for each in DERIVATIVES if each in derivatives)
+
+
+def sets_along(wrt: Iterable[tuple[str, ...]], able: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
+    """The sets of inputs with tangents: those of the vjps, and all inputs that can have one."""
+    return tuple(dict.fromkeys([*wrt, *([able] if able else [])]))

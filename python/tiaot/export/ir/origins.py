@@ -1,0 +1,185 @@
+"""Origins: what a pointer of a task points into. Knows Taichi's context and runtime, no signatures.
+
+The answer is an array, a child of a root of fields, a temporary, something else that is known and no array, or UNKNOWN,
+which may be any of them: who asks has to take the safe road there.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Container
+from dataclasses import dataclass
+
+from .instructions import (
+    Alloca,
+    AtomicUpdate,
+    Call,
+    Cast,
+    CompareExchange,
+    GetElementPointer,
+    Instruction,
+    Load,
+    Phi,
+    Select,
+    Store,
+)
+from .model import Function
+from .types import Named, Pointer
+from .values import Constant, Local, Value
+
+
+@dataclass(frozen=True)
+class Array:
+    """An array of the argument struct. `field` is 1 for its elements, 2 for its gradient's."""
+
+    index: int
+    field: int
+
+
+@dataclass(frozen=True)
+class Root:
+    """A child of a root of fields, by its number."""
+
+    node: int
+
+
+@dataclass(frozen=True)
+class Temporary:
+    """Memory that the tasks of a call share, by its offset in bytes."""
+
+    offset: int
+
+
+class Other(enum.Enum):
+    LOCAL = "a variable of the function, a stack, or memory of the piece's own"
+    CONTEXT = "the context or the arguments' struct: shapes, numbers by value, pointers to arrays"
+    RESULT = "where a returned value goes"
+    UNKNOWN = "anything"
+
+
+Origin = Array | Root | Temporary | Other
+LOCAL, CONTEXT, RESULT, UNKNOWN = Other.LOCAL, Other.CONTEXT, Other.RESULT, Other.UNKNOWN
+
+_CONTEXT_TYPE = Pointer(Named("struct.RuntimeContext"))
+_CHILD = re.compile(r"get_ch_S\d+_to_S(\d+)")
+# Functions that give a pointer or a number and touch no memory behind their pointers.
+_ADDRESSES = re.compile(
+    r"get_ch_S\d+_to_S\d+|Dense_lookup_element|get_temporary_pointer|RuntimeContext_get_\w+|LLVMRuntime_get_\w+"
+    r"|StructMeta_set_\w+|DenseMeta_set_\w+|(tiaot_)?stack_(init|push|pop|top_primal|top_adjoint)"
+    r"|tiaot_stack_(create|destroy)|tiaot_(private|summed)_pointer"
+)
+
+
+class Origins:
+    """The origins of the pointers of one function."""
+
+    def __init__(self, function: Function, roots: Container[int] = ()) -> None:
+        """`roots` are the numbers of the children of roots."""
+        self.function, self.roots = function, roots
+        self._known: dict[str, Origin] = {}
+
+    def of(self, pointer: Value) -> Origin:
+        """What a pointer points into."""
+        if not isinstance(pointer, Local):
+            return UNKNOWN
+        if pointer.name not in self._known:
+            self._known[pointer.name] = UNKNOWN  # of what follows from itself
+            self._known[pointer.name] = self._look(pointer)
+        return self._known[pointer.name]
+
+    def _look(self, pointer: Local) -> Origin:
+        definition = self.function.definition(pointer)
+        if definition is None:
+            return self._of_parameter(pointer)
+        if isinstance(definition, Alloca):
+            return LOCAL
+        if isinstance(definition, GetElementPointer):
+            return self.of(definition.pointer)
+        if isinstance(definition, Cast) and definition.opcode in ("bitcast", "addrspacecast"):
+            return self.of(definition.value)
+        if isinstance(definition, Load):
+            return self._loaded(definition)
+        if isinstance(definition, Call):
+            return self._called(definition)
+        if isinstance(definition, (Phi, Select)):
+            values = definition.values if isinstance(definition, Phi) else (definition.yes, definition.no)
+            origins = {self.of(value) for value in values}
+            return origins.pop() if len(origins) == 1 else UNKNOWN
+        return UNKNOWN
+
+    def _of_parameter(self, pointer: Local) -> Origin:
+        if pointer.type == _CONTEXT_TYPE:
+            return CONTEXT
+        names = [parameter.value.name for parameter in self.function.parameters]
+        return LOCAL if names[1:2] == [pointer.name] else UNKNOWN  # a piece's or a thread's own memory
+
+    def _loaded(self, load: Load) -> Origin:
+        """What a pointer points into that was itself read from memory."""
+        place = self._member(load.pointer)
+        if place is None:
+            return UNKNOWN
+        if place == ():  # the first member of the context: the arguments' struct
+            return CONTEXT
+        if len(place) == 2 and place[1] in (1, 2):
+            return Array(*place)
+        return UNKNOWN
+
+    def _member(self, pointer: Value) -> tuple[int, ...] | None:
+        """The member of the arguments' struct that a pointer points to, by its path; () for the place in the context
+        where the pointer to that struct is; None for anything else."""
+        definition = self.function.definition(pointer)
+        if isinstance(definition, Cast) and definition.opcode == "bitcast":
+            return self._member(definition.value)
+        if isinstance(definition, GetElementPointer):
+            indices = [each.integer if isinstance(each, Constant) else None for each in definition.indices]
+            if None in indices or indices[0] != 0:
+                return None
+            path = tuple(each for each in indices[1:] if each is not None)
+            if definition.pointer.type == _CONTEXT_TYPE:
+                known = self.of(definition.pointer) is CONTEXT and path == (0,)
+                return () if known else None
+            inner = self.function.definition(definition.pointer)
+            if isinstance(inner, Load):
+                return path if self._member(inner.pointer) == () else None
+            front = self._member(definition.pointer) if isinstance(inner, GetElementPointer) else None
+            return front + path if front else None
+        return None
+
+    def _called(self, call: Call) -> Origin:
+        if match := _CHILD.fullmatch(call.name):
+            return Root(int(match[1])) if int(match[1]) in self.roots else self.of(call.arguments[0])
+        if call.name == "Dense_lookup_element":
+            return self.of(call.arguments[1])
+        if call.name == "get_temporary_pointer":
+            offset = call.arguments[1].integer if isinstance(call.arguments[1], Constant) else None
+            return UNKNOWN if offset is None else Temporary(offset)
+        if call.name == "RuntimeContext_get_result_buffer":
+            return RESULT
+        if call.name == "RuntimeContext_get_runtime":
+            return CONTEXT
+        if call.name.removeprefix("tiaot_") in ("stack_top_primal", "stack_top_adjoint"):
+            return self.of(call.arguments[0])
+        if call.name in ("tiaot_private_pointer", "tiaot_summed_pointer"):  # what temporaries.py has put in place
+            return LOCAL
+        return UNKNOWN
+
+    def touched_by(self, instruction: Instruction) -> list[Origin]:
+        """What an instruction reads or writes, or hands on to where it is not seen any more."""
+        if isinstance(instruction, Load):
+            return [self.of(instruction.pointer)]
+        if isinstance(instruction, Store):
+            escaping = [self.of(instruction.value)] if instruction.value.type.is_pointer else []
+            return [self.of(instruction.pointer), *escaping]
+        if isinstance(instruction, (AtomicUpdate, CompareExchange)):
+            return [self.of(instruction.pointer)]
+        if isinstance(instruction, Cast) and instruction.opcode == "ptrtoint":
+            return [self.of(instruction.value)]
+        if isinstance(instruction, Call) and not _ADDRESSES.fullmatch(instruction.name):
+            pointers = [each for each in instruction.arguments if each.type.is_pointer and isinstance(each, Local)]
+            return [self.of(each) for each in pointers]
+        return []
+
+    def touched(self) -> set[Origin]:
+        """All that the function reads, writes or hands on."""
+        return {origin for instruction in self.function.instructions for origin in self.touched_by(instruction)}

@@ -1,0 +1,104 @@
+"""Offsets: an element's place in an array, computed in 64 bits.
+
+Taichi computes it, ((0 * s0 + i0) * s1 + i1)..., in i32 without the no-wrap flag, so LLVM cannot see that neighbours in
+a row are neighbours in memory. Here the same chain is built again in i64 beside it; dead code elimination takes the old
+one. A constant added to an index moves into the chain too: an index that wraps around by it lies outside of any array.
+All other integer arithmetic is the user's and keeps its wrap.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+from ..builder import Builder
+from ..instructions import GetElementPointer, Instruction
+from ..model import Function
+from ..origins import UNKNOWN, Array, Origins
+from ..types import I32, I64
+from ..values import Constant, LoweringError, Value, integer
+from ..writer import write_instruction
+from .chains import constant, offset_chain, peel_constant
+
+Layout = Callable[[int, int], tuple[int, int | None]]
+
+
+def widen_offsets(function: Function, layout: Layout, *, lanes: bool = False) -> Function:
+    """Recompute element offsets in 64 bits, and for arrays that lie in lanes (lanes.py) in that order.
+
+    Args:
+        function: of a task.
+        layout: for the array (index, field) its rank and, where it lies in lanes, the stride of its columns.
+        lanes: whether any array lies in lanes.
+
+    Raises:
+        LoweringError: when an array in lanes is reached in a way that is not of this form, or it is not known what a
+            pointer points to where there are such arrays.
+    """
+    origins = Origins(function)
+    builder = Builder(function.names)
+    widened: set[str] = set()
+
+    def change(instruction: Instruction) -> list[Instruction] | None:
+        if not isinstance(instruction, GetElementPointer):
+            return None
+        origin = origins.of(instruction.pointer)
+        if not isinstance(origin, Array) or len(instruction.indices) != 1 or instruction.indices[0].type != I32:
+            return None
+        if constant(instruction.indices[0]) is not None:
+            return None
+        rank, stride = layout(origin.index, origin.field)
+        chain = offset_chain(function, instruction.indices[0], rank)
+        if chain is None:
+            return None
+        if stride is not None:  # the batch, the first axis, becomes the last
+            chain = [*chain[1:], (integer(I64, stride), chain[0][1])]
+        offset = _wide_offset(builder, function, chain, f"wide{instruction.result.name}")
+        widened.add(instruction.result.name)
+        return [*builder.take(), dataclasses.replace(instruction, indices=(offset,))]
+
+    changed = function.rewritten(change)
+    if lanes:
+        _check_lanes(function, origins, layout, widened)
+    return changed
+
+
+def _check_lanes(function: Function, origins: Origins, layout: Layout, widened: set[str]) -> None:
+    """That every access to an array in lanes is by a pointer that was made for it."""
+    for instruction in function.instructions:
+        touched = origins.touched_by(instruction)
+        if UNKNOWN in touched:
+            _refuse(instruction, "it is not known whether this is an element of a batched array")
+        if any(isinstance(each, Array) and layout(each.index, each.field)[1] is not None for each in touched):
+            pointers = [each for each in instruction.operands if isinstance(origins.of(each), Array)]
+            if any(str(each)[1:] not in widened for each in pointers):
+                _refuse(instruction, "an element of a batched array is not reached by its indices")
+
+
+def _refuse(instruction: Instruction, why: str) -> None:
+    raise LoweringError(f"{why}: {write_instruction(instruction)!r}, line {instruction.line} of Taichi's code")
+
+
+def _wide_offset(builder: Builder, function: Function, chain: list[tuple[Value, Value]], tag: str) -> Value:
+    """((i0 * s1 + i1) * s2 + i2)... in i64."""
+
+    def wide(value: Value, name: str) -> Value:
+        if value.type == I64:
+            return value
+        if isinstance(value, Constant):
+            return integer(I64, value.integer or 0)
+        return builder.cast("sext", value, I64, name=name)
+
+    total: Value | None = None
+    for axis, (size, index) in enumerate(chain):
+        plain, shift = peel_constant(function, index)
+        place: Value = integer(I64, shift)
+        if plain is not None:
+            place = builder.binary("add", wide(plain, f"{tag}.p{axis}"), place, flags=["nsw"], name=f"{tag}.i{axis}")
+        if total is None:
+            total = place
+            continue
+        scaled = builder.binary("mul", total, wide(size, f"{tag}.s{axis}"), flags=["nsw"], name=f"{tag}.m{axis}")
+        total = builder.binary("add", scaled, place, flags=["nsw"], name=f"{tag}.t{axis}")
+    assert total is not None
+    return builder.binary("add", total, integer(I64, 0), flags=["nsw"], name=tag)
