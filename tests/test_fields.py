@@ -332,7 +332,7 @@ def test_whole_numbers_are_tried_as_the_file_left_them() -> None:
     from tiaot.export.points import NEAR, SIGNS, _Draw
 
     indices = np.array([7, 1, 300], np.int32)
-    fields = {"index": SimpleNamespace(to_numpy=lambda: indices), "value": None}
+    fields = {"index": indices, "value": None}
     about = [
         {"name": name, "shape": [3], "dtype": dtype, "gradient": None}
         for name, dtype in (("index", "int32"), ("value", "float32"), ("own", "float32"))

@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .advice import report
 from .children import Folder, Outcome
 from .declare import Declaration
@@ -60,11 +62,12 @@ def run(request: Request, say: Callable[[str], None]) -> dict[str, str]:
         request.source, file, contents, {n: _has_gradient(each) for n, each in kernels.items()}, cache
     )
     declarations = {each.family.name: each for each in _as_exported(file, kernels)}
+    fields = _whole_numbers(file, about["state"]["fields"]) if about["state"] else {}
     points = _interleaved(
         [
             points_of(
                 declaration,
-                file.fields,
+                fields,
                 about["state"]["fields"] if declaration.family.state else [],
                 facts[name],
                 {variant["name"]: variant["autodiff"] for variant in kernels[name]["variants"]},
@@ -93,6 +96,12 @@ def run(request: Request, say: Callable[[str], None]) -> dict[str, str]:
     found = judge(points, declarations, *outcomes)
     _raise_problems(found, points, request)
     return {name: findings.line() for name, findings in found.items()}
+
+
+def _whole_numbers(file: KernelFile, about: list[dict[str, Any]]) -> dict[str, np.ndarray | None]:
+    """What the file left in its fields of whole numbers, by name; None for fields of real ones."""
+    whole = {each["name"] for each in about if not each["dtype"].startswith("float")}
+    return {name: np.asarray(field.to_numpy()) if name in whole else None for name, field in file.fields.items()}
 
 
 def _let_go_of_fields() -> None:

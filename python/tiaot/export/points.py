@@ -96,7 +96,7 @@ class Point:
 
 def points_of(
     declaration: Declaration,
-    fields: Mapping[str, Any],
+    fields: Mapping[str, np.ndarray | None],
     about: list[dict[str, Any]],
     facts: Facts,
     autodiff: Mapping[str, bool],
@@ -105,7 +105,8 @@ def points_of(
     """The points of one kernel, the most telling first.
 
     Args:
-        fields: Taichi's fields by name. Whole numbers in them stay as the kernel file left them: they may be indices.
+        fields: Taichi's fields by name, those of whole numbers with what the kernel file left there: that stays, since
+            they may be indices.
         about: the fields of the module, as `Module.info` has them, for a kernel over fields.
         autodiff: by the names of variants, whether Taichi made the gradient.
         path: the kernel file, to tell where a `draw` of it failed.
@@ -199,7 +200,7 @@ def _draw(
     dims: Mapping[str, int],
     seed: list[int],
     path: str,
-    fields: Mapping[str, Any],
+    fields: Mapping[str, np.ndarray | None],
     about: list[dict[str, Any]],
 ) -> dict[str, np.ndarray]:
     draw = _Draw(declaration, kind, dims, np.random.default_rng(seed), path)
@@ -230,7 +231,7 @@ class _Draw:
             arrays[f"cotangent.{argument.name}"] = self._uniform(-1, 1, shape).astype(dtype)
         return arrays
 
-    def state(self, fields: Mapping[str, Any], about: list[dict[str, Any]]) -> dict[str, np.ndarray]:
+    def state(self, fields: Mapping[str, np.ndarray | None], about: list[dict[str, Any]]) -> dict[str, np.ndarray]:
         """What every field holds."""
         arrays = {}
         for each in about:
@@ -241,7 +242,8 @@ class _Draw:
             elif drawn is None and name not in fields:
                 drawn = np.zeros(shape)  # it has no name in the file, so that Taichi's cannot be set
             elif drawn is None:
-                drawn = self._real(shape, 0.25, 0.75) if dtype.kind == "f" else np.asarray(fields[name].to_numpy())
+                held = fields[name]
+                drawn = self._real(shape, 0.25, 0.75) if held is None else held
             arrays[f"state.{name}"] = drawn.astype(dtype, copy=False)
         return arrays
 
