@@ -71,7 +71,6 @@ def run(request: Request, say: Callable[[str], None]) -> dict[str, str]:
                 about["state"]["fields"] if declaration.family.state else [],
                 facts[name],
                 {variant["name"]: variant["autodiff"] for variant in kernels[name]["variants"]},
-                request.source,
             )
             for name, declaration in declarations.items()
         ]

@@ -7,7 +7,6 @@ lies behind a condition: both signs, magnitudes from 1e-3 to 1e3, zeros, whole n
 from __future__ import annotations
 
 import functools
-import traceback
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -100,7 +99,6 @@ def points_of(
     about: list[dict[str, Any]],
     facts: Facts,
     autodiff: Mapping[str, bool],
-    path: str,
 ) -> list[Point]:
     """The points of one kernel, the most telling first.
 
@@ -109,7 +107,6 @@ def points_of(
             they may be indices.
         about: the fields of the module, as `Module.info` has them, for a kernel over fields.
         autodiff: by the names of variants, whether Taichi made the gradient.
-        path: the kernel file, to tell where a `draw` of it failed.
 
     Raises:
         ValueError: when what the author draws is no such array, or sizes are missing.
@@ -125,7 +122,7 @@ def points_of(
         for sizes, kind in _places(declaration, variant, about):
             dims = {**sizes, **variant.sizes}
             seed = [zlib.crc32(family.name.encode()), len(points)]
-            drawn = functools.partial(_draw, declaration, variant, kind, dims, seed, path, fields, about)
+            drawn = functools.partial(_draw, declaration, variant, kind, dims, seed, fields, about)
             daring = kind in _COUNTS or (kind != NEAR and facts.casts)
             points.append(
                 Point(
@@ -199,21 +196,18 @@ def _draw(
     kind: str,
     dims: Mapping[str, int],
     seed: list[int],
-    path: str,
     fields: Mapping[str, np.ndarray | None],
     about: list[dict[str, Any]],
 ) -> dict[str, np.ndarray]:
-    draw = _Draw(declaration, kind, dims, np.random.default_rng(seed), path)
+    draw = _Draw(declaration, kind, dims, np.random.default_rng(seed))
     return draw.arguments(variant) | (draw.state(fields, about) if about else {})
 
 
 class _Draw:
     """Draws what a kernel is tried on at one point."""
 
-    def __init__(
-        self, declaration: Declaration, kind: str, dims: Mapping[str, int], rng: np.random.Generator, path: str
-    ) -> None:
-        self.declaration, self.kind, self.dims, self.rng, self.path = declaration, kind, dims, rng, path
+    def __init__(self, declaration: Declaration, kind: str, dims: Mapping[str, int], rng: np.random.Generator) -> None:
+        self.declaration, self.kind, self.dims, self.rng = declaration, kind, dims, rng
 
     def arguments(self, variant: Variant) -> dict[str, np.ndarray]:
         family = self.declaration.family
@@ -272,14 +266,5 @@ class _Draw:
         return np.asarray(min(3, least))
 
     def _by_author(self, name: str, shape: tuple[int, ...]) -> np.ndarray | None:
-        try:
-            drawn = self.declaration.drawn(name, self.rng, shape, self.dims)
-        except Exception as error:
-            frames = [each for each in traceback.extract_tb(error.__traceback__) if each.filename == self.path]
-            if not frames:
-                raise
-            raise ValueError(
-                f"{self.declaration.family.name}: draw for {name!r} raised {type(error).__name__}: {error} "
-                f"({frames[-1].filename}, line {frames[-1].lineno})"
-            ) from error
+        drawn = self.declaration.drawn(name, self.rng, shape, self.dims)
         return None if drawn is None else np.asarray(drawn)
