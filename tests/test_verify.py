@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -33,8 +34,9 @@ def test_what_was_compared_is_recorded(exported: Path) -> None:
     with tiaot.open(exported) as module:
         records = {kernel["name"]: kernel["verification"] for kernel in module.info()["kernels"]}
     for name in ("step", "scatter", "transform", "recurrence", "functions", "folded"):
-        for part in ("verified at 10 sizes", "forward from the JIT", "vjp from the JIT", "vjp from finite differences"):
+        for part in ("forward from the JIT", "vjp from the JIT", "vjp from finite differences", "vjp from float64"):
             assert part in records[name], name
+        assert int(re.findall(r"verified at (\d+) points", records[name])[0]) >= 10  # sizes, and values further off
     assert "vjp" not in records["stencil"] and "forward from the JIT" in records["stencil"]
     assert "JIT" not in records["noise"]  # its numbers are its own
     assert "finite differences" not in records["clipped"]
@@ -189,4 +191,4 @@ def gather(x: array, at: ti.types.ndarray(ti.i32, ndim=1), y: array):
     done = run("export", "gather.py", "-o", "gather.so", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     with tiaot.open(tmp_path / "gather.so") as module:
-        assert "verified at 1 sizes" in module.info()["kernels"][0]["verification"]
+        assert "verified at" in module.info()["kernels"][0]["verification"]

@@ -29,7 +29,7 @@ from .signature import Signature
 from .state import Content, State
 from .tables import CudaCode, VariantEntries, Versions, descriptor
 from .trace import Trace, trace_file
-from .verify import VerificationError, verify
+from .verify import SECONDS, VerificationError, verify
 
 Say = Callable[[str], None]
 
@@ -64,6 +64,7 @@ def export(
     version: str,
     jobs: int | None = None,
     gate: bool = True,
+    gate_seconds: float = SECONDS,
     cache: Path | None = None,
     cuda: Sequence[int] | None = None,
     say: Say = lambda _: None,
@@ -77,6 +78,7 @@ def export(
         jobs: processes to use; by default one for each CPU that this process may run on.
         gate: whether the module is held against Taichi's JIT and finite differences first; what was found, or that it
             was not, is recorded in it.
+        gate_seconds: how long the module, and Taichi's JIT beside it, may be tried for that.
         cache: a folder with what was traced and compiled before, which is read and written; None for none.
         cuda: architectures to compile the kernels for, too: 90 is compute capability 9.0; None for the CPU alone.
         say: is told, in a line, what is being done.
@@ -97,7 +99,7 @@ def export(
             candidate = Path(directory, Path(target).name)
             write(built, candidate, version=version, verification={})
             try:
-                verification = verify(candidate, source, built.cuda_trial, say=say)
+                verification = verify(candidate, source, built.cuda_trial, cache=cache, seconds=gate_seconds, say=say)
             except VerificationError as error:
                 raise VerificationError(f"no module was written: {error}") from None
     write(built, target, version=version, verification=verification)
@@ -167,7 +169,7 @@ def build(
             devices = build_for_cuda(source, traced, cuda, processes, cache, jobs, gate, say)
     Cache(cache).prune()
     kernels = [
-        (family, _variants(family, [trace for _, trace, *_ in requests], lowered, devices.entries))
+        (family, variants_of(family, [trace for _, trace, *_ in requests], lowered, devices.entries))
         for family in families
     ]
     objects = [*(entry.object for entry in lowered), *devices.objects]
@@ -212,8 +214,19 @@ def module_name(target: str | os.PathLike[str]) -> str:
 
 def _lower(request: tuple[Signature, Trace, Trace, list[Trace], str, Path | None]) -> LoweredEntry:
     signature, trace, primal, others, level, folder = request
+    return lower_cached(signature, trace, primal, level, folder, others)
+
+
+def lower_cached(
+    signature: Signature, trace: Trace, primal: Trace, level: str, folder: Path | None, others: Sequence[Trace] = ()
+) -> LoweredEntry:
+    """`lower`, but for what the cache in `folder` has.
+
+    Raises:
+        LoweringError: with the kernel's name, when it uses something that cannot be lowered.
+    """
     cache = Cache(folder)
-    key = ("lower", level, repr(signature), repr(trace), repr(primal), repr(others))
+    key = ("lower", level, repr(signature), repr(trace), repr(primal), repr(list(others)))
     if (stored := cache.get(*key)) is not None:
         record, _, image = stored.partition(b"\n")
         return LoweredEntry(**json.loads(record), object=image)
@@ -249,9 +262,10 @@ def _cuda_entry(
     return on_cuda.get((family.name, variant.name, computation.wrt), "")
 
 
-def _variants(
+def variants_of(
     family: Family, traces: list[Trace], lowered: list[LoweredEntry], on_cuda: Mapping[Key, CudaEntry | str]
 ) -> list[VariantEntries]:
+    """What the tables say of a family's variants. `lowered` has what became of each of `traces`, level after level."""
     by_entry: dict[tuple[str, Computation], list[LoweredEntry]] = {}
     autodiff = {}
     values = (

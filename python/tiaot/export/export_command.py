@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from .. import __version__
 from . import terminal
 from .cuda import read_architectures
+from .verify_command import add_verify_seconds
 
 if TYPE_CHECKING:
     from .build import Exported
@@ -43,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="do not hold the module against Taichi's JIT and finite differences; it records that",
     )
+    add_verify_seconds(parser)
     parser.add_argument(
         "--no-cache",
         action="store_true",
@@ -86,6 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
             version=__version__,
             jobs=jobs,
             gate=gate,
+            gate_seconds=arguments.verify_seconds,
             cache=cache,
             cuda=arguments.cuda,
             say=terminal.say,

@@ -25,6 +25,7 @@ from .state import Content, State
 # How many pieces an outermost loop is cut into, of at least 512 turns each: Taichi bakes the number in. The runtime
 # hands the batch out itself, so that a kernel with a batch gets one.
 PIECES = 16
+INDEX = "index.json"  # what a traced file has, in the folder of its traces
 
 
 class TraceError(Exception):
@@ -104,22 +105,23 @@ def trace_file(path: str | os.PathLike[str], cache: Path | None = None, target: 
         command = [sys.executable, "-m", "tiaot.export.tracer", os.path.abspath(path), directory, str(cache or "")]
         environment = {**os.environ, **target.prepare(Path(directory))}
         child = subprocess.run([*command, target.name], capture_output=True, text=True, check=False, env=environment)
-        index = Path(directory, "index.json")
-        if child.returncode != 0 or not index.exists():
+        if child.returncode != 0 or not Path(directory, INDEX).exists():
             raise TraceError(_why(child, Path(directory)) or f"{path}: tracing failed")
-        content = json.loads(index.read_text())
-        state = None if content["state"] is None else State.read(content["state"])
-        families = [_read_family(record) for record in content["families"]]
-        on_state = {family.name for family in families if family.state}
-        traces = [
-            _read_trace(record, directory, state if record["kernel"] in on_state else None)
-            for record in content["traces"]
-        ]
-        refused = {tuple(key.split("|")): why for key, why in content["refused"].items()}
-        contents = [
-            Content(offset, Path(directory, f"content.{offset}").read_bytes()) for offset in content["contents"]
-        ]
-        return Traced(families, traces, state, contents, content["notes"], content["reused"], refused)
+        return read_traced(directory)
+
+
+def read_traced(directory: str) -> Traced:
+    """What tracer.py has written into a directory."""
+    content = json.loads(Path(directory, INDEX).read_text())
+    state = None if content["state"] is None else State.read(content["state"])
+    families = [_read_family(record) for record in content["families"]]
+    on_state = {family.name for family in families if family.state}
+    traces = [
+        _read_trace(record, directory, state if record["kernel"] in on_state else None) for record in content["traces"]
+    ]
+    refused = {tuple(key.split("|")): why for key, why in content["refused"].items()}
+    contents = [Content(offset, Path(directory, f"content.{offset}").read_bytes()) for offset in content["contents"]]
+    return Traced(families, traces, state, contents, content["notes"], content["reused"], refused)
 
 
 def _read_family(record: dict[str, Any]) -> Family:

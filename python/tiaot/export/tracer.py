@@ -34,12 +34,19 @@ from .kernel_file import KernelFile, KernelFileError, load_kernel_file
 from .parameters import Parameter, example_arguments, parameters_of
 from .state import State, used_nodes, uses_state
 from .support import draws_random
-from .trace import PIECES
+from .trace import INDEX, PIECES
 
 
 def _main(path: str, directory: str, cache: str, target: str) -> None:
     path = os.path.abspath(path)
     os.chdir(directory)
+    start_taichi(target)
+    file, arrays = load(path, target)
+    write_traces(path, file, arrays, Path(cache) if cache else None, target)
+
+
+def start_taichi(target: str = "cpu") -> None:
+    """Set Taichi up for tracing. It writes IR into the working directory."""
     import taichi as ti
 
     # One compile thread: the order and the content of the files then never vary.
@@ -52,9 +59,26 @@ def _main(path: str, directory: str, cache: str, target: str) -> None:
         print_kernel_llvm_ir=True,
         log_level=ti.ERROR,
     )
-    file, arrays = _load(path, ti, target)
+
+
+def write_traces(
+    path: str,
+    file: KernelFile,
+    arrays: Mapping[str, Any] | None,
+    cache: Path | None,
+    target: str = "cpu",
+    kind: str = "",
+) -> None:
+    """Trace what a kernel file declares, into files of the working directory that `read_traced` reads.
+
+    Args:
+        arrays: what the file wrote into its fields; None where it touched none.
+        kind: tells traces that are made of the same text in another way apart in the cache.
+    """
+    import taichi as ti
+
     tracer = _Tracer(ti, file, target)
-    known = Cache(Path(cache) if cache else None)
+    known = Cache(cache)
     common = _common(file, ti) if cache else ""
     source = Path(path).read_text()
     found, reused = [], []
@@ -62,7 +86,7 @@ def _main(path: str, directory: str, cache: str, target: str) -> None:
     refused = refusals(file.fields)
     for declaration in file.declarations:
         name = declaration.family.name
-        key = ("trace", target, name, common, source_without_other_kernels(source, name))
+        key = ("trace", target + kind, name, common, source_without_other_kernels(source, name))
         stored = known.get(*key)
         if stored is not None:
             content = json.loads(stored)
@@ -105,7 +129,7 @@ def _main(path: str, directory: str, cache: str, target: str) -> None:
         "reused": reused,
         "refused": {key: why for content, _ in found for key, why in content["refused"].items()},
     }
-    Path("index.json").write_text(json.dumps(index))
+    Path(INDEX).write_text(json.dumps(index))
 
 
 def _texts(content: dict[str, Any]) -> dict[str, str]:
@@ -151,11 +175,13 @@ def _on_content(state: State, file: KernelFile, arrays: Mapping[str, Any]) -> li
     return notes
 
 
-def _load(path: str, ti: Any, target: str) -> tuple[KernelFile, dict[str, Any] | None]:
-    """Runs the kernel file: what it declares, and the fields that it wrote to, None where it touched none.
+def load(path: str, target: str = "cpu") -> tuple[KernelFile, dict[str, Any] | None]:
+    """Run the kernel file: what it declares, and the fields that it wrote to, None where it touched none.
 
     What it runs itself is compiled in another way, so that Taichi compiles it again for us.
     """
+    import taichi as ti
+
     config = ti.lang.impl.current_cfg()
     config.fast_math, config.print_kernel_llvm_ir = True, False
     file = load_kernel_file(path)
@@ -199,7 +225,6 @@ class _Tracer:
         self.count = 0
         self.arguments: list[Any] = []  # Taichi's arrays, kept from being released
         self.traced: dict[Any, list[str]] = {}
-        self.by_code: dict[Any, list[list[str]]] = {}
 
     def trace_all(self, declaration: Declaration) -> dict[str, Any]:
         """The family, with what only its code tells, the traces of all its entries, and notes for the author.
@@ -361,6 +386,8 @@ class _Tracer:
             # it again, and it takes most of the time of a large kernel.
             config.cfg_optimization = implementation.autodiff
             config.cpu_max_num_threads = 1 if family.signature.batch else PIECES
+            # Taichi does not compile again what it has compiled under the same settings, in a kernel of any name.
+            config.random_seed = self.count
             before = set(glob.glob("taichi_kernel_generic_*.ll"))
             taichi_kernel = kernel._adjoint if differentiate else kernel._primal
             arguments = example_arguments(kernel, parameters, implementation.constants)
@@ -375,16 +402,8 @@ class _Tracer:
                 said = f"{type(error).__name__}: {_without_stack(str(error))}"
                 raise _Refused("\n".join([f"Taichi does not compile {what}:", *known, said])) from error
             self.count += 1
-            files = sorted(set(glob.glob("taichi_kernel_generic_*.ll")) - before)
-            # Taichi does not compile again what it knows: a variant whose code is that of another one.
-            same = self.by_code.setdefault((kernel._primal.func.__code__, differentiate, *parameters), [])
-            if not files and len(same) > 1:
-                raise _Refused(
-                    f"{family.name}: two variants give the same code, which then cannot be told from that of a third: "
-                    "leave sizes out of 'fixed' that the kernel does not use"
-                )
-            same += [files] if files else []
-            self.traced[key] = files or (same[0] if same else [])  # none at all: the kernel does nothing
+            # None at all: the kernel does nothing.
+            self.traced[key] = sorted(set(glob.glob("taichi_kernel_generic_*.ll")) - before)
         return self.traced[key]
 
 

@@ -5,13 +5,13 @@ that runs them where a driver would. Knows no signatures.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .cuda.device import BLOCK
+from .trial import Session
 
 _MOST_THREADS = 2 * BLOCK  # of a grid whose size is the runtime's to choose: most loops then go round
 
@@ -166,21 +166,21 @@ def _placed(array: np.ndarray, shift: int) -> np.ndarray:
     return placed
 
 
-def run_interpreted(path: str, trials: list[dict[str, Any]], arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The results of every entry that there is, by the keys that trial.py gives those of the module."""
+def run_interpreted(session: Session, path: str) -> None:
+    """Writes the results of every entry that there is, by the keys that trial_module.py gives those of the module."""
     device = _Device(path)
-    results: dict[str, np.ndarray] = {}
-    for number, trial in enumerate(trials):
+    for number, (trial, arrays) in enumerate(session.each()):
+        results: dict[str, np.ndarray] = {}
         shift = number % 2  # of the arrays from a multiple of 16 bytes: an entry may have code for either
         sizes = [trial["dims"][name] for name in trial["dim_names"]]
         rows = trial["dims"][trial["batch"]] if trial["batch"] else 1
         stem = f"{trial['kernel']}_{trial['variant_name']}"
-        inputs = {name: _placed(arrays[f"{trial['id']}.input.{name}"], shift) for name in trial["inputs"]}
+        inputs = {name: _placed(arrays[f"input.{name}"], shift) for name in trial["inputs"]}
         cotangents = {
-            f"the cotangent of {name}": _placed(arrays[f"{trial['id']}.cotangent.{name}"], shift)
-            for name in trial["outputs"]
+            f"the cotangent of {name}": _placed(arrays[f"cotangent.{name}"], shift) for name in trial["outputs"]
         }
         if device.has(f"{stem}_forward"):
+            session.say(trial, doing="forward")
             made = {
                 name: _placed(array, shift) for name, array in zip(trial["outputs"], cotangents.values(), strict=True)
             }
@@ -189,17 +189,18 @@ def run_interpreted(path: str, trials: list[dict[str, Any]], arrays: Mapping[str
                 f"{stem}_forward", rows, sizes, _named(inputs), {f"the result {key}": made[key] for key in made}
             )
             for name, array in made.items():
-                results[f"{trial['id']}.output.{name}"] = array
+                results[f"output.{name}"] = array
         for wrt in trial["wrt"]:
             entry = f"{stem}_vjp_{'_'.join(wrt)}"
             if not device.has(entry):
                 continue
+            session.say(trial, doing=f"vjp, wrt {' '.join(wrt)}")
             made = {name: _placed(inputs[name], shift) for name in wrt}
             given = {**_named(inputs), **cotangents}
             device.call(entry, rows, sizes, given, {f"the gradient of {key}": made[key] for key in made})
             for name, array in made.items():
-                results[f"{trial['id']}.gradient.{' '.join(wrt)}.{name}"] = array
-    return results
+                results[f"gradient.{' '.join(wrt)}.{name}"] = array
+        session.keep(trial, "results", results)
 
 
 def _named(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

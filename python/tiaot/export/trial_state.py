@@ -1,82 +1,124 @@
-"""Trials of kernels over fields: the whole state before and after, and the slopes of all that has a gradient.
+"""Trials of kernels over fields: the whole state before and after, and the gradients of all that has one.
 
 A kernel maps the fields as they are to the fields as it leaves them, and its adjoint takes the gradients of the latter
 to those of the former, in the same memory. Here the fields and their gradients are drawn, and what the module leaves
-is held against what Taichi's JIT leaves, and against the kernel in float64 with one field moved.
+is held against what Taichi's JIT leaves, and its adjoint against slopes of the twin.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from .declare import Declaration
+from .exact import Entry, check
+from .trial import Arrays, Record, Session
 
-Arrays = Mapping[str, np.ndarray]
-_STEPS = (-2, -1, 1, 2)
-
-
-def draw_state(declaration: Declaration, fields: Mapping[str, Any], about: list[dict[str, Any]], rng: Any) -> Arrays:
-    """What every field of a trial holds, and for each that has a gradient the direction that it is moved in.
-
-    Args:
-        fields: Taichi's fields by name. Whole numbers stay as the kernel file left them: they may be indices.
-        about: the fields of the module, as `Module.info` has them.
-    """
-    arrays = {}
-    for each in about:
-        name, shape, dtype = each["name"], tuple(each["shape"]), np.dtype(each["dtype"])
-        drawn = declaration.drawn(name, rng, shape, {})
-        if drawn is None:
-            drawn = _content(name, fields, shape, dtype, rng)
-        arrays[f"state.{name}"] = drawn.astype(dtype)
-        if each["gradient"] is not None:
-            arrays[f"direction.{name}"] = rng.uniform(-1, 1, shape)
-    return arrays
+_MOST = 1 << 18  # elements of a field that are looked at
+_ENTRY: Entry = ("*",)
 
 
-def _content(name: str, fields: Mapping[str, Any], shape: tuple[int, ...], dtype: Any, rng: Any) -> np.ndarray:
-    if name.endswith(".grad"):
-        return rng.uniform(-1, 1, shape)
-    if name not in fields:
-        return np.zeros(shape)  # it has no name in the file, so that Taichi's cannot be set
-    return rng.uniform(0.25, 0.75, shape) if dtype.kind == "f" else _read(fields[name])
+def thin(array: np.ndarray) -> np.ndarray:
+    """Some of the elements of a large array, as one axis, spread over it; all of another."""
+    if array.size <= _MOST:
+        return np.asarray(array)
+    return np.ascontiguousarray(array).reshape(-1)[_chosen(array.size)]
 
 
-def run_module(module: Any, trial: Mapping[str, Any], arrays: Arrays) -> dict[str, np.ndarray]:
-    """The outputs, and all fields after the kernel and after its adjoint."""
-    results = {}
-    inputs = [arrays[f"{trial['id']}.input.{name}"] for name in trial["inputs"]]
+def _chosen(size: int) -> np.ndarray:
+    return np.random.default_rng(size).choice(size, _MOST, replace=False, shuffle=False)
+
+
+def run_module(
+    session: Session, module: Any, wide: Any, trial: Record, arrays: Arrays, rng: np.random.Generator
+) -> None:
+    """Writes the outputs and all fields after the kernel and after its adjoint, and the twin's verdicts."""
+    from .trial_module import perturbed, spread, widened
+
+    inputs = {name: arrays[f"input.{name}"] for name in trial["inputs"]}
+    fields = {name: arrays[f"state.{name}"] for name in trial["fields"]}
     state = module.state()
+    session.say(trial, doing="forward")
+    mine = _results(session, state, trial, inputs, fields)
+    session.keep(trial, "results", mine)
+    if not trial["large"]:
+        moved = [_results(session, state, trial, inputs, perturbed(fields, rng)) for _ in range(2)]
+        session.keep(trial, "spread", spread(mine, moved))
+    del state
+    if wide is None or trial["kernel"] not in wide.kernels or not trial["gradient"]:
+        return
+    session.say(trial, doing="forward, in float64")
+    double = wide.state()
+    inputs = widened(inputs)
+    if not trial["large"]:
+        session.keep(trial, "twin", _results(session, double, trial, inputs, fields))
+    if trial["sloped"]:
+        for verdict in check(_Fields(double, trial, inputs, fields), rng, session.in_time):
+            session.say(trial, verdict=verdict.record())
+
+
+def _results(session: Session, state: Any, trial: Record, inputs: Arrays, fields: Arrays) -> dict[str, np.ndarray]:
     kernel = state.kernels[trial["kernel"]]
-
-    def fill(only: str = "") -> None:
-        for name in trial["fields"]:
-            if name.endswith(only):
-                _field_of(state, name)[...] = arrays[f"{trial['id']}.state.{name}"]
-
-    def keep(stage: str) -> None:
-        for name in trial["fields"]:
-            results[f"{trial['id']}.{stage}.{name}"] = np.array(_field_of(state, name))
-
-    fill()
-    made = kernel(*inputs)
+    _fill(state, fields)
+    made = kernel(*inputs.values())
+    results = {}
     for name, array in zip(trial["outputs"], made if isinstance(made, tuple) else (made,), strict=False):
-        results[f"{trial['id']}.output.{name}"] = array
-    keep("after")
+        results[f"output.{name}"] = np.asarray(array)
+    results |= {f"after.{name}": np.array(thin(_field_of(state, name))) for name in fields}
     if trial["gradient"]:
-        fill(".grad")
-        kernel.grad(*inputs)
-        keep("adjoint")
+        session.say(trial, doing="grad")
+        _fill(state, {name: array for name, array in fields.items() if name.endswith(".grad")})
+        kernel.grad(*inputs.values())
+        results |= {f"adjoint.{name}": np.array(thin(_field_of(state, name))) for name in fields}
     return results
+
+
+def _fill(state: Any, fields: Arrays) -> None:
+    for name, array in fields.items():
+        _field_of(state, name)[...] = array
 
 
 def _field_of(state: Any, name: str) -> Any:
     plain = name.removesuffix(".grad")
     return state.fields[plain].grad if plain != name else state.fields[name]
+
+
+class _Fields:
+    """A kernel over the twin's fields at a point, as exact.py wants it."""
+
+    def __init__(self, state: Any, trial: Record, inputs: Arrays, fields: Mapping[str, np.ndarray]) -> None:
+        self.state, self.inputs, self.fields = state, inputs, fields
+        self.kernel = state.kernels[trial["kernel"]]
+        self.primal = {name: array for name, array in fields.items() if not name.endswith(".grad")}
+        self.names = [name for name in self.primal if f"{name}.grad" in fields]
+
+    def entries(self, name: str) -> list[Entry]:
+        return [_ENTRY]
+
+    def point(self, name: str) -> np.ndarray:
+        return self.fields[name].astype(np.float64)
+
+    def outputs(self, name: str, moved: np.ndarray) -> list[np.ndarray]:
+        _fill(self.state, {**self.primal, name: moved})
+        self.kernel(*self.inputs.values())
+        return [np.array(thin(_field_of(self.state, each))) for each in self.names]
+
+    def cotangents(self) -> list[np.ndarray]:
+        return [thin(self.fields[f"{each}.grad"]).astype(np.float64) for each in self.names]
+
+    def pull_back(self, entry: Entry, name: str, cotangents: list[np.ndarray]) -> np.ndarray:
+        _fill(self.state, self.fields)
+        self.kernel(*self.inputs.values())
+        for each, chosen in zip(self.names, cotangents, strict=True):
+            gradient = np.zeros(self.fields[each].shape)
+            if gradient.size > _MOST:
+                gradient.reshape(-1)[_chosen(gradient.size)] = chosen
+            else:
+                gradient[...] = chosen
+            _field_of(self.state, f"{each}.grad")[...] = gradient
+        self.kernel.grad(*self.inputs.values())
+        return np.array(_field_of(self.state, f"{name}.grad"))
 
 
 class TaichiState:
@@ -88,74 +130,32 @@ class TaichiState:
             if field.grad is not None:
                 self.fields[f"{name}.grad"] = field.grad
 
-    def fill(self, trial: Mapping[str, Any], arrays: Arrays, only: str = "") -> None:
+    def run(
+        self, kernel: Any, arguments: list[Any], session: Session, trial: Record, arrays: Arrays, adjoint: bool
+    ) -> Any:
+        """Writes all fields after the kernel and after its adjoint, where that is to run; what the kernel returns."""
+        self._fill(trial, arrays)
+        returned = kernel._primal(*arguments)
+        session.keep(trial, "fields", {f"after.{name}": array for name, array in self._read(trial).items()})
+        if adjoint:
+            session.say(trial, doing="grad")
+            self._fill(trial, arrays, ".grad")
+            kernel._adjoint(*arguments)
+            session.keep(trial, "gradients", {f"adjoint.{name}": array for name, array in self._read(trial).items()})
+        return returned
+
+    def _fill(self, trial: Record, arrays: Arrays, only: str = "") -> None:
         """Writes what was drawn, of the names that end in `only`."""
         for name in trial["fields"]:
             if name.endswith(only) and name in self.fields:
-                self.write(name, arrays[f"{trial['id']}.state.{name}"])
+                self._write(name, arrays[f"state.{name}"])
 
-    def write(self, name: str, array: np.ndarray) -> None:
+    def _write(self, name: str, array: np.ndarray) -> None:
         field = self.fields[name]
         if field.shape:
             field.from_numpy(array)
         else:
             field[None] = array.tolist()
 
-    def read(self, trial: Mapping[str, Any], names: list[str]) -> dict[str, np.ndarray]:
-        return {name: _read(self.fields[name]) for name in names if name in self.fields}
-
-
-def _read(field: Any) -> np.ndarray:
-    return np.asarray(field.to_numpy())
-
-
-def run_taichi(
-    kernel: Any, arguments: list[Any], state: TaichiState, trial: Mapping[str, Any], arrays: Arrays, adjoint: bool
-) -> tuple[Any, dict[str, np.ndarray]]:
-    """What the kernel returns, and all fields after it and after its adjoint, where that is to run."""
-    state.fill(trial, arrays)
-    returned = kernel._primal(*arguments)
-    after = state.read(trial, trial["fields"])
-    results = {f"{trial['id']}.after.{name}": array for name, array in after.items()}
-    if adjoint:
-        state.fill(trial, arrays, ".grad")
-        kernel._adjoint(*arguments)
-        left = state.read(trial, trial["fields"])
-        results |= {f"{trial['id']}.adjoint.{name}": array for name, array in left.items()}
-    return returned, results
-
-
-def run_moved(
-    kernel: Any, arguments: list[Any], state: TaichiState, trial: Mapping[str, Any], arrays: Arrays, step: float
-) -> dict[str, np.ndarray]:
-    """All fields that have a gradient as the kernel leaves them, for each of them moved along its direction."""
-    results = {}
-    moving = [name for name in trial["fields"] if f"{trial['id']}.direction.{name}" in arrays and name in state.fields]
-    for name in moving:
-        start = arrays[f"{trial['id']}.state.{name}"].astype(np.float64)
-        direction = arrays[f"{trial['id']}.direction.{name}"]
-        for steps in _STEPS:
-            state.fill(trial, arrays)
-            state.write(name, start + steps * step * direction)
-            kernel._primal(*arguments)
-            for each, array in state.read(trial, moving).items():
-                results[f"{trial['id']}.moved.{name}.{steps}.{each}"] = array
-    return results
-
-
-@contextlib.contextmanager
-def wide_fields() -> Iterator[None]:
-    """While a kernel file runs, its fields of real numbers are of float64."""
-    import taichi as ti
-    from taichi.lang import impl
-
-    original = impl.create_field_member
-
-    def create(dtype: Any, *arguments: Any, **options: Any) -> Any:
-        return original(ti.f64 if dtype in (ti.f32, ti.f16, float) else dtype, *arguments, **options)
-
-    impl.create_field_member = create
-    try:
-        yield
-    finally:
-        impl.create_field_member = original
+    def _read(self, trial: Record) -> dict[str, np.ndarray]:
+        return {name: thin(np.asarray(self.fields[name].to_numpy())) for name in trial["fields"] if name in self.fields}

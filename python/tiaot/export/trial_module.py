@@ -1,0 +1,115 @@
+"""Trials of the module, and of its gradients in its twin (twin.py): what comes out, and the verdicts of exact.py."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from . import trial_state
+from .exact import Entry, check
+from .trial import Arrays, Record, Session
+
+_PERTURBED = 4 * float(np.finfo(np.float32).eps)
+
+
+def run_module(session: Session, path: str, twin: str) -> None:
+    from .. import open as open_module
+
+    module = open_module(path)
+    wide = open_module(twin) if twin else None
+    for trial, arrays in session.each():
+        rng = np.random.default_rng([7, *trial["seed"]])
+        if trial["fields"]:
+            trial_state.run_module(session, module, wide, trial, arrays, rng)
+        else:
+            _run(session, module, wide, trial, arrays, rng)
+
+
+def _run(session: Session, module: Any, wide: Any, trial: Record, arrays: Arrays, rng: np.random.Generator) -> None:
+    kernel = module.kernels[trial["kernel"]].restrict(trial["variant_name"])
+    inputs = {name: arrays[f"input.{name}"] for name in trial["inputs"]}
+    cotangents = {name: arrays[f"cotangent.{name}"] for name in trial["outputs"]}
+
+    def results(of: Any, at: Arrays, v: Arrays) -> dict[str, np.ndarray]:
+        made = _made(of, trial, at)
+        for entry in trial["wrt"]:
+            session.say(trial, doing=f"vjp, wrt {' '.join(entry)}")
+            gradients = of.vjp(*at.values(), *v.values(), wrt=tuple(entry))
+            made |= {f"gradient.{' '.join(entry)}.{name}": g for name, g in zip(entry, gradients, strict=True)}
+        return made
+
+    session.say(trial, doing="forward")
+    mine = results(kernel, inputs, cotangents)
+    session.keep(trial, "results", mine)
+    if trial["empty"]:
+        return
+    session.keep(trial, "spread", spread(mine, [results(kernel, perturbed(inputs, rng), cotangents) for _ in range(2)]))
+    if wide is None or trial["kernel"] not in wide.kernels:
+        return
+    session.say(trial, doing="forward, in float64")
+    double = wide.kernels[trial["kernel"]].restrict(trial["twin_name"])
+    session.keep(trial, "twin", results(double, widened(inputs), widened(cotangents)))
+    if trial["sloped"]:
+        for verdict in check(_Arguments(double, trial, widened(inputs), widened(cotangents)), rng, session.in_time):
+            session.say(trial, verdict=verdict.record())
+
+
+def _made(kernel: Any, trial: Record, inputs: Arrays) -> dict[str, np.ndarray]:
+    made = kernel(*inputs.values())
+    made = made if isinstance(made, tuple) else (made,)
+    return {f"output.{name}": array for name, array in zip(trial["outputs"], made, strict=True)}
+
+
+def widened(arrays: Arrays) -> dict[str, np.ndarray]:
+    """Copies of arrays, those of real numbers in float64."""
+    return {name: array.astype(np.float64) if array.dtype.kind == "f" else array for name, array in arrays.items()}
+
+
+def perturbed(arrays: Arrays, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Arrays whose real numbers are moved as rounding might in float32, which kernels in float64 may have inside."""
+    moved = {}
+    for name, array in arrays.items():
+        if array.dtype.kind == "f":
+            size = max(_PERTURBED, 2 * float(np.finfo(array.dtype).eps))
+            array = np.asarray(array * (1 + size * rng.choice([-1.0, 1.0], array.shape)), array.dtype)
+        moved[name] = array
+    return moved
+
+
+def spread(results: Arrays, others: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """How far apart results lie, element by element, of points that rounding cannot tell apart."""
+    return {key: np.max([_apart(array, other[key]) for other in others], axis=0) for key, array in results.items()}
+
+
+def _apart(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """The differences of two results; infinity where one is a number and the other is not."""
+    a, b = one.astype(np.float64), other.astype(np.float64)
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, np.nan_to_num(np.abs(a - b), nan=np.inf))
+
+
+class _Arguments:
+    """A kernel of the twin at a point, as exact.py wants it."""
+
+    def __init__(
+        self, kernel: Any, trial: Record, inputs: dict[str, np.ndarray], cotangents: Mapping[str, np.ndarray]
+    ) -> None:
+        self.kernel, self.trial, self.inputs, self.drawn = kernel, trial, inputs, cotangents
+        self.names = list(dict.fromkeys(name for entry in trial["twin_wrt"] for name in entry))
+
+    def entries(self, name: str) -> list[Entry]:
+        return [tuple(entry) for entry in self.trial["twin_wrt"] if name in entry]
+
+    def point(self, name: str) -> np.ndarray:
+        return self.inputs[name]
+
+    def outputs(self, name: str, moved: np.ndarray) -> list[np.ndarray]:
+        return list(_made(self.kernel, self.trial, {**self.inputs, name: moved}).values())
+
+    def cotangents(self) -> list[np.ndarray]:
+        return list(self.drawn.values())
+
+    def pull_back(self, entry: Entry, name: str, cotangents: list[np.ndarray]) -> np.ndarray:
+        return np.asarray(self.kernel.vjp(*self.inputs.values(), *cotangents, wrt=entry)[entry.index(name)])
