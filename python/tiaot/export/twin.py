@@ -42,7 +42,7 @@ def widen_taichi() -> None:
     ti.f16 = ti.f32 = ti.float16 = ti.float32 = ti.f64
 
 
-def load_wide(path: str) -> tuple[KernelFile, dict[str, Any]]:
+def load_wide(path: str) -> tuple[KernelFile, dict[str, Any] | None]:
     """Run a kernel file with float64 in place of every real type: in annotations, fields and numbers without a type."""
     import taichi as ti
 
@@ -117,7 +117,11 @@ def covering(sets: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], ...]:
 
 
 def trace_twin(
-    path: str, file: KernelFile, contents: Mapping[str, Any], differentiated: Mapping[str, bool], cache: Path | None
+    path: str,
+    file: KernelFile,
+    contents: Mapping[str, Any] | None,
+    differentiated: Mapping[str, bool],
+    cache: Path | None,
 ) -> tuple[Traced, dict[str, Facts]]:
     """Trace a file that `load_wide` has loaded, into the working directory.
 
