@@ -223,7 +223,7 @@ def test_success_says_what_was_made_and_how_it_was_checked(tmp_path: Path) -> No
     done = run_export(tmp_path, HEAD + DOUBLE)
     assert re.fullmatch(
         r"wrote source.so \(\d+ KiB\) and source.h in \d+ s\n"
-        r"  double: x\[n\] -> y\[n\]\n    forward, vjp x\n    verified at \d+ sizes; largest errors: .+\n",
+        r"  double: x\[n\] -> y\[n\]\n    forward, vjp x\n    verified at \d+ points; largest errors: .+\n",
         done.stdout,
     ), done.stdout + done.stderr
 
