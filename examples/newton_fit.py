@@ -3,8 +3,8 @@
     python examples/newton_fit.py
 
 The loss is half the squared distance of f(W, b) = tanh(W x + b) from its target. With the residual r = f - target, its
-Hessian times a direction p is J^T (J p) + (the Hessian of <r, f>) p: a vjp of a jvp, and an hvp. Conjugate gradients solve
-with it, so that no matrix is ever formed.
+Hessian times a direction p is J^T (J p) + (the Hessian of <r, f>) p: a vjp of a jvp, and an hvp. Conjugate gradients
+solve with it, so that no matrix is ever formed.
 """
 
 import numpy as np
