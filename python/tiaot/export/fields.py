@@ -93,9 +93,9 @@ def has_gradient(fields: Mapping[str, Any], used: set[int]) -> bool:
 
 def real_places(fields: Mapping[str, Any]) -> dict[int, Place]:
     """The places of the named fields of real numbers, by their numbers."""
-    import taichi as ti
+    from taichi.types import primitive_types
 
-    real = (ti.f16, ti.f32, ti.f64)
+    real = (primitive_types.f16, primitive_types.f32, primitive_types.f64)
     return {
         number: Place(name, bool(_members(field.grad)))
         for name, field in fields.items()

@@ -80,10 +80,10 @@ def dtype_name(kernel: str, what: str, dtype: Any) -> str:
 
 
 def _taichi_dtypes() -> dict[str, Any]:
-    """Taichi's element type of each name."""
-    import taichi as ti
+    """Taichi's element type of each name. Not by `ti.f32`, which the gate makes mean another type (twin.py)."""
+    from taichi.types import primitive_types
 
-    return {each.name: getattr(ti, each.taichi) for each in ELEMENT_TYPES}
+    return {each.name: getattr(primitive_types, each.taichi) for each in ELEMENT_TYPES}
 
 
 def taichi_type(dtype: str, element: tuple[int, ...]) -> Any:

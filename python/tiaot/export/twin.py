@@ -38,8 +38,14 @@ class Facts:
 def widen_taichi() -> None:
     """From here on Taichi's names for real types all mean float64, for files that are run later."""
     import taichi as ti
+    from taichi.math import mathimpl
 
     ti.f16 = ti.f32 = ti.float16 = ti.float32 = ti.f64
+    for size in (2, 3, 4):
+        vector, matrix = ti.types.vector(size, ti.f64), ti.types.matrix(size, size, ti.f64)
+        for module in (ti.math, mathimpl):
+            setattr(module, f"vec{size}", vector)
+            setattr(module, f"mat{size}", matrix)
 
 
 def load_wide(path: str) -> tuple[KernelFile, dict[str, Any] | None]:
@@ -58,11 +64,13 @@ def load_wide(path: str) -> tuple[KernelFile, dict[str, Any] | None]:
 def _wide_fields() -> Iterator[None]:
     import taichi as ti
     from taichi.lang import impl
+    from taichi.types import primitive_types
 
+    narrow = (primitive_types.f16, primitive_types.f32, float)
     original = impl.create_field_member
 
     def create(dtype: Any, *arguments: Any, **options: Any) -> Any:
-        return original(ti.f64 if dtype in (ti.f16, ti.f32, float) else dtype, *arguments, **options)
+        return original(ti.f64 if dtype in narrow else dtype, *arguments, **options)
 
     impl.create_field_member = create
     try:
