@@ -180,16 +180,28 @@ def wrong(variant):
         r"parameter 'other' is none of the signature's arguments x, y",
     ),
     "no kernel": ("", r"declares no kernel"),
-    "a signature without an arrow": ('family("x[B], y[B]")(None)', r"expected 'inputs -> outputs'"),
-    "an output of unknown size": ('family("x[B] -> y[B, n]")(None)', r"dimension 'n' of output 'y' is in no input"),
-    "a batch in the middle": ('family("x[n, B] -> y[B]", batch="B")(None)', r"batch dimension 'B' must come first"),
-    "a name twice": ('family("x[B], x[B] -> y[B]")(None)', r"argument 'x' appears twice"),
-    "an unknown type": ('family("x[B] -> y[B]", dtypes=["complex64"])(None)', r"dtypes: expected some of float32"),
+    "a signature without an arrow": ('family("x[B], y[B]")(lambda variant: None)', r"expected 'inputs -> outputs'"),
+    "an output of unknown size": (
+        'family("x[B] -> y[B, n]")(lambda variant: None)',
+        r"dimension 'n' of output 'y' is in no input",
+    ),
+    "a batch in the middle": (
+        'family("x[n, B] -> y[B]", batch="B")(lambda variant: None)',
+        r"batch dimension 'B' must come first",
+    ),
+    "a name twice": ('family("x[B], x[B] -> y[B]")(lambda variant: None)', r"argument 'x' appears twice"),
+    "an unknown type": (
+        'family("x[B] -> y[B]", dtypes=["complex64"])(lambda variant: None)',
+        r"dtypes: expected some of float32",
+    ),
     "an unknown wrt": (
-        'family("x[B] -> y[B]", wrt=["y"])(None)',
+        'family("x[B] -> y[B]", wrt=["y"])(lambda variant: None)',
         r"wrt: expected names of inputs that can have a gradient \(x\), got 'y'",
     ),
-    "a fixed batch": ('family("x[B] -> y[B]", batch="B", fixed=[{"B": 3}])(None)', r"fixed: 'B' is not a dimension"),
+    "a fixed batch": (
+        'family("x[B] -> y[B]", batch="B", fixed=[{"B": 3}])(lambda variant: None)',
+        r"fixed: 'B' is not a dimension",
+    ),
 }
 
 

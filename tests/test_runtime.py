@@ -48,7 +48,15 @@ def test_older_compilers_take_it(compiler: str) -> None:
     if shutil.which(compiler) is None:
         pytest.skip(f"no {compiler}")
     sources = sorted([*RUNTIME.glob("src/*.cpp"), *RUNTIME.glob("tests/*.cpp")])
-    options = ["-std=c++17", "-Wall", "-Wextra", "-Werror", f"-I{RUNTIME}/include", f"-I{RUNTIME}/src"]
+    options = [
+        "-std=c++17",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        f"-I{RUNTIME}/include",
+        f"-I{RUNTIME}/src",
+        f"-I{RUNTIME.parent}/python",
+    ]
     names = [
         "TIAOT_VERSION",
         "TOY_A",

@@ -88,6 +88,10 @@ class _FieldSignature:
         fields = [self._program.state.fields[name] for name in self.outputs]
         return [(field.shape, str(field.dtype)) for field in fields]
 
+    def why_no_gradient(self, name: str) -> str:
+        """What to add to a message about an input that has no gradient."""
+        return ""
+
     def calls(self, wrt: Sequence[str]) -> list[Names]:
         return [tuple(wrt)] if wrt else []
 

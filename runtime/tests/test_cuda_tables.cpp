@@ -58,7 +58,7 @@ TEST(broken_tables) {
   check::refused<Tables>("kernel 'scale': it has CUDA code, but the module has no CUDA images",
                          [](Tables &t) { t.has_cuda = false; });
   check::refused<Tables>("kernel 'scale': argument 'x' has an unknown flag",
-                         [](Tables &t) { t.arguments[0].flags |= 8; });
+                         [](Tables &t) { t.arguments[0].flags |= 16; });
   check::refused<Tables>("kernel 'scale': argument 'y' is an output and a value",
                          [](Tables &t) { t.arguments[3].flags |= TIAOT_ARGUMENT_VALUE; });
   const std::string entry = "kernel 'scale': variant 'float32': entry 'scale_forward' ";

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .cuda.device import BLOCK
-from .trial import Session
+from .trial_session import Session
 
 _MOST_THREADS = 2 * BLOCK  # of a grid whose size is the runtime's to choose: most loops then go round
 

@@ -10,7 +10,7 @@ import numpy as np
 from .declare import Declaration, Variant
 from .kernel_file import load_kernel_file
 from .parameters import Parameter, is_array, is_template, parameters_of, taichi_type
-from .trial import Arrays, Record, Session
+from .trial_session import Arrays, Record, Session
 from .trial_state import TaichiState
 
 # Taichi keeps the values of a variable that changes in a loop on a stack of 32 and writes beyond it. Here it has more;

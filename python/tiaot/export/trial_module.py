@@ -9,7 +9,7 @@ import numpy as np
 
 from . import trial_state
 from .exact import Entry, check
-from .trial import Arrays, Record, Session
+from .trial_session import Arrays, Record, Session
 
 _PERTURBED = 4 * float(np.finfo(np.float32).eps)
 

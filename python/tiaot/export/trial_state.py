@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .exact import Entry, check
-from .trial import Arrays, Record, Session
+from .trial_session import Arrays, Record, Session
 
 _MOST = 1 << 18  # elements of a field that are looked at
 _ENTRY: Entry = ("*",)
