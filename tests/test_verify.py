@@ -154,7 +154,7 @@ def odd(x: array, y: array):
     for i in x:
         y[i] = x[i]
 """,
-        "odd: draw for 'x': expected an array of shape (0,), got (3,)",
+        "odd: draw for 'x': expected an array of numbers of shape (1,), got float64 of shape (3,)",
     ),
 }
 

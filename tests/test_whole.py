@@ -125,8 +125,8 @@ def test_numbers_as_arguments(whole: tiaot.Module) -> None:
     for bad, exception, message in (
         (1.5, TypeError, "argument 'turns': expected an integer, got float"),
         (2**31, ValueError, "argument 'turns': expected an integer that fits int32, got 2147483648"),
-        (True, TypeError, "argument 'turns': expected an array of int32, got bool"),
-        ("3", TypeError, "argument 'turns': expected an array of int32, got str"),
+        (True, TypeError, "argument 'turns': expected a number or an array of int32, got bool"),
+        ("3", TypeError, "argument 'turns': expected a number or an array of int32, got str"),
         (np.array([3], np.int32), ValueError, "argument 'turns': expected int32"),
         (np.array(3), TypeError, "argument 'turns': expected int32"),
     ):

@@ -9,9 +9,7 @@ import numpy as np
 
 from . import trial_state
 from .exact import Entry, check
-from .trial_session import Arrays, Record, Session
-
-_PERTURBED = 4 * float(np.finfo(np.float32).eps)
+from .trial_session import Arrays, Record, Session, perturbed, spread, widened
 
 
 def run_module(session: Session, path: str, twin: str) -> None:
@@ -60,34 +58,6 @@ def _made(kernel: Any, trial: Record, inputs: Arrays) -> dict[str, np.ndarray]:
     made = kernel(*inputs.values())
     made = made if isinstance(made, tuple) else (made,)
     return {f"output.{name}": array for name, array in zip(trial["outputs"], made, strict=True)}
-
-
-def widened(arrays: Arrays) -> dict[str, np.ndarray]:
-    """Copies of arrays, those of real numbers in float64."""
-    return {name: array.astype(np.float64) if array.dtype.kind == "f" else array for name, array in arrays.items()}
-
-
-def perturbed(arrays: Arrays, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Arrays whose real numbers are moved as rounding might in float32, which kernels in float64 may have inside."""
-    moved = {}
-    for name, array in arrays.items():
-        if array.dtype.kind == "f":
-            size = max(_PERTURBED, 2 * float(np.finfo(array.dtype).eps))
-            array = np.asarray(array * (1 + size * rng.choice([-1.0, 1.0], array.shape)), array.dtype)
-        moved[name] = array
-    return moved
-
-
-def spread(results: Arrays, others: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """How far apart results lie, element by element, of points that rounding cannot tell apart."""
-    return {key: np.max([_apart(array, other[key]) for other in others], axis=0) for key, array in results.items()}
-
-
-def _apart(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """The differences of two results; infinity where one is a number and the other is not."""
-    a, b = one.astype(np.float64), other.astype(np.float64)
-    with np.errstate(invalid="ignore", over="ignore"):
-        return np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, np.nan_to_num(np.abs(a - b), nan=np.inf))
 
 
 class _Arguments:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .exact import Entry, check
-from .trial_session import Arrays, Record, Session
+from .trial_session import Arrays, Record, Session, perturbed, spread, widened
 
 _MOST = 1 << 18  # elements of a field that are looked at
 _ENTRY: Entry = ("*",)
@@ -34,8 +34,6 @@ def run_module(
     session: Session, module: Any, wide: Any, trial: Record, arrays: Arrays, rng: np.random.Generator
 ) -> None:
     """Writes the outputs and all fields after the kernel and after its adjoint, and the twin's verdicts."""
-    from .trial_module import perturbed, spread, widened
-
     inputs = {name: arrays[f"input.{name}"] for name in trial["inputs"]}
     fields = {name: arrays[f"state.{name}"] for name in trial["fields"]}
     state = module.state()
