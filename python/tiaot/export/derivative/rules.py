@@ -89,10 +89,10 @@ class Arithmetic:
         assert result is not None
         return result
 
-    def root(self, value: Value) -> Value:
-        """The square root."""
+    def intrinsic(self, stem: str, *arguments: Value) -> Value:
+        """One of LLVM's own functions, such as "sqrt"."""
         plain = Arithmetic(self.build, self.kind, lambda stem: f"llvm.{stem}.{_overload(self.kind)}", self._called)
-        return plain.function("sqrt", value)
+        return plain.function(stem, *arguments)
 
 
 Rule = Callable[[Arithmetic, Sequence[Value], Value, Sequence[Value | None]], Value | None]
@@ -201,8 +201,8 @@ _FUNCTIONS: dict[str, Rule] = {
     "sin": _by_slope(lambda a, x, y: a.function("cos", x)),
     "cos": _by_slope(lambda a, x, y: a.negative(a.function("sin", x))),
     "tan": _by_slope(lambda a, x, y: a.plus(a.number(1.0), a.times(y, y))),
-    "asin": _by_slope(lambda a, x, y: a.over(a.number(1.0), a.root(_one_minus_square(a, x)))),
-    "acos": _by_slope(lambda a, x, y: a.over(a.number(-1.0), a.root(_one_minus_square(a, x)))),
+    "asin": _by_slope(lambda a, x, y: a.over(a.number(1.0), a.intrinsic("sqrt", _one_minus_square(a, x)))),
+    "acos": _by_slope(lambda a, x, y: a.over(a.number(-1.0), a.intrinsic("sqrt", _one_minus_square(a, x)))),
     "abs": _by_slope(lambda a, x, y: _sign(a, x)),
     "sgn": _constant,
     "atan2": _atan2,

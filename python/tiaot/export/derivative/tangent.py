@@ -21,6 +21,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
+from typing import Any
 
 from ..ir import types as t
 from ..ir.builder import Builder
@@ -201,18 +202,19 @@ class _Pass:
     def _arithmetic(self, kind: t.Type, spell: Callable[[str], str] = str) -> Arithmetic:
         return Arithmetic(self.build, kind, spell, self.called)
 
+    def _again(self, instruction: Instruction, **changes: Any) -> None:
+        """The same instruction with other operands, whose result is the shadow of the first's."""
+        result = None
+        if instruction.result is not None:
+            result = Local(instruction.result.type, self.build.fresh(self._name(instruction.result)))
+            self.shadows[instruction.result.name] = result
+        self.build.add(dataclasses.replace(instruction, result=result, **changes))
+
     def _alike(self, instruction: Instruction) -> None:
         """For what only moves values: the same on their shadows."""
         self.build.add(instruction)
         if self._is_shadowed(instruction):
-            assert instruction.result is not None
-            result = Local(instruction.result.type, self.build.fresh(self._name(instruction.result)))
-            twin = dataclasses.replace(instruction.with_operands(self.shadow_or_zero), result=result)
-            self.build.add(twin)
-            self._give(instruction.result, result)
-
-    def _unary(self, instruction: Unary) -> None:
-        self._alike(instruction)
+            self._again(instruction.with_operands(self.shadow_or_zero))
 
     def _binary(self, instruction: Binary) -> None:
         self.build.add(instruction)
@@ -240,17 +242,11 @@ class _Pass:
             if dr is None:
                 found = dl
             else:
-                turns = self._truncated(a, a.over(a.minus(left, instruction.result), right))
+                turns = a.intrinsic("round", a.over(a.minus(left, instruction.result), right))  # whole but for rounding
                 found = a.difference(dl, a.times(turns, dr))
         else:
             self.refuse(instruction, "it has no rule")
         self._give(instruction.result, found)
-
-    def _truncated(self, a: Arithmetic, value: Value) -> Value:
-        """The whole number nearest to a quotient that is whole but for rounding."""
-        suffix = {"half": "f16", "float": "f32", "double": "f64"}[str(a.kind.scalar)]
-        count = f"v{a.kind.count}" if isinstance(a.kind, t.Vector) else ""
-        return self._arithmetic(a.kind, lambda stem: f"llvm.{stem}.{count}{suffix}").function("round", value)
 
     def _cast(self, instruction: Cast) -> None:
         if instruction.opcode == "inttoptr":
@@ -260,11 +256,7 @@ class _Pass:
             self.refuse(instruction, "it makes a number of bits that were computed")
         self.build.add(instruction)
         if self._is_shadowed(instruction):
-            shadow = self.shadow_or_zero(instruction.value)
-            name = self._name(instruction.result)
-            self._give(
-                instruction.result, self.build.cast(instruction.opcode, shadow, instruction.result.type, name=name)
-            )
+            self._again(instruction, value=self.shadow_or_zero(instruction.value))
 
     def _select(self, instruction: Select) -> None:
         self._check_choice(instruction, instruction.yes, instruction.no)
@@ -274,44 +266,24 @@ class _Pass:
             yes, no = self.shadow_or_zero(instruction.yes), self.shadow_or_zero(instruction.no)
             self._give(instruction.result, self.build.select(instruction.condition, yes, no))
 
-    def _element(self, instruction: GetElementPointer) -> None:
-        self.build.add(instruction)
-        if self._is_shadowed(instruction):
-            shadow = self.shadow(instruction.pointer)
-            assert shadow is not None
-            result = Local(instruction.result.type, self.build.fresh(self._name(instruction.result)))
-            self.build.add(dataclasses.replace(instruction, result=result, pointer=shadow))
-            self._give(instruction.result, result)
-
     def _vector(self, instruction: ExtractElement | InsertElement) -> None:
         self.build.add(instruction)
         if self._is_shadowed(instruction):
-            assert instruction.result is not None
-            result = Local(instruction.result.type, self.build.fresh(self._name(instruction.result)))
-            vector = self.shadow_or_zero(instruction.vector)
-            if isinstance(instruction, ExtractElement):
-                self.build.add(dataclasses.replace(instruction, result=result, vector=vector))
-            else:
-                element = self.shadow_or_zero(instruction.element)
-                self.build.add(dataclasses.replace(instruction, result=result, vector=vector, element=element))
-            self._give(instruction.result, result)
+            changes = {"vector": self.shadow_or_zero(instruction.vector)}
+            if isinstance(instruction, InsertElement):
+                changes["element"] = self.shadow_or_zero(instruction.element)
+            self._again(instruction, **changes)
 
     # ---- memory ----
 
     def _alloca(self, instruction: Alloca) -> None:
         self.build.add(instruction)
-        result = Local(instruction.result.type, self.build.fresh(self._name(instruction.result)))
-        self.build.add(dataclasses.replace(instruction, result=result))
-        self._give(instruction.result, result)
+        self._again(instruction)
 
-    def _load(self, instruction: Load) -> None:
+    def _through_pointer(self, instruction: Load | GetElementPointer) -> None:
         self.build.add(instruction)
         if self._is_shadowed(instruction):
-            shadow = self.shadow(instruction.pointer)
-            assert shadow is not None
-            result = Local(instruction.result.type, self.build.fresh(self._name(instruction.result)))
-            self.build.add(dataclasses.replace(instruction, result=result, pointer=shadow))
-            self._give(instruction.result, result)
+            self._again(instruction, pointer=self.shadow(instruction.pointer))
 
     def _store(self, instruction: Store) -> None:
         self.build.add(instruction)
@@ -343,10 +315,8 @@ class _Pass:
             return
         if instruction.operation not in ("fadd", "fsub", "xchg"):
             self.refuse(instruction, f"atomic {instruction.operation!r} has no rule")
-        result = Local(instruction.result.type, self.build.fresh(self._name(instruction.result)))
         change = real(instruction.value.type, 0.0) if value is None else value
-        self.build.add(dataclasses.replace(instruction, result=result, pointer=target, value=change))
-        self._give(instruction.result, result)
+        self._again(instruction, pointer=target, value=change)
 
     # ---- calls ----
 
@@ -384,11 +354,7 @@ class _Pass:
     def _call_twice(self, instruction: Call) -> None:
         self.build.add(instruction)
         arguments = tuple(self.shadow_or_zero(each) if each.type.is_pointer else each for each in instruction.arguments)
-        result = None
-        if instruction.result is not None:
-            result = Local(instruction.result.type, self.build.fresh(self._name(instruction.result)))
-            self._give(instruction.result, result)
-        self.build.add(dataclasses.replace(instruction, result=result, arguments=arguments))
+        self._again(instruction, arguments=arguments)
 
     def _copy(self, instruction: Call) -> None:
         self.build.add(instruction)
@@ -453,15 +419,15 @@ class _Pass:
 
 
 _RULES: dict[type, Callable[..., None]] = {
-    Unary: _Pass._unary,
+    Unary: _Pass._alike,
     Binary: _Pass._binary,
     Compare: _Pass._plain,
     Cast: _Pass._cast,
     Select: _Pass._select,
     Alloca: _Pass._alloca,
-    Load: _Pass._load,
+    Load: _Pass._through_pointer,
     Store: _Pass._store,
-    GetElementPointer: _Pass._element,
+    GetElementPointer: _Pass._through_pointer,
     AtomicUpdate: _Pass._atomic,
     Fence: _Pass._plain,
     ExtractElement: _Pass._vector,
