@@ -237,6 +237,23 @@ declare void @llvm.memset.p0i8.i64(i8*, i8, i64, i1)
     assert y.tolist() == [9.0, 0.0] and dy.tolist() == [3.0, 0.0]
 
 
+def test_what_has_no_tangent_clears_what_it_is_copied_over_and_adds_none() -> None:
+    text = f"""declare void @llvm.memcpy.p0i8.p0i8.i64(i8*, i8*, i64, i1)
+@table = private constant double 4.000000e+00
+{HEAD}
+  %a = load double, double* %x
+  store double %a, double* %y
+  %to = bitcast double* %y to i8*
+  call void @llvm.memcpy.p0i8.p0i8.i64(i8* %to, i8* bitcast (double* @table to i8*), i64 8, i1 false)
+  %q = getelementptr double, double* %y, i64 1
+  store double %a, double* %q
+  %old = atomicrmw fadd double* %q, double 2.000000e+00 seq_cst
+  ret void
+}}"""
+    y, dy = run(text, [3.0], [0.5], 2)
+    assert y.tolist() == [4.0, 5.0] and dy.tolist() == [0.0, 0.5]
+
+
 def test_bits_that_are_only_copied_keep_their_tangent() -> None:
     """As LLVM copies memory: by integers, through phis and casts of width."""
     text = f"""{HEAD}
