@@ -44,6 +44,9 @@ struct EntryState {
   std::vector<Ref> for_other_wrt;
 };
 
+// "forward" of TIAOT_FORWARD, "vjp" of TIAOT_VJP...
+const char *kind_name(int kind);
+
 // Kinds with tangents, whose operands depend on `wrt`.
 inline bool has_tangents(int kind) { return kind == TIAOT_JVP || kind == TIAOT_HVP; }
 
