@@ -216,17 +216,7 @@ std::string operand_text(const EntryState &entry, int position) {
 }
 
 std::string dtypes_of(const EntryState &entry, int argument) {
-  std::string text;
-  std::vector<uint32_t> seen;
-  for (uint32_t v = 0; v < entry.desc->variant_count; ++v) {
-    const uint32_t dtype = entry.desc->variants[v].dtypes[argument];
-    bool known = false;
-    for (uint32_t other : seen) known = known || other == dtype;
-    if (known) continue;
-    seen.push_back(dtype);
-    text += (text.empty() ? "" : " or ") + dtype_name(dtype);
-  }
-  return text;
+  return forms_of(*entry.desc, static_cast<uint32_t>(argument), "");
 }
 
 Call::Call(const EntryState &entry, void *room)

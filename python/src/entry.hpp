@@ -113,6 +113,9 @@ inline constexpr int64_t kReleaseWork = 16 * 1024;
 PyObject *signature_of(const EntryState &entry);
 PyObject *documentation_of(PyObject *object, const EntryState &entry);
 
+// "float32[B, n] or float64[B, n]": the element types that any variant has for an argument, each followed by `dims`.
+std::string forms_of(const tiaot_kernel_desc &desc, uint32_t argument, const std::string &dims);
+
 // "x, W, b": names of inputs; those with some of these flags only, where there are any.
 std::string input_names(const tiaot_kernel_desc &desc, uint32_t flags);
 
