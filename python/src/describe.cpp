@@ -21,7 +21,7 @@ std::string purpose_of(const EntryState &entry) {
   if (entry.kind == TIAOT_FORWARD) return "";
   if (entry.kind == TIAOT_GRAD) return "The adjoint of the kernel, in place, on the gradients of the state's fields.";
   const bool along = has_tangents(entry.kind);
-  const std::string names = input_names(*entry.desc, along ? TIAOT_ARGUMENT_TANGENT : TIAOT_ARGUMENT_DIFFERENTIABLE);
+  const std::string names = input_names(*entry.desc, wrt_flag(entry.kind));
   const char *what = entry.kind == TIAOT_VJP        ? "The vector-Jacobian product"
                      : entry.kind == TIAOT_JACOBIAN ? "The Jacobian"
                      : entry.kind == TIAOT_JVP      ? "The outputs and the Jacobian-vector product"

@@ -50,6 +50,11 @@ const char *kind_name(int kind);
 // Kinds with tangents, whose operands depend on `wrt`.
 inline bool has_tangents(int kind) { return kind == TIAOT_JVP || kind == TIAOT_HVP; }
 
+// The flag of the inputs that `wrt` can name.
+inline uint32_t wrt_flag(int kind) {
+  return has_tangents(kind) ? TIAOT_ARGUMENT_TANGENT : TIAOT_ARGUMENT_DIFFERENTIABLE;
+}
+
 struct EntryObject {
   PyObject_HEAD vectorcallfunc vectorcall;
   EntryState state;
