@@ -7,11 +7,7 @@
 namespace ptx {
 
 void Warp::access(Frame &frame, const Instruction &it, uint32_t lanes) {
-  if (it.base != kAbsent) {
-    if (const uint32_t without = lanes & ~frame.defined[static_cast<size_t>(it.base)]) {
-      grid_.memory.report("an address that was never written", where(it), who(__builtin_ctz(without)));
-    }
-  }
+  check_defined(frame, it, it.base, lanes, "an address that was never written");
   each_lane(lanes, [&](int lane) { access_lane(frame, it, lane, find_memory(frame, it, lane)); });
   if (it.op == Op::kStore) return;
   for (const int number : it.to) {

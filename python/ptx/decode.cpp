@@ -103,6 +103,14 @@ const Value *find(const Names<Value> &names, const std::string &name) {
   return found == names.end() ? nullptr : &found->second;
 }
 
+// What the first modifier names, which is taken; nullptr where it names none of these.
+template <typename Value>
+const Value *take_first(const Names<Value> &names, std::vector<std::string> &modifiers) {
+  const Value *value = modifiers.empty() ? nullptr : find(names, modifiers[0]);
+  if (value != nullptr) modifiers.erase(modifiers.begin());
+  return value;
+}
+
 }  // namespace
 
 Type type_named(const std::string &name) {
@@ -191,8 +199,6 @@ void Decoder::address(Instruction &it, const std::string &text) {
   it.base = operand(place);
 }
 
-bool Decoder::is_first(const char *modifier) const { return !modifiers_.empty() && modifiers_[0] == modifier; }
-
 bool Decoder::take(const char *modifier) {
   const auto found = std::find(modifiers_.begin(), modifiers_.end(), modifier);
   if (found == modifiers_.end()) return false;
@@ -204,6 +210,12 @@ void Decoder::simple(Instruction &it, Op op, const Words &operands) {
   it.op = op;
   it.to[0] = operand(operands[0]);
   for (size_t i = 1; i < operands.size(); ++i) it.of[i - 1] = operand(operands[i]);
+}
+
+void Decoder::destinations(Instruction &it, const std::string &text) {
+  const size_t bar = text.find('|');
+  it.to[0] = operand(trimmed(text.substr(0, bar)));
+  if (bar != std::string::npos) it.to[1] = operand(trimmed(text.substr(bar + 1)));
 }
 
 // ---- statements
@@ -292,13 +304,11 @@ bool Decoder::add_control(Instruction &it, const std::string &name, const Words 
     }
   } else if (name == "shfl") {
     it.op = Op::kShuffle;
-    const Shuffle *kind = modifiers_.empty() ? nullptr : find(kShuffles, modifiers_[0]);
+    const Shuffle *kind = take_first(kShuffles, modifiers_);
     if (kind == nullptr || operands.size() != 5) refuse("a shuffle of no known kind");
     it.shuffle = *kind;
     modifiers_.clear();
-    const size_t bar = operands[0].find('|');
-    it.to[0] = operand(trimmed(operands[0].substr(0, bar)));
-    if (bar != std::string::npos) it.to[1] = operand(trimmed(operands[0].substr(bar + 1)));
+    destinations(it, operands[0]);
     for (size_t i = 1; i < 5; ++i) it.of[i - 1] = operand(operands[i]);
   } else {
     return false;
@@ -328,10 +338,9 @@ bool Decoder::add_memory(Instruction &it, const std::string &name, const Words &
     return true;
   }
   it.op = Op::kAtomic;
-  const Atomic *kind = modifiers_.empty() ? nullptr : find(kAtomics, modifiers_[0]);
+  const Atomic *kind = take_first(kAtomics, modifiers_);
   if (kind == nullptr) refuse("an atomic operation of no known kind");
   it.atomic = *kind;
-  modifiers_.erase(modifiers_.begin());
   size_t next = 0;
   if (name == "atom") it.to[0] = operand(operands[next++]);
   address(it, operands[next++]);
@@ -357,20 +366,16 @@ bool Decoder::add_arithmetic(Instruction &it, const std::string &name, const Wor
     if (op == Op::kMulAdd && !take("lo")) refuse("a product of no known part");
     simple(it, op, operands);
   } else if (name == "setp") {
-    const Compare *compare = modifiers_.empty() ? nullptr : find(kCompares, modifiers_[0]);
+    const Compare *compare = take_first(kCompares, modifiers_);
     if (compare == nullptr) refuse("a comparison of no known kind");
     it.compare = *compare;
-    modifiers_.erase(modifiers_.begin());
     it.op = Op::kSetPredicate;
-    const size_t bar = operands[0].find('|');
-    it.to[0] = operand(trimmed(operands[0].substr(0, bar)));
-    if (bar != std::string::npos) it.to[1] = operand(trimmed(operands[0].substr(bar + 1)));
+    destinations(it, operands[0]);
     for (size_t i = 1; i < 3; ++i) it.of[i - 1] = operand(operands[i]);
     if (operands.size() > 3) {
-      const Bool *boolean = modifiers_.empty() ? nullptr : find(kBools, modifiers_[0]);
+      const Bool *boolean = take_first(kBools, modifiers_);
       if (boolean == nullptr) refuse("predicates are combined in no known way");
       it.boolean = *boolean;
-      modifiers_.erase(modifiers_.begin());
       it.negate = operands[3][0] == '!';
       it.of[2] = operand(operands[3].substr(it.negate ? 1 : 0));
     }
@@ -380,10 +385,9 @@ bool Decoder::add_arithmetic(Instruction &it, const std::string &name, const Wor
     if (!take("wrap")) refuse("only .wrap is known here");
     simple(it, left ? Op::kFunnelLeft : Op::kFunnelRight, operands);
   } else if (name == "testp") {
-    const Class *wanted = modifiers_.empty() ? nullptr : find(kClasses, modifiers_[0]);
+    const Class *wanted = take_first(kClasses, modifiers_);
     if (wanted == nullptr) refuse("a test of no known kind");
     it.wanted = *wanted;
-    modifiers_.erase(modifiers_.begin());
     simple(it, Op::kTest, operands);
   } else {
     return false;

@@ -31,11 +31,11 @@ class Decoder {
   bool add_control(Instruction &it, const std::string &name, const Words &operands, const std::string &rest);
 
   bool take(const char *modifier);
-  bool is_first(const char *modifier) const;
   int operand(const std::string &text);
   int constant(uint64_t value);
   int new_register() { return function_.registers++; }
   void simple(Instruction &it, Op op, const Words &operands);
+  void destinations(Instruction &it, const std::string &text);  // "%p1", "%p1|%p2"
   void pieces(const std::string &text, std::array<int, 4> &places, uint8_t *width);
   void address(Instruction &it, const std::string &text);
   [[noreturn]] void refuse(const std::string &why) const;

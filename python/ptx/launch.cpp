@@ -23,11 +23,12 @@ bool has_barriers(const Function &kernel) {
                      [](const Instruction &it) { return it.op == Op::kBarrier; });
 }
 
-void run_block(Grid &grid, Block &block, std::vector<std::unique_ptr<Warp>> &warps) {
+// `together`: its warps wait for each other.
+void run_block(Grid &grid, Block &block, bool together, std::vector<std::unique_ptr<Warp>> &warps) {
   const uint32_t count = (grid.threads + kLanes - 1) / kLanes;
   if (block.shared != nullptr) block.shared->mark(block.shared->start, block.shared->bytes, false);
   const std::vector<uint32_t> order = ordered(count, grid.settings.order, block.number);
-  if (!has_barriers(grid.kernel)) {
+  if (!together) {
     for (const uint32_t each : order) {
       warps[0]->start(block, each * kLanes);
       warps[0]->run();
@@ -67,11 +68,12 @@ uint64_t run(const Function &kernel, uint32_t blocks, uint32_t threads, void **p
     const uint64_t bytes = static_cast<uint64_t>(kernel.shared.bytes);
     block.shared = std::make_unique<Region>(start, bytes, "shared memory", true, false, 4);
   }
+  const bool together = has_barriers(kernel);
   std::vector<std::unique_ptr<Warp>> warps;
   warps.push_back(std::make_unique<Warp>(grid));
   for (const uint32_t number : ordered(blocks, settings.order, 1)) {
     block.number = number;
-    run_block(grid, block, warps);
+    run_block(grid, block, together, warps);
   }
   memory.forget_touches();
   return grid.steps;

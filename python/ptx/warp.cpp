@@ -8,6 +8,11 @@
 #include "values.hpp"
 
 namespace ptx {
+namespace {
+
+constexpr const char *kNeverWritten = "a register that was never written";
+
+}  // namespace
 
 std::string Warp::who(int lane) const {
   return "by thread " + std::to_string(thread(lane)) + " of " + std::to_string(uint64_t{grid_.blocks} * grid_.threads);
@@ -134,9 +139,7 @@ bool Warp::run(size_t depth) {
 
 uint32_t Warp::guarded(Frame &frame, const Instruction &it, uint32_t lanes) {
   if (it.guard == kAbsent) return lanes;
-  if (const uint32_t without = lanes & ~frame.defined[static_cast<size_t>(it.guard)]) {
-    grid_.memory.report("a register that was never written", where(it), who(__builtin_ctz(without)));
-  }
+  check_defined(frame, it, it.guard, lanes, kNeverWritten);
   uint32_t chosen = 0;
   each_lane(lanes, [&](int lane) {
     if ((value(frame, it.guard, lane) != 0) != it.guard_negated) chosen |= 1U << lane;
@@ -144,28 +147,21 @@ uint32_t Warp::guarded(Frame &frame, const Instruction &it, uint32_t lanes) {
   return chosen;
 }
 
-void Warp::check_defined(Frame &frame, const Instruction &it, uint32_t lanes) {
-  for (const int number : it.of) {
-    if (number == kAbsent) continue;
-    if (const uint32_t without = lanes & ~frame.defined[static_cast<size_t>(number)]) {
-      grid_.memory.report("a register that was never written", where(it), who(__builtin_ctz(without)));
-    }
+void Warp::check_defined(Frame &frame, const Instruction &it, int number, uint32_t lanes, const char *what) {
+  if (number == kAbsent) return;
+  if (const uint32_t without = lanes & ~frame.defined[static_cast<size_t>(number)]) {
+    grid_.memory.report(what, where(it), who(__builtin_ctz(without)));
   }
 }
 
 void Warp::execute(Frame &frame, const Instruction &it, uint32_t lanes) {
   if (it.op == Op::kMove) {  // what is moved may hold nothing yet, where nobody will look at it
-    row(frame, it.to[0]) = [&] {
-      Lanes merged = row(frame, it.to[0]);
-      each_lane(lanes,
-                [&](int lane) { merged[static_cast<size_t>(lane)] = cut(it.type, value(frame, it.of[0], lane)); });
-      return merged;
-    }();
+    each_lane(lanes, [&](int lane) { value(frame, it.to[0], lane) = cut(it.type, value(frame, it.of[0], lane)); });
     uint32_t &defined = frame.defined[static_cast<size_t>(it.to[0])];
     defined = (defined & ~lanes) | (frame.defined[static_cast<size_t>(it.of[0])] & lanes);
     return;
   }
-  check_defined(frame, it, lanes);
+  for (const int number : it.of) check_defined(frame, it, number, lanes, kNeverWritten);
   switch (it.op) {
     case Op::kLoad:
     case Op::kStore:
@@ -190,9 +186,7 @@ void Warp::execute(Frame &frame, const Instruction &it, uint32_t lanes) {
   }
   std::array<const Lanes *, 4> of{};
   for (size_t i = 0; i < of.size(); ++i) of[i] = it.of[i] == kAbsent ? nullptr : &row(frame, it.of[i]);
-  if (!compute(it, lanes, row(frame, it.to[0]), of, frame.carry, grid_.settings.off)) {
-    throw Error("PTX: '" + it.text + "' is not known here");
-  }
+  if (!compute(it, lanes, row(frame, it.to[0]), of, frame.carry, grid_.settings.off)) refuse(it);
   define(frame, it.to[0], lanes);
 }
 

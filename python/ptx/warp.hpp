@@ -64,7 +64,7 @@ class Warp {
   Frame &enter(size_t depth, const Function &function, uint32_t lanes);
   bool run(size_t depth);
   uint32_t guarded(Frame &frame, const Instruction &it, uint32_t lanes);
-  void check_defined(Frame &frame, const Instruction &it, uint32_t lanes);
+  void check_defined(Frame &frame, const Instruction &it, int number, uint32_t lanes, const char *what);
   void execute(Frame &frame, const Instruction &it, uint32_t lanes);
   void call(size_t depth, const Instruction &it, uint32_t lanes);
   void shuffle(Frame &frame, const Instruction &it, uint32_t lanes);

@@ -121,13 +121,17 @@ bool take_wrt(EntryState *entry, PyObject *object, Call *call) {
   return -1;
 }
 
-// An operand by name. The first of a call moves those by position to where there is room for all.
+// Moves the operands by position to where there is room for all, unless they are there.
+void make_room(const EntryState &entry, PyObject *const *arguments, Py_ssize_t count, Call *call) {
+  if (call->operands != arguments) return;
+  for (int i = 0; i < entry.positional_count; ++i) call->named[i] = i < count ? arguments[i] : nullptr;
+  call->operands = call->named;
+}
+
+// An operand by name.
 bool take_named(const EntryState &entry, int position, PyObject *const *arguments, Py_ssize_t count, PyObject *value,
                 Call *call) {
-  if (call->operands == arguments) {
-    for (int i = 0; i < entry.positional_count; ++i) call->named[i] = i < count ? arguments[i] : nullptr;
-    call->operands = call->named;
-  }
+  make_room(entry, arguments, count, call);
   if (call->named[position] != nullptr) return raise_twice(entry, position);
   call->named[position] = value;
   return true;
@@ -160,10 +164,7 @@ bool take_arguments(EntryState *entry, PyObject *const *arguments, Py_ssize_t co
   call->operands = arguments;
   if (keywords != nullptr && !take_keywords(entry, arguments, count, keywords, call)) return false;
   if (count == entry->positional_count) return true;
-  if (call->operands == arguments) {  // none by name
-    for (int i = 0; i < entry->positional_count; ++i) call->named[i] = i < count ? arguments[i] : nullptr;
-    call->operands = call->named;
-  }
+  make_room(*entry, arguments, count, call);
   for (int i = 0; i < entry->positional_count; ++i) {
     if (call->operands[i] == nullptr) return raise_missing(*entry, *call);
   }

@@ -31,6 +31,11 @@ bool take_tuple(const EntryState &entry, PyObject *out, int count, const char *o
   return false;
 }
 
+// Whether an operand is a number in the place of an array without dimensions.
+inline bool is_given_as_number(const EntryState &entry, const Call &call, int position) {
+  return argument_desc(entry, position).rank == 0 && is_number(call.operands[position]);
+}
+
 // Reads an array that is no plain one of NumPy's, as number `place` of the call.
 [[gnu::noinline]] bool read_other(const EntryState &entry, PyObject *object, bool writable, int place, Call *call,
                                   Mismatch *mismatch) {
@@ -176,16 +181,15 @@ PyObject *make_result(const EntryState &entry, Call *call, int output, int place
   CudaPlace *cuda = &call->reading.cuda;
   bool together = true;
   for (int i = 0; i < entry.positional_count; ++i) {
-    const tiaot_argument_desc &argument = argument_desc(entry, i);
-    if (argument.rank == 0 && is_number(call->operands[i])) continue;
+    if (is_given_as_number(entry, *call, i)) continue;
     const DLDevice &device = call->tensors[i].device;
     together = together && (is_cuda(device.device_type) ? device.device_id == cuda->device
-                                                        : (argument.flags & TIAOT_ARGUMENT_VALUE) != 0);
+                                                        : (argument_desc(entry, i).flags & TIAOT_ARGUMENT_VALUE) != 0);
   }
   if (!settle(cuda)) return false;
   Mismatch mismatch;
   for (int i = 0; i < entry.positional_count; ++i) {
-    if (argument_desc(entry, i).rank == 0 && is_number(call->operands[i])) continue;
+    if (is_given_as_number(entry, *call, i)) continue;
     DLTensor *tensor = &call->tensors[i];
     if (!is_cuda(tensor->device.device_type)) continue;
     if (!read_cuda_array(call->operands[i], false, together, tensor, &call->reading, &mismatch)) {
@@ -216,17 +220,7 @@ std::string operand_text(const EntryState &entry, int position) {
 }
 
 std::string dtypes_of(const EntryState &entry, int argument) {
-  std::string text;
-  std::vector<uint32_t> seen;
-  for (uint32_t v = 0; v < entry.desc->variant_count; ++v) {
-    const uint32_t dtype = entry.desc->variants[v].dtypes[argument];
-    bool known = false;
-    for (uint32_t other : seen) known = known || other == dtype;
-    if (known) continue;
-    seen.push_back(dtype);
-    text += (text.empty() ? "" : " or ") + dtype_name(dtype);
-  }
-  return text;
+  return forms_of(*entry.desc, static_cast<uint32_t>(argument), "");
 }
 
 Call::Call(const EntryState &entry, void *room)
@@ -284,7 +278,7 @@ bool prepare_call(EntryState *entry, PyObject *const *arguments, Py_ssize_t coun
   Mismatch mismatch;
   bool numbers = false;
   for (int i = 0; i < first; ++i) {
-    if (argument_desc(*entry, i).rank == 0 && is_number(call->operands[i])) {
+    if (is_given_as_number(*entry, *call, i)) {
       numbers = true;
       continue;
     }
@@ -295,7 +289,7 @@ bool prepare_call(EntryState *entry, PyObject *const *arguments, Py_ssize_t coun
   CudaPlace &cuda = call->reading.cuda;
   if (cuda.found && !cuda.settled && !read_cuda_inputs(*entry, call)) return false;
   for (int i = 0; i < first && numbers; ++i) {
-    if (argument_desc(*entry, i).rank != 0 || !is_number(call->operands[i])) continue;
+    if (!is_given_as_number(*entry, *call, i)) continue;
     keep_shapes(call);  // a number's class may have a method that makes a float of it
     if (!take_number(*entry, i, call)) return false;
   }

@@ -223,23 +223,6 @@ bool find_interface_device(PyObject *object, const CudaPlace &cuda, DLDevice *de
 
 // Results
 
-const char *dtype_name(DLDataType dtype) {
-  switch (static_cast<int>(dtype.code) << 8 | dtype.bits) {
-    case TIAOT_INT32:
-      return "int32";
-    case TIAOT_INT64:
-      return "int64";
-    case TIAOT_UINT8:
-      return "uint8";
-    case TIAOT_FLOAT16:
-      return "float16";
-    case TIAOT_FLOAT32:
-      return "float32";
-    default:
-      return "float64";
-  }
-}
-
 // What the Python part makes, which knows the libraries; None where theirs makes none.
 Ref ask_library(PyObject *like, const DLTensor &tensor) {
   Ref python(PyImport_ImportModule("tiaot._cuda"));
@@ -250,7 +233,8 @@ Ref ask_library(PyObject *like, const DLTensor &tensor) {
     PyTuple_SET_ITEM(shape.get(), axis, size);
   }
   if (!shape) return Ref();
-  return Ref(PyObject_CallMethod(python.get(), "new_array", "OOs", like, shape.get(), dtype_name(tensor.dtype)));
+  const std::string dtype = dtype_name(uint32_t{tensor.dtype.code} << 8 | tensor.dtype.bits);
+  return Ref(PyObject_CallMethod(python.get(), "new_array", "OOs", like, shape.get(), dtype.c_str()));
 }
 
 // What the table of functions of its type allocates; None where it has none that does.

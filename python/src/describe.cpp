@@ -1,29 +1,19 @@
 // describe.cpp: what Python's tools are told of one entry: its signature and its docstring. tiaot/_signature.py words
 // it.
 #include <algorithm>
-#include <iterator>
 
 #include "entry.hpp"
 
 namespace tiaot::binding {
 namespace {
 
-// "float32[B, n] or float64[B, n]"
-std::string forms_of(const tiaot_kernel_desc &desc, uint32_t index) {
-  const tiaot_argument_desc &argument = desc.arguments[index];
-  std::string dims, forms;
+// "[B, n]"; "" for an argument without dimensions.
+std::string dims_of(const tiaot_kernel_desc &desc, const tiaot_argument_desc &argument) {
+  std::string dims;
   for (uint32_t axis = 0; axis < argument.rank; ++axis) {
-    dims += (axis > 0 ? ", " : "") + std::string(desc.dim_names[argument.dims[axis]]);
+    dims += (axis > 0 ? ", " : "[") + std::string(desc.dim_names[argument.dims[axis]]);
   }
-  uint32_t seen[TIAOT_MAX_ARRAYS];
-  uint32_t *end = seen;
-  for (uint32_t v = 0; v < desc.variant_count && end < std::end(seen); ++v) {
-    const uint32_t dtype = desc.variants[v].dtypes[index];
-    if (std::find(seen, end, dtype) != end) continue;
-    *end++ = dtype;
-    forms += (forms.empty() ? "" : " or ") + dtype_name(dtype) + (argument.rank > 0 ? "[" + dims + "]" : "");
-  }
-  return forms;
+  return dims.empty() ? dims : dims + "]";
 }
 
 // What an entry computes, in a sentence; "" for a forward one, of which its author tells.
@@ -31,7 +21,7 @@ std::string purpose_of(const EntryState &entry) {
   if (entry.kind == TIAOT_FORWARD) return "";
   if (entry.kind == TIAOT_GRAD) return "The adjoint of the kernel, in place, on the gradients of the state's fields.";
   const bool along = has_tangents(entry.kind);
-  const std::string names = input_names(*entry.desc, along ? TIAOT_ARGUMENT_TANGENT : TIAOT_ARGUMENT_DIFFERENTIABLE);
+  const std::string names = input_names(*entry.desc, wrt_flag(entry.kind));
   const char *what = entry.kind == TIAOT_VJP        ? "The vector-Jacobian product"
                      : entry.kind == TIAOT_JACOBIAN ? "The Jacobian"
                      : entry.kind == TIAOT_JVP      ? "The outputs and the Jacobian-vector product"
@@ -57,13 +47,26 @@ Ref default_wrt_of(const EntryState &entry) {
 
 }  // namespace
 
+std::string forms_of(const tiaot_kernel_desc &desc, uint32_t argument, const std::string &dims) {
+  std::string forms;
+  std::vector<uint32_t> seen;
+  for (uint32_t v = 0; v < desc.variant_count; ++v) {
+    const uint32_t dtype = desc.variants[v].dtypes[argument];
+    if (std::find(seen.begin(), seen.end(), dtype) != seen.end()) continue;
+    seen.push_back(dtype);
+    forms += (forms.empty() ? "" : " or ") + dtype_name(dtype) + dims;
+  }
+  return forms;
+}
+
 PyObject *documentation_of(PyObject *object, const EntryState &entry) {
   const tiaot_kernel_desc &desc = *entry.desc;
   const uint32_t count = desc.input_count + desc.output_count;
   Ref python(PyImport_ImportModule("tiaot._signature"));
   Ref arguments(python ? PyTuple_New(count) : nullptr);
   for (uint32_t i = 0; i < count && arguments; ++i) {
-    PyObject *pair = Py_BuildValue("(ss)", desc.arguments[i].name, forms_of(desc, i).c_str());
+    const tiaot_argument_desc &argument = desc.arguments[i];
+    PyObject *pair = Py_BuildValue("(ss)", argument.name, forms_of(desc, i, dims_of(desc, argument)).c_str());
     if (pair == nullptr) return nullptr;
     PyTuple_SET_ITEM(arguments.get(), i, pair);
   }

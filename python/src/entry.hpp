@@ -44,8 +44,16 @@ struct EntryState {
   std::vector<Ref> for_other_wrt;
 };
 
+// "forward" of TIAOT_FORWARD, "vjp" of TIAOT_VJP...
+const char *kind_name(int kind);
+
 // Kinds with tangents, whose operands depend on `wrt`.
 inline bool has_tangents(int kind) { return kind == TIAOT_JVP || kind == TIAOT_HVP; }
+
+// The flag of the inputs that `wrt` can name.
+inline uint32_t wrt_flag(int kind) {
+  return has_tangents(kind) ? TIAOT_ARGUMENT_TANGENT : TIAOT_ARGUMENT_DIFFERENTIABLE;
+}
 
 struct EntryObject {
   PyObject_HEAD vectorcallfunc vectorcall;
@@ -109,6 +117,9 @@ inline constexpr int64_t kReleaseWork = 16 * 1024;
 // runs it. Made when asked for, since `inspect` is slow to import. nullptr with an exception set.
 PyObject *signature_of(const EntryState &entry);
 PyObject *documentation_of(PyObject *object, const EntryState &entry);
+
+// "float32[B, n] or float64[B, n]": the element types that any variant has for an argument, each followed by `dims`.
+std::string forms_of(const tiaot_kernel_desc &desc, uint32_t argument, const std::string &dims);
 
 // "x, W, b": names of inputs; those with some of these flags only, where there are any.
 std::string input_names(const tiaot_kernel_desc &desc, uint32_t flags);

@@ -20,11 +20,6 @@ PyTypeObject *entry_type = nullptr;
 const EntryState &entry_of(PyObject *object) { return reinterpret_cast<EntryObject *>(object)->state; }
 const EntryState &kernel_of(PyObject *object) { return reinterpret_cast<KernelObject *>(object)->forward->state; }
 
-const char *kind_name(int kind) {
-  const char *const names[] = {"forward", "vjp", "jacobian", "grad", "jvp", "hvp"};
-  return names[kind];
-}
-
 // The first entry of that kind of a variant that may run; nullptr where there is none.
 const tiaot_entry_desc *find_entry(const tiaot_kernel_desc &desc, const char *variant, int kind) {
   for (uint32_t v = 0; v < desc.variant_count; ++v) {
@@ -190,6 +185,11 @@ PyObject *entry_doc(PyObject *object) { return documentation_of(object, entry_of
 PyObject *kernel_doc(PyObject *object) { return documentation_of(object, kernel_of(object)); }
 
 }  // namespace
+
+const char *kind_name(int kind) {
+  constexpr const char *kNames[] = {"forward", "vjp", "jacobian", "grad", "jvp", "hvp"};
+  return kNames[kind];
+}
 
 EntryObject *entry_for_wrt(EntryObject *object, PyObject *const *values, PyObject *keywords) {
   EntryState &entry = object->state;

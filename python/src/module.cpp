@@ -149,8 +149,7 @@ nb::dict describe_entry(const tiaot_kernel_desc &kernel, const tiaot_entry_desc 
     code_bytes[tiaot_cpu_level_name(level)] = entry.code_bytes[level];
   }
   nb::dict item;
-  constexpr const char *kKinds[] = {"forward", "vjp", "jacobian", "grad", "jvp", "hvp"};
-  item["kind"] = kKinds[entry.kind];
+  item["kind"] = kind_name(static_cast<int>(entry.kind));
   item["wrt"] = wrt;
   item["symbol"] = entry.symbol;
   item["block_rows"] = entry.block_rows;

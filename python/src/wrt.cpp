@@ -16,11 +16,6 @@ int input_index(const EntryState &entry, PyObject *name) {
   return -1;
 }
 
-// The flag of the inputs that an entry's `wrt` can name.
-uint32_t wanted_flag(const EntryState &entry) {
-  return entry.kind == TIAOT_JVP || entry.kind == TIAOT_HVP ? TIAOT_ARGUMENT_TANGENT : TIAOT_ARGUMENT_DIFFERENTIABLE;
-}
-
 // Adds a name's bit to the mask and tells its input.
 bool add_name(const EntryState &entry, PyObject *name, Wrt *wrt, int *index) {
   if (!PyUnicode_Check(name)) {
@@ -31,7 +26,7 @@ bool add_name(const EntryState &entry, PyObject *name, Wrt *wrt, int *index) {
   *index = input_index(entry, name);
   if (*index < 0 || *index >= 32) {  // an input beyond the mask's bits has no gradient
     PyErr_Format(PyExc_ValueError, "%s: argument 'wrt': expected names out of %s, got %R", entry.label.c_str(),
-                 input_names(*entry.desc, wanted_flag(entry)).c_str(), name);
+                 input_names(*entry.desc, wrt_flag(entry.kind)).c_str(), name);
     return false;
   }
   const uint32_t bit = uint32_t{1} << *index;

@@ -2,15 +2,14 @@
 #include "module_file.hpp"
 
 #include <elf.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cstdio>
 #include <cstring>
 #include <utility>
 
 #include "crc32.hpp"
+#include "private_copy.hpp"
 
 namespace tiaot {
 namespace {
@@ -135,16 +134,7 @@ std::string check_content(const Layout &layout, const tiaot_note &note, const un
 
 std::string check_headers(int descriptor, uint64_t size) {
   const auto read = [descriptor](void *data, uint64_t bytes, uint64_t offset) {
-    auto *at = static_cast<char *>(data);
-    while (bytes > 0) {
-      const ssize_t got = pread(descriptor, at, bytes, static_cast<off_t>(offset));
-      if (got < 0 && errno == EINTR) continue;
-      if (got <= 0) return false;
-      at += got;
-      bytes -= static_cast<uint64_t>(got);
-      offset += static_cast<uint64_t>(got);
-    }
-    return true;
+    return read_at(descriptor, data, bytes, offset).empty();
   };
   Layout layout;
   return read_layout(size, read, &layout);

@@ -58,6 +58,20 @@ bool write_all(int descriptor, const char *data, size_t size) {
 
 }  // namespace
 
+std::string read_at(int descriptor, void *data, uint64_t size, uint64_t offset) {
+  auto *at = static_cast<char *>(data);
+  while (size > 0) {
+    const ssize_t got = pread(descriptor, at, size, static_cast<off_t>(offset));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return std::strerror(errno);
+    if (got == 0) return "the file was cut while it was read";
+    at += got;
+    size -= static_cast<uint64_t>(got);
+    offset += static_cast<uint64_t>(got);
+  }
+  return "";
+}
+
 PrivateCopy::~PrivateCopy() {
   if (bytes_ != nullptr) munmap(bytes_, size_);
   if (!path_.empty()) unlink(path_.c_str());
@@ -94,17 +108,8 @@ std::string PrivateCopy::fill_by(const Read &read, uint64_t size, const std::str
 }
 
 std::string PrivateCopy::fill(int descriptor, uint64_t size, const std::string &name, Kind kind) {
-  const auto read = [descriptor](char *block, uint64_t part, uint64_t offset) -> std::string {
-    while (part > 0) {
-      const ssize_t got = pread(descriptor, block, part, static_cast<off_t>(offset));
-      if (got < 0 && errno == EINTR) continue;
-      if (got < 0) return std::strerror(errno);
-      if (got == 0) return "the file was cut while it was read";
-      block += got;
-      part -= static_cast<uint64_t>(got);
-      offset += static_cast<uint64_t>(got);
-    }
-    return "";
+  const auto read = [descriptor](char *block, uint64_t part, uint64_t offset) {
+    return read_at(descriptor, block, part, offset);
   };
   return fill_by(read, size, name, kind);
 }

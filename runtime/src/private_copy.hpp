@@ -7,6 +7,9 @@
 
 namespace tiaot {
 
+// Reads bytes of a file from an offset on. Returns what went wrong, "" when all of them are there.
+std::string read_at(int descriptor, void *data, uint64_t size, uint64_t offset);
+
 // What is checked must be what is loaded. The loader takes files only, and a file can be rewritten while it is read,
 // and later under a program's feet: its pages are read when they are touched, and end where it was truncated. So the
 // bytes are copied to a file in memory, which is sealed; or, where the system has none, to a temporary one without a
