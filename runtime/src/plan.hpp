@@ -44,7 +44,7 @@ struct Plan {
 // What the entry does per sample.
 Cost entry_cost(const tiaot_kernel_desc &desc, const tiaot_entry_desc &entry, uint32_t wrt, const int64_t *sizes);
 
-// Plans a forward or vjp call.
+// Plans a call of any kind.
 [[gnu::hot]] tiaot_status make_plan(const Request &request, const Checked &checked, Plan *plan);
 
 [[gnu::hot]] tiaot_status run_plan(const Plan &plan);

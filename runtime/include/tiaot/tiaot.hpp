@@ -298,7 +298,7 @@ class Module {
     check(tiaot_module_kernel(module_.get(), name.c_str(), &kernel));
     return Kernel(module_, kernel);
   }
-  State state() const { return State(module_); }  // all zeros
+  State state() const { return State(module_); }  // as the module starts its fields
 
   std::string name() const { return descriptor().name; }
   std::string hash() const { return descriptor().hash; }
