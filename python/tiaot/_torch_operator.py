@@ -175,9 +175,6 @@ class Operator:
     def _refuse(self, name: str, expected: str, got: str) -> None:
         raise TypeError(f"{self.signature.label}: argument '{name}': expected {expected}, got {got}")
 
-    def forward_under_transforms(self, *tensors: Tensor) -> Any:
-        return _Forward.apply(self, *tensors)
-
     def vjp_under_transforms(self, needed: Sequence[bool], operands: Sequence[Tensor]) -> tuple[Tensor, ...]:
         return _Vjp.apply(self, tuple(needed), *operands)
 
