@@ -106,14 +106,13 @@ def _general(operator: Operator, upcast: bool, *tensors: Any) -> Any:
 
 def _cast_around(call: Any, operator: Operator, upcast: bool, tensors: tuple[Any, ...]) -> Any:
     """`call(*tensors)`; with half-precision tensors as float32, and results of their type, where that is the rule."""
-    halves = [tensor.dtype for tensor in tensors if isinstance(tensor, Tensor) and tensor.dtype in _HALF]
+    halves = [tensor for tensor in tensors if isinstance(tensor, Tensor) and tensor.dtype in _HALF]
     if not halves or operator.signature.takes(operator.signature.inputs, [_dtype_of(tensor) for tensor in tensors]):
         return call(*tensors)
-    device = next(tensor.device.type for tensor in tensors if isinstance(tensor, Tensor) and tensor.dtype in _HALF)
-    if not upcast and not torch.is_autocast_enabled(device):
+    if not upcast and not torch.is_autocast_enabled(halves[0].device.type):
         return call(*tensors)
     results = call(*(t.float() if isinstance(t, Tensor) and t.dtype in _HALF else t for t in tensors))
-    half = functools.reduce(torch.promote_types, halves)
+    half = functools.reduce(torch.promote_types, [tensor.dtype for tensor in halves])
     if isinstance(results, tuple):
         return tuple(result.to(half) if result.dtype == torch.float32 else result for result in results)
     return results.to(half) if results.dtype == torch.float32 else results
