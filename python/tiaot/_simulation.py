@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -255,26 +256,17 @@ class Program:
         for name, values in content.items():
             self.state.fields[name][...] = values
 
-    def _alone(self) -> _Alone:
-        return _Alone(self)
-
-
-class _Alone:
-    """Lets one run at a time have the state."""
-
-    def __init__(self, program: Program) -> None:
-        self._program = program
-
-    def __enter__(self) -> None:
-        self._program._lock.acquire()
-        if self._program._is_running:
-            self._program._lock.release()
-            raise ValueError(f"{self._program.label}: a run called its own Simulation")
-        self._program._is_running = True
-
-    def __exit__(self, *_: Any) -> None:
-        self._program._is_running = False
-        self._program._lock.release()
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Lets one run at a time have the state."""
+        with self._lock:
+            if self._is_running:
+                raise ValueError(f"{self.label}: a run called its own Simulation")
+            self._is_running = True
+            try:
+                yield
+            finally:
+                self._is_running = False
 
 
 def _same(a: Array, b: Array) -> bool:
