@@ -235,7 +235,7 @@ def test_a_module_needs_nothing_but_libc(various: tiaot.Module) -> None:
         assert set(re.findall(r"\(NEEDED\).*\[(.*)\]", listing)) <= {"libc.so.6", "libm.so.6"}
 
 
-def test_the_tables_agree_with_the_header(tmp_path: Path) -> None:
+def test_the_tables_agree_with_the_header() -> None:
     """Field by field: what tables.py writes is what module.h says, read back through the runtime."""
     from tiaot.export import tables
 

@@ -108,7 +108,7 @@ def test_parts_of_the_gradient(simulation: Simulation, start: Any) -> None:
         assert not simulation(start[0].clone().requires_grad_(), start[1])[1].requires_grad
 
 
-def test_steps_chained_by_hand(simulation: Simulation, module: tiaot.Module, start: Any) -> None:
+def test_steps_chained_by_hand(module: tiaot.Module, start: Any) -> None:
     """One call after another, each with its own gradient, and torch's checkpoints around them."""
     step = Simulation(module, lambda state, _: run(state, 0), ("x", "v", "loss"), ("x", "v", "loss"))
     whole = Simulation(module, lambda state, _: run(state, 0), ("x", "v"), ("x", "loss"))
