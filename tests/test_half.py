@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +14,6 @@ pytest.importorskip("taichi")
 pytest.importorskip("llvmlite")
 
 SOURCE = Path(__file__).parent / "kernels" / "half.py"
-LEVELS = ["x86-64-v2", "x86-64-v3", "x86-64-v4"]
 EPSILON = 2.0**-11  # half a unit in the last place of numbers from 1 to 2
 
 
@@ -28,11 +26,8 @@ def half_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
-@pytest.fixture(params=LEVELS)
-def half(half_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tiaot.Module:
-    if LEVELS.index(request.param) > LEVELS.index(tiaot.cpu_level()):
-        pytest.skip(f"this machine lacks {request.param}")
-    monkeypatch.setitem(os.environ, "TIAOT_CPU_LEVEL", request.param)
+@pytest.fixture
+def half(half_path: Path, cpu_level: str) -> tiaot.Module:
     return tiaot.open(half_path)
 
 
