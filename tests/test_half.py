@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
+import module_files
 import numpy as np
 import pytest
 import tiaot
@@ -19,11 +18,7 @@ EPSILON = 2.0**-11  # half a unit in the last place of numbers from 1 to 2
 
 @pytest.fixture(scope="module")
 def half_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    target = tmp_path_factory.mktemp("half") / "half.so"
-    command = [sys.executable, "-m", "tiaot", "export", SOURCE, "-o", target]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=target.parent)
-    assert done.returncode == 0, done.stderr
-    return target
+    return module_files.exported(SOURCE, tmp_path_factory.mktemp("half") / "half.so")
 
 
 @pytest.fixture
