@@ -93,6 +93,19 @@ def near(function: Function) -> Function:
     return lambda x: function(x if abs(x) > mpf("1e-12") else mpf("1e-12"))
 
 
+def odd(value: str, function: Function, end: mpf, counts: dict[str, int]) -> Case:
+    """For an odd function with slope 1 at 0, such as `value` names: "sin x"; `end` is that of the squares."""
+    x = value.split()[1]
+    return Case(
+        f"{value} = {x} + {x} z P(z), z = {x}^2, relative to {value}",
+        near(lambda z: (function(mp.sqrt(z)) / mp.sqrt(z) - 1) / z),
+        near(lambda z: z * mp.sqrt(z) / function(mp.sqrt(z))),
+        mpf(0),
+        end,
+        counts,
+    )
+
+
 LN2_HALF = mp.log(2) / 2 * mpf("1.0001")  # the rounding of x / ln 2 may go the other way
 TANH_POLYNOMIAL_END = mpf("0.75")  # where functions.tanh goes over to the exponential
 
@@ -105,14 +118,7 @@ CASES = {
         LN2_HALF,
         {"f32": 5, "f64": 10},
     ),
-    "TANH": Case(
-        "tanh x = x + x z P(z), z = x^2, relative to tanh x",
-        near(lambda z: (mp.tanh(mp.sqrt(z)) / mp.sqrt(z) - 1) / z),
-        near(lambda z: z * mp.sqrt(z) / mp.tanh(mp.sqrt(z))),
-        mpf(0),
-        TANH_POLYNOMIAL_END**2,
-        {"f32": 6, "f64": 13},
-    ),
+    "TANH": odd("tanh x", mp.tanh, TANH_POLYNOMIAL_END**2, {"f32": 6, "f64": 13}),
     "LOG": Case(
         "log(1 + f) = 2 s + s z P(z), s = f / (2 + f), z = s^2, relative to log(1 + f)",
         near(lambda z: (2 * mp.atanh(mp.sqrt(z)) / mp.sqrt(z) - 2) / z),
@@ -121,14 +127,7 @@ CASES = {
         ((mp.sqrt(2) - 1) / (mp.sqrt(2) + 1)) ** 2,
         {"f32": 3, "f64": 7},
     ),
-    "SIN": Case(
-        "sin r = r + r z P(z), z = r^2, relative to sin r",
-        near(lambda z: (mp.sin(mp.sqrt(z)) / mp.sqrt(z) - 1) / z),
-        near(lambda z: z * mp.sqrt(z) / mp.sin(mp.sqrt(z))),
-        mpf(0),
-        (mp.pi / 4) ** 2 * mpf("1.0001"),
-        {"f32": 3, "f64": 6},
-    ),
+    "SIN": odd("sin r", mp.sin, (mp.pi / 4) ** 2 * mpf("1.0001"), {"f32": 3, "f64": 6}),
     "COS": Case(
         "cos r = 1 - z/2 + z^2 P(z), z = r^2, relative to cos r",
         near(lambda z: (mp.cos(mp.sqrt(z)) - 1 + z / 2) / z**2),
@@ -137,22 +136,8 @@ CASES = {
         (mp.pi / 4) ** 2 * mpf("1.0001"),
         {"f32": 3, "f64": 6},
     ),
-    "ASIN": Case(
-        "asin x = x + x z P(z), z = x^2, relative to asin x",
-        near(lambda z: (mp.asin(mp.sqrt(z)) / mp.sqrt(z) - 1) / z),
-        near(lambda z: z * mp.sqrt(z) / mp.asin(mp.sqrt(z))),
-        mpf(0),
-        mpf("0.25") * mpf("1.0001"),
-        {"f32": 5, "f64": 12},
-    ),
-    "ATAN": Case(
-        "atan x = x + x z P(z), z = x^2, relative to atan x",
-        near(lambda z: (mp.atan(mp.sqrt(z)) / mp.sqrt(z) - 1) / z),
-        near(lambda z: z * mp.sqrt(z) / mp.atan(mp.sqrt(z))),
-        mpf(0),
-        (mp.sqrt(2) - 1) ** 2 * mpf("1.0001"),
-        {"f32": 5, "f64": 11},
-    ),
+    "ASIN": odd("asin x", mp.asin, mpf("0.25") * mpf("1.0001"), {"f32": 5, "f64": 12}),
+    "ATAN": odd("atan x", mp.atan, (mp.sqrt(2) - 1) ** 2 * mpf("1.0001"), {"f32": 5, "f64": 11}),
 }
 
 

@@ -15,6 +15,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from .report import aligned
+
 _ROOT = Path(__file__).resolve().parents[1]
 _SAID = re.compile(
     r"Compiling entry function '(\w+)'.*?(\d+) bytes stack frame, (\d+) bytes spill stores.*?Used (\d+) registers", re.S
@@ -120,11 +122,7 @@ def table(counts: list[Count]) -> str:
         ratio = f"{each.fmas_per_load:.1f}" if each.loads and each.fmas else "-"
         numbers = (each.registers, each.local_bytes, each.spilled_bytes, each.fmas, each.loads, each.wide_loads)
         rows.append([each.kernel, *map(str, (*numbers, each.stores, each.wide_stores, each.branches)), ratio])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) if not place else cell.rjust(width) for place, (cell, width) in enumerate(pairs))
-        for pairs in (list(zip(row, widths, strict=True)) for row in rows)
-    )
+    return "\n".join(aligned(rows))
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""Fixtures: the shipped kernel, and a module that was written by hand."""
+"""Fixtures: the shipped kernel, a module that was written by hand, the CPU levels."""
 
 import os
 from pathlib import Path
@@ -6,6 +6,8 @@ from pathlib import Path
 import module_files
 import pytest
 import tiaot
+
+LEVELS = ["x86-64-v2", "x86-64-v3", "x86-64-v4"]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -27,3 +29,12 @@ def small_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def small(small_path: Path) -> tiaot.Module:
     return tiaot.open(small_path)
+
+
+@pytest.fixture(params=LEVELS)
+def cpu_level(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Each level that this machine has; modules that are opened, in child processes too, run their code for it."""
+    if LEVELS.index(request.param) > LEVELS.index(tiaot.cpu_level()):
+        pytest.skip(f"this machine has {tiaot.cpu_level()} at most")
+    monkeypatch.setenv("TIAOT_CPU_LEVEL", request.param)
+    return request.param

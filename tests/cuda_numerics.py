@@ -76,7 +76,7 @@ class CupyArrays(Arrays):
         return array.get()
 
 
-ARRAYS: dict[str, type[Arrays]] = {"standin": StandinArrays, "torch": TorchArrays, "cupy": CupyArrays}
+ARRAYS: dict[str, type[Arrays]] = {"torch": TorchArrays, "cupy": CupyArrays}
 
 
 # ---- the case table
@@ -351,8 +351,9 @@ def main(argv: list[str] | None = None) -> int:
         cuda_interpreted.use_interpreter(driver, options.multiprocessors)
         driver.set_interpreter(options.order, options.order != 0, None)
         cuda_interpreted.InterpretedArrays.driver = driver
-        ARRAYS["interpreted"] = cuda_interpreted.InterpretedArrays
-    arrays = ARRAYS[options.arrays]()
+        arrays: Arrays = cuda_interpreted.InterpretedArrays()
+    else:
+        arrays = ARRAYS[options.arrays]()
     if options.launched:
         driver.calls()
     if options.what == "digests":

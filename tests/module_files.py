@@ -1,9 +1,11 @@
-"""Makes module files for tests: compiles one of fixtures/*.c and fills in the note, rightly or wrongly."""
+"""Makes module files for tests: exports kernels, or compiles one of fixtures/*.c and fills in the note, rightly or
+wrongly."""
 
 import os
 import shutil
 import struct
 import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -18,6 +20,14 @@ HASH = "0" * 63 + "1"
 OTHER_HASH = "0" * 63 + "2"
 _NOTE_BYTES = 264
 _NOTE_FIELDS = {"abi_version": 24, "file_crc": 32, "content_crc": 40, "tiaot_version": 56, "hash": 72}
+
+
+def exported(source: Path, target: Path, *options: str) -> Path:
+    """The module that `tiaot export` makes of a kernel file at `target`."""
+    command = [sys.executable, "-m", "tiaot", "export", source, "-o", target, *options]
+    done = subprocess.run(command, cwd=target.parent, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return target
 
 
 def compile_source(source: str, path: Path, **defines: str) -> bytes:

@@ -34,6 +34,7 @@ from cuda_arrays import (
     in_child,
 )
 from cuda_interpreted import use_interpreter
+from expecting import expect
 
 K = 3.0
 
@@ -54,12 +55,6 @@ def reference() -> dict[str, np.ndarray]:
 
 def devices(*arrays: np.ndarray, **keywords: Any) -> list[OnDevice]:
     return [OnDevice(array, **keywords) for array in arrays]
-
-
-def expect(exception: type[Exception], message: str, call: Any) -> None:
-    with pytest.raises(exception, match="^" + re.escape(message) + "$") as caught:
-        call()
-    assert type(caught.value) is exception
 
 
 @in_child

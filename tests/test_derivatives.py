@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import module_files
 import numpy as np
 import pytest
 import tiaot
@@ -25,11 +26,7 @@ LEVELS = ["x86-64-v2", "x86-64-v3", "x86-64-v4"]
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    target = tmp_path_factory.mktemp("derivatives") / "derivatives.so"
-    command = [sys.executable, "-m", "tiaot", "export", "--no-verify", SOURCE, "-o", target]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return target
+    return module_files.exported(SOURCE, tmp_path_factory.mktemp("derivatives") / "derivatives.so", "--no-verify")
 
 
 @pytest.fixture(scope="module")

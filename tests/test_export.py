@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import module_files
 import numpy as np
 import pytest
 import tiaot
@@ -28,9 +29,7 @@ def run_export(source: Path, target: Path, *options: str, **environment: str) ->
 @pytest.fixture(scope="session")
 def various(tmp_path_factory: pytest.TempPathFactory) -> tiaot.Module:
     target = tmp_path_factory.mktemp("various") / "various.so"
-    done = run_export(KERNELS, target)
-    assert done.returncode == 0, done.stderr
-    return tiaot.open(target)
+    return tiaot.open(module_files.exported(KERNELS, target, "--no-verify"))
 
 
 def exponentials(a: np.ndarray, s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -235,7 +234,7 @@ def test_a_module_needs_nothing_but_libc(various: tiaot.Module) -> None:
         assert set(re.findall(r"\(NEEDED\).*\[(.*)\]", listing)) <= {"libc.so.6", "libm.so.6"}
 
 
-def test_the_tables_agree_with_the_header(tmp_path: Path) -> None:
+def test_the_tables_agree_with_the_header() -> None:
     """Field by field: what tables.py writes is what module.h says, read back through the runtime."""
     from tiaot.export import tables
 
@@ -250,17 +249,12 @@ def test_the_tables_agree_with_the_header(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def levels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    target = tmp_path_factory.mktemp("levels") / "levels.so"
-    done = run_export(KERNELS.with_name("levels.py"), target)
-    assert done.returncode == 0, done.stderr
-    return target
+    source, target = KERNELS.with_name("levels.py"), tmp_path_factory.mktemp("levels") / "levels.so"
+    return module_files.exported(source, target, "--no-verify")
 
 
-@pytest.mark.parametrize(("level", "factor"), [("x86-64-v2", 2), ("x86-64-v3", 2), ("x86-64-v4", 200)])
-def test_code_by_level_and_workspace_for_the_largest(levels: Path, level: str, factor: int) -> None:
-    names = ["x86-64-v2", "x86-64-v3", "x86-64-v4"]
-    if names.index(level) > names.index(tiaot.cpu_level()):
-        pytest.skip(f"this machine has {tiaot.cpu_level()} at most")
+def test_code_by_level_and_workspace_for_the_largest(levels: Path, cpu_level: str) -> None:
+    factor = {"x86-64-v2": 2, "x86-64-v3": 2, "x86-64-v4": 200}[cpu_level]
     # 32 MB of scratch at the highest level: with less memory than that the call would not survive.
     code = (
         "import numpy as np, tiaot\n"
@@ -268,8 +262,7 @@ def test_code_by_level_and_workspace_for_the_largest(levels: Path, level: str, f
         "x = np.ones((2, 20000))\n"
         f"assert (times(x) == {factor}).all() and (times.vjp(x, x) == {factor}).all()\n"
     )
-    environment = {**os.environ, "TIAOT_CPU_LEVEL": level}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
@@ -290,10 +283,8 @@ def test_what_by_level_does_not_take() -> None:
 
 @pytest.fixture(scope="module")
 def arcs(tmp_path_factory: pytest.TempPathFactory) -> tiaot.Kernel:
-    target = tmp_path_factory.mktemp("arcs") / "arcs.so"
-    done = run_export(KERNELS.with_name("arcs.py"), target)
-    assert done.returncode == 0, done.stderr
-    return tiaot.open(target).arcs
+    source, target = KERNELS.with_name("arcs.py"), tmp_path_factory.mktemp("arcs") / "arcs.so"
+    return tiaot.open(module_files.exported(source, target, "--no-verify")).arcs
 
 
 @pytest.mark.parametrize("size", [1, 3, 4, 5, 8, 9, 40])  # around whole and half vectors

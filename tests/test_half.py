@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
+import module_files
 import numpy as np
 import pytest
 import tiaot
@@ -15,24 +13,16 @@ pytest.importorskip("taichi")
 pytest.importorskip("llvmlite")
 
 SOURCE = Path(__file__).parent / "kernels" / "half.py"
-LEVELS = ["x86-64-v2", "x86-64-v3", "x86-64-v4"]
 EPSILON = 2.0**-11  # half a unit in the last place of numbers from 1 to 2
 
 
 @pytest.fixture(scope="module")
 def half_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    target = tmp_path_factory.mktemp("half") / "half.so"
-    command = [sys.executable, "-m", "tiaot", "export", SOURCE, "-o", target]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=target.parent)
-    assert done.returncode == 0, done.stderr
-    return target
+    return module_files.exported(SOURCE, tmp_path_factory.mktemp("half") / "half.so")
 
 
-@pytest.fixture(params=LEVELS)
-def half(half_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tiaot.Module:
-    if LEVELS.index(request.param) > LEVELS.index(tiaot.cpu_level()):
-        pytest.skip(f"this machine lacks {request.param}")
-    monkeypatch.setitem(os.environ, "TIAOT_CPU_LEVEL", request.param)
+@pytest.fixture
+def half(half_path: Path, cpu_level: str) -> tiaot.Module:
     return tiaot.open(half_path)
 
 

@@ -3,7 +3,6 @@ documented, at every CPU level, in loops and in the range of a loop."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import cuda_export
@@ -15,7 +14,6 @@ from kernel_cases import draw
 pytest.importorskip("taichi")
 pytest.importorskip("llvmlite")
 
-LEVELS = ["x86-64-v2", "x86-64-v3", "x86-64-v4"]
 LEAST, MOST = -(2**31), 2**31 - 1
 
 
@@ -24,11 +22,8 @@ def path() -> Path:
     return cuda_export.exported_path("integers")
 
 
-@pytest.fixture(params=LEVELS)
-def module(path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tiaot.Module:
-    if LEVELS.index(request.param) > LEVELS.index(tiaot.cpu_level()):
-        pytest.skip(f"this machine lacks {request.param}")
-    monkeypatch.setitem(os.environ, "TIAOT_CPU_LEVEL", request.param)
+@pytest.fixture
+def module(path: Path, cpu_level: str) -> tiaot.Module:
     return tiaot.open(path)
 
 

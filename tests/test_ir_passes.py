@@ -371,7 +371,6 @@ NODE = text("""
     call void @DenseMeta_set_morton_dim(%struct.DenseMeta* %m, i32 0)
     %b = bitcast %struct.DenseMeta* %m to i8*
 """)
-LOOKUP = "%e = call i8* @Dense_lookup_element(i8* %b, i8* %root, i32 %i)"
 NODES = {5: Dense(8, (4, 6))}
 KEPT = "\n".join(line for line in NODE.splitlines() if "call" not in line)
 

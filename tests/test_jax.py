@@ -153,7 +153,7 @@ def test_control_flow_and_donated_buffers() -> None:
     close(step(x + 0), x - 0.1 * jax.grad(lambda x: layer(x, W, b).sum())(x))
 
 
-def test_linear_parts(small) -> None:
+def test_linear_parts() -> None:
     """What linearize gives, transposed; the gradient's derivative in the cotangent, in which it is linear."""
     kernel = tiaot.jax.load("dense_tanh")
     rng = np.random.default_rng(0)
@@ -257,7 +257,7 @@ def test_arrays_that_are_refused(what: str) -> None:
         kernel(make(jnp.zeros((3, 8))), W, b)
 
 
-def test_calls_that_are_refused(small) -> None:
+def test_calls_that_are_refused() -> None:
     kernel = tiaot.jax.load("dense_tanh")
     x, W, b = jnp.zeros((3, 8)), jnp.zeros((4, 8)), jnp.zeros(4)
     with pytest.raises(TypeError, match=r"expected 3 arrays \(x, W, b\), got 2"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import module_files
@@ -102,7 +101,7 @@ def test_another_simulation_in_its_place(module: tiaot.Module) -> None:
         del simulation
 
 
-def test_what_is_refused(simulation: Simulation, module: tiaot.Module, tmp_path: Path) -> None:
+def test_what_is_refused(simulation: Simulation, module: tiaot.Module) -> None:
     x, v = START
     for arguments, exception, message in (
         ((x,), TypeError, r"state: expected 2 fields \(x, v\), got 1"),

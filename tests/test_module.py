@@ -130,7 +130,7 @@ def test_a_name_beyond_ascii(small_path: Path, tmp_path: Path) -> None:
             call(kernel)
 
 
-def test_wrong_paths(tmp_path: Path) -> None:
+def test_wrong_paths() -> None:
     with pytest.raises(ValueError, match=r"^open: argument 'path': expected .* without null bytes, got '/a\\x00b'$"):
         tiaot.open("/a\0b")
     for path in (None, 3, [], 1.5):

@@ -1,14 +1,14 @@
 """Operands by name, gradients by a list of names, and NumPy's scalars as numbers: the same calls, spelt otherwise."""
 
 import inspect
-import re
-from collections.abc import Callable
 from pathlib import Path
 
 import module_files
 import numpy as np
 import pytest
 import tiaot
+from cuda_arrays import CPU, OnDevice
+from expecting import expect
 
 f32 = np.float32
 
@@ -23,11 +23,6 @@ def a() -> dict[str, np.ndarray]:
 @pytest.fixture(scope="module")
 def numbers(tmp_path_factory: pytest.TempPathFactory) -> tiaot.Module:
     return tiaot.open(module_files.write_module("numbers.c", tmp_path_factory.mktemp("numbers") / "numbers.so"))
-
-
-def expect(exception: type[Exception], message: str, call: Callable[[], object]) -> None:
-    with pytest.raises(exception, match="^" + re.escape(message) + "$"):
-        call()
 
 
 def test_operands_by_name(dense_tanh: tiaot.Kernel, a: dict[str, np.ndarray]) -> None:
@@ -60,17 +55,7 @@ def test_bound_calls_keep_operands_by_name(dense_tanh: tiaot.Kernel, a: dict[str
 
 
 def test_operands_of_other_libraries_by_name(dense_tanh: tiaot.Kernel, a: dict[str, np.ndarray]) -> None:
-    class Speaks:
-        def __init__(self, array: np.ndarray) -> None:
-            self.array = array
-
-        def __dlpack_device__(self) -> tuple[int, int]:
-            return 1, 0
-
-        def __dlpack__(self, **keywords: object) -> object:
-            return self.array.__dlpack__(**keywords)
-
-    spoken = {name: Speaks(a[name]) for name in "xWb"}
+    spoken = {name: OnDevice(a[name], kind=CPU) for name in "xWb"}
     assert (dense_tanh(spoken["x"], b=spoken["b"], W=a["W"]) == dense_tanh(a["x"], a["W"], a["b"])).all()
 
 

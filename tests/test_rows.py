@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
+import module_files
 import numpy as np
 import pytest
 import tiaot
@@ -21,11 +20,7 @@ SIZES = [0, 1, 2, 31, 32, 33, 600, 70000]
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory: pytest.TempPathFactory) -> tiaot.Module:
-    target = tmp_path_factory.mktemp("rows") / "rows.so"
-    command = [sys.executable, "-m", "tiaot", "export", SOURCE, "-o", target]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=target.parent)
-    assert done.returncode == 0, done.stderr
-    return tiaot.open(target)
+    return tiaot.open(module_files.exported(SOURCE, tmp_path_factory.mktemp("rows") / "rows.so"))
 
 
 @pytest.mark.parametrize("name", ["move", "shift", "bilinear", "stretch", "wrap", "tally"])

@@ -358,7 +358,7 @@ def test_python_signatures(state: tiaot.State) -> None:
     assert {each: str(inspect.signature(each)) for each in signatures} == signatures
 
 
-def test_fields_as_arguments(state: tiaot.State, small: tiaot.Module) -> None:
+def test_fields_as_arguments(state: tiaot.State) -> None:
     assert state.module.twice(state.v).tolist() == [20, 40, 60, 80]
     assert type(state.module.twice(state.v)) is np.ndarray
     assert state.module.twice(np.ones(4, f32), out=state.v) is state.v

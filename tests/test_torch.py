@@ -444,7 +444,7 @@ def test_second_derivatives_under_transforms_and_forward_mode_are_refused(
 # handles
 
 
-def test_handles_pickle_and_close(tmp_path) -> None:
+def test_handles_pickle_and_close() -> None:
     kernel = tiaot.torch.load("dense_tanh")
     x, W, b = torch.randn(3, 8), torch.randn(4, 8), torch.randn(4)
     close(pickle.loads(pickle.dumps(kernel))(x, W, b), kernel(x, W, b))

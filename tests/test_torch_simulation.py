@@ -4,8 +4,6 @@ is exported, against torch's own functions.
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -108,7 +106,7 @@ def test_parts_of_the_gradient(simulation: Simulation, start: Any) -> None:
         assert not simulation(start[0].clone().requires_grad_(), start[1])[1].requires_grad
 
 
-def test_steps_chained_by_hand(simulation: Simulation, module: tiaot.Module, start: Any) -> None:
+def test_steps_chained_by_hand(module: tiaot.Module, start: Any) -> None:
     """One call after another, each with its own gradient, and torch's checkpoints around them."""
     step = Simulation(module, lambda state, _: run(state, 0), ("x", "v", "loss"), ("x", "v", "loss"))
     whole = Simulation(module, lambda state, _: run(state, 0), ("x", "v"), ("x", "loss"))
@@ -353,11 +351,8 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 def flight(tmp_path_factory: pytest.TempPathFactory) -> tiaot.Module:
     pytest.importorskip("llvmlite")
     pytest.importorskip("taichi")
-    target = tmp_path_factory.mktemp("flight") / "flight.tiaot.so"
-    command = [sys.executable, "-m", "tiaot", "export", EXAMPLES / "programs" / "flight.py", "-o", target]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return tiaot.open(target)
+    source, target = EXAMPLES / "programs" / "flight.py", tmp_path_factory.mktemp("flight") / "flight.tiaot.so"
+    return tiaot.open(module_files.exported(source, target))
 
 
 @pytest.fixture

@@ -1,12 +1,10 @@
 """kernel.value_and_vjp against the two calls that it stands for."""
 
-import re
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 import tiaot
 from cuda_arrays import CPU, OnDevice
+from expecting import expect
 
 f32 = np.float32
 
@@ -14,11 +12,6 @@ f32 = np.float32
 def operands(rows: int) -> list[np.ndarray]:
     rng = np.random.default_rng(0)
     return [rng.standard_normal(shape).astype(f32) for shape in ((rows, 8), (4, 8), (4,), (rows, 4))]
-
-
-def expect(exception: type[Exception], message: str, call: Callable[[], object]) -> None:
-    with pytest.raises(exception, match="^" + re.escape(message) + "$"):
-        call()
 
 
 @pytest.mark.parametrize("rows", [0, 1, 3, 20011])  # the last without the GIL

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import module_files
 import numpy as np
 import pytest
 import tiaot
@@ -21,11 +22,7 @@ SIZES = [0, 1, 2, 31, 32, 33, 511, 513, 5000]  # Taichi cuts loops into pieces o
 
 @pytest.fixture(scope="session")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tiaot.Module:
-    target = tmp_path_factory.mktemp("whole") / "whole.so"
-    command = [sys.executable, "-m", "tiaot", "export", "--no-verify", SOURCE, "-o", target]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=target.parent)
-    assert done.returncode == 0, done.stderr
-    return tiaot.open(target)
+    return tiaot.open(module_files.exported(SOURCE, tmp_path_factory.mktemp("whole") / "whole.so", "--no-verify"))
 
 
 @pytest.mark.parametrize("name", [name for name in DRAWN if name != "noise"])
@@ -206,10 +203,7 @@ if __name__ == "__main__":
     raise SystemExit("not run")
 """
     (tmp_path / "own.py").write_text(source)
-    command = [sys.executable, "-m", "tiaot", "export", "own.py", "-o", "own.so"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    with tiaot.open(tmp_path / "own.so") as module:
+    with tiaot.open(module_files.exported(tmp_path / "own.py", tmp_path / "own.so")) as module:
         x = np.arange(40.0)
         assert np.array_equal(module.tenth(x), 0.1 * x)
         assert np.array_equal(module.tenth.vjp(x, x), 0.1 * x)
@@ -228,10 +222,7 @@ def scaled(x: array, w: ti.types.ndarray(ti.f32, ndim=1, needs_grad=False), y: a
         y[i] = ti.acos(x[i]) * w[i]
 """
     (tmp_path / "fixed.py").write_text(source)
-    command = [sys.executable, "-m", "tiaot", "export", "fixed.py", "-o", "fixed.so"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    with tiaot.open(tmp_path / "fixed.so") as module:
+    with tiaot.open(module_files.exported(tmp_path / "fixed.py", tmp_path / "fixed.so")) as module:
         differentiable = [each["differentiable"] for each in module.info()["kernels"][0]["inputs"]]
     assert differentiable == [True, False]
 

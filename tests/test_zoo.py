@@ -5,11 +5,10 @@ Their gradients are held against Taichi's JIT and finite differences by the expo
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+import module_files
 import numpy as np
 import pytest
 import tiaot
@@ -25,10 +24,7 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tiaot.Kernel]:
     folder = tmp_path_factory.mktemp("zoo")
     kernels = {}
     for source in sorted((EXAMPLES / "kernels").glob("*.py")):
-        command = [sys.executable, "-m", "tiaot", "export", source, "-o", f"{source.stem}.so"]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        kernels.update(tiaot.open(folder / f"{source.stem}.so").kernels)
+        kernels.update(tiaot.open(module_files.exported(source, folder / f"{source.stem}.so")).kernels)
     return kernels
 
 

@@ -56,7 +56,7 @@ class Simulation:
                 raise TypeError(f"{program.label}: field '{name}': expected a jax.Array, got {got}")
             program.check(name, array.shape, str(array.dtype))
         for name in (*program.inputs, *program.outputs):
-            dtype = program.state.fields[name].dtype
+            dtype = program.fields[name].dtype
             if jax.dtypes.canonicalize_dtype(dtype) != dtype:
                 raise TypeError(f"{program.label}: field '{name}': {dtype} needs jax_enable_x64")
         return self._call(*arrays, steps=steps)
@@ -85,7 +85,7 @@ class _FieldSignature:
     def results(self, shapes: Sequence[Any], dtypes: Sequence[str]) -> list[tuple[Any, str]]:
         for name, shape, dtype in zip(self.inputs, shapes, dtypes, strict=True):
             self._program.check(name, shape, dtype)
-        fields = [self._program.state.fields[name] for name in self.outputs]
+        fields = [self._program.fields[name] for name in self.outputs]
         return [(field.shape, str(field.dtype)) for field in fields]
 
     def why_no_gradient(self, name: str) -> str:

@@ -48,17 +48,17 @@ class Signature:
     @cached_property
     def entries(self) -> tuple[frozenset[str], ...]:
         """The sets of inputs whose gradients one entry of every variant computes."""
-        of_each = [{frozenset(e["wrt"]) for e in v["entries"] if e["kind"] == "vjp"} for v in self._variants]
+        return self._entries("vjp")
+
+    def _entries(self, kind: str) -> tuple[frozenset[str], ...]:
+        """The sets of inputs that every variant has an entry of this kind for, the smallest first."""
+        of_each = [{frozenset(e["wrt"]) for e in v["entries"] if e["kind"] == kind} for v in self._variants]
         return tuple(sorted(set.intersection(*of_each), key=lambda wrt: (len(wrt), sorted(wrt))))
 
     def covering(self, kind: str, names: Collection[str]) -> tuple[str, ...] | None:
         """The smallest set of inputs that has these names and a jvp, or hvp, in every variant; None for none."""
-        of_each = [{frozenset(e["wrt"]) for e in v["entries"] if e["kind"] == kind} for v in self._variants]
-        fitting = [wrt for wrt in set.intersection(*of_each) if wrt.issuperset(names)]
-        if not fitting:
-            return None
-        best = min(fitting, key=lambda wrt: (len(wrt), sorted(wrt)))
-        return tuple(name for name in self.inputs if name in best)
+        best = next((wrt for wrt in self._entries(kind) if wrt.issuperset(names)), None)
+        return None if best is None else tuple(name for name in self.inputs if name in best)
 
     def why_no_gradient(self, name: str) -> str:
         """What to add to a message about an input that has no gradient."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -34,15 +35,15 @@ class Run:
         self._calls = calls
 
     def __getattr__(self, name: str) -> Any:
-        state = self._program.state
-        if name in state.kernels:
-            return Recorder(self._program, name, self._calls)
-        if name in state.fields:
-            view = state.fields[name].view()
+        program = self._program
+        if name in program.kernels:
+            return Recorder(program, name, self._calls)
+        if name in program.fields:
+            view = program.fields[name].view()
             view.flags.writeable = False
             return view
-        known = ", ".join([*state.fields, *state.kernels])
-        raise AttributeError(f"{self._program.label}: expected the name of a field or kernel, {known}, got {name!r}")
+        known = ", ".join([*program.fields, *program.kernels])
+        raise AttributeError(f"{program.label}: expected the name of a field or kernel, {known}, got {name!r}")
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not name.startswith("_"):
@@ -73,7 +74,7 @@ class Recorder:
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         call = Call(self._kernel, arguments, named)
-        result = self._program.state.kernels[self._kernel](*call.arguments, **call.named)
+        result = self._program.kernels[self._kernel](*call.arguments, **call.named)
         self._calls.append(call)
         return result
 
@@ -104,23 +105,24 @@ class Program:
             raise TypeError(f"Simulation: argument 'module': expected a tiaot.Module, got {type(module).__name__}")
         self.label = module.name
         self.state: State = module.state()
-        self._gradients = {name: field.grad for name, field in self.state.fields.items() if field.grad is not None}
+        self.fields, self.kernels = self.state.fields, self.state.kernels  # which the state makes anew each time
+        self._gradients = {name: field.grad for name, field in self.fields.items() if field.grad is not None}
         self._lock = threading.RLock()
         self._is_running = False
         self.inputs = self._fields("inputs", inputs)
         self.outputs = self._fields("outputs", inputs if outputs is None else outputs)
-        known = [*self.state.fields, *self.state.kernels]
+        known = [*self.fields, *self.kernels]
         self._passive = frozenset(self._names("passive", passive, known))
-        self._run = run if callable(run) else self._in_order(self._names("run", run, list(self.state.kernels)))
-        for name in self._names("constants", constants or {}, list(self.state.fields)):
-            self.state.fields[name][...] = (constants or {})[name]
+        self._run = run if callable(run) else self._in_order(self._names("run", run, list(self.kernels)))
+        for name in self._names("constants", constants or {}, list(self.fields)):
+            self.fields[name][...] = (constants or {})[name]
         self._start = self._content()
         with_entry = {
             each["name"]
             for each in module.info()["kernels"]
             if any(entry["kind"] == "grad" for variant in each["variants"] for entry in variant["entries"])
         }
-        self._without_gradient = set(self.state.kernels) - with_entry
+        self._without_gradient = set(self.kernels) - with_entry
 
     def _names(self, argument: str, given: Any, known: Sequence[str]) -> tuple[str, ...]:
         names = (given,) if isinstance(given, str) else tuple(given)
@@ -132,7 +134,7 @@ class Program:
         return names
 
     def _fields(self, argument: str, given: Any) -> tuple[str, ...]:
-        names = self._names(argument, given, list(self.state.fields))
+        names = self._names(argument, given, list(self.fields))
         if not names or len(set(names)) != len(names):
             raise ValueError(f"Simulation: argument '{argument}': expected names of fields, each once, got {names}")
         return names
@@ -161,7 +163,7 @@ class Program:
 
     def check(self, name: str, shape: Sequence[int], dtype: str) -> None:
         """Raises TypeError or ValueError for an array that does not fit the field."""
-        field = self.state.fields[name]
+        field = self.fields[name]
         expected, got = f"{field.dtype}{list(field.shape)}", f"{dtype}{list(shape)}"
         if dtype != str(field.dtype):
             raise TypeError(f"{self.label}: field '{name}': expected {expected}, got {got}")
@@ -183,7 +185,7 @@ class Program:
                     record.steps.append(calls)
             if record is not None:
                 record.obstacle = self._obstacle(record)
-            return [np.array(self.state.fields[name]) for name in self.outputs]
+            return [np.array(self.fields[name]) for name in self.outputs]
 
     def pull_back(self, record: Record, cotangents: Sequence[Array | None]) -> list[Array | None]:
         """The gradients of the inputs, None for one without, from the cotangents of the outputs; None stands for zeros.
@@ -213,7 +215,7 @@ class Program:
         self._write(content)
         before = [content]
         for call in calls:
-            self.state.kernels[call.kernel](*call.arguments, **call.named)
+            self.kernels[call.kernel](*call.arguments, **call.named)
             before.append(self._content())
         for place in reversed(range(len(calls))):
             call, left = calls[place], before[place + 1]
@@ -223,7 +225,7 @@ class Program:
             for gradient in still:
                 gradient[...] = 0
             self._write(left)
-            self.state.kernels[call.kernel].grad(*call.arguments, **call.named)
+            self.kernels[call.kernel].grad(*call.arguments, **call.named)
 
     def _check_passive(self, kernel: str, before: Content, after: Content) -> None:
         """What a passive kernel writes to has to be passive too: its gradient would go on to what was there before."""
@@ -238,7 +240,7 @@ class Program:
         called = {call.kernel for calls in record.steps for call in calls}
         for kernel in sorted(called & self._without_gradient - self._passive):
             return f"{self.label}: kernel '{kernel}' has no gradient: name it in 'passive' if none is to go through it"
-        for name, field in self.state.fields.items():
+        for name, field in self.fields.items():
             if field.dtype.kind != "f" or name in self._gradients or name in self._passive or not called:
                 continue
             if not _same(field, record.checkpoints[0][name]):
@@ -249,32 +251,23 @@ class Program:
         return ""
 
     def _content(self) -> Content:
-        return {name: np.array(field) for name, field in self.state.fields.items()}
+        return {name: np.array(field) for name, field in self.fields.items()}
 
     def _write(self, content: Content) -> None:
         for name, values in content.items():
-            self.state.fields[name][...] = values
+            self.fields[name][...] = values
 
-    def _alone(self) -> _Alone:
-        return _Alone(self)
-
-
-class _Alone:
-    """Lets one run at a time have the state."""
-
-    def __init__(self, program: Program) -> None:
-        self._program = program
-
-    def __enter__(self) -> None:
-        self._program._lock.acquire()
-        if self._program._is_running:
-            self._program._lock.release()
-            raise ValueError(f"{self._program.label}: a run called its own Simulation")
-        self._program._is_running = True
-
-    def __exit__(self, *_: Any) -> None:
-        self._program._is_running = False
-        self._program._lock.release()
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Lets one run at a time have the state."""
+        with self._lock:
+            if self._is_running:
+                raise ValueError(f"{self.label}: a run called its own Simulation")
+            self._is_running = True
+            try:
+                yield
+            finally:
+                self._is_running = False
 
 
 def _same(a: Array, b: Array) -> bool:

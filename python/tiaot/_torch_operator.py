@@ -7,7 +7,7 @@ import itertools
 import keyword
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -61,9 +61,7 @@ class Operator:
             gradients = list(self.raw.vjp(*operands, wrt=calls[0]))
         else:
             gradients = [gradient for wrt in calls for gradient in self.raw.vjp(*operands, wrt=wrt)]
-        if (
-            self.signature.values
-        ):  # an input that stayed on the CPU gets its gradient there, which is a copy to wait for
+        if self.signature.values:  # one that stayed on the CPU gets its gradient there, which is a copy to wait for
             inputs = itertools.compress(operands, needed)
             gradients = [g.to(t.device) if g.device != t.device else g for g, t in zip(gradients, inputs, strict=True)]
         return gradients
@@ -85,7 +83,6 @@ class Operator:
             wrt = self.signature.covering(kind, {*given, *names})
             if wrt is None:
                 self._refuse_second(kind, [name for name in inputs if name in {*given, *names}])
-            assert wrt is not None
             return wrt, [given[name] if name in given else torch.zeros_like(inputs[name]) for name in wrt]
 
         names = list(itertools.compress(self.signature.inputs, wanted[:count]))
@@ -99,7 +96,7 @@ class Operator:
             second[count:] = [each if want else None for each, want in zip(moved, wanted[count:], strict=True)]
         return second
 
-    def _refuse_second(self, kind: str, names: Sequence[str]) -> None:
+    def _refuse_second(self, kind: str, names: Sequence[str]) -> NoReturn:
         raise NotImplementedError(
             f"{self.signature.label}: a derivative of its gradient was asked for; it takes an {kind} with respect to "
             f"({', '.join(names)}), which the module lacks: export it with derivatives=['jvp', 'hvp']"
@@ -177,9 +174,6 @@ class Operator:
 
     def _refuse(self, name: str, expected: str, got: str) -> None:
         raise TypeError(f"{self.signature.label}: argument '{name}': expected {expected}, got {got}")
-
-    def forward_under_transforms(self, *tensors: Tensor) -> Any:
-        return _Forward.apply(self, *tensors)
 
     def vjp_under_transforms(self, needed: Sequence[bool], operands: Sequence[Tensor]) -> tuple[Tensor, ...]:
         return _Vjp.apply(self, tuple(needed), *operands)

@@ -53,11 +53,12 @@ class Kernel(Handle):
     """A kernel on tensors; from load or wrap.
 
     kernel(*inputs) computes the output, or a tuple where there are several, as new tensors; inputs may be given by
-    their names. Its gradient with respect to the inputs that have one is recorded as for torch's own functions, for
-    first derivatives. Tensors are dense ones on the CPU or one CUDA device, of the kernel's element type; a strided one
-    is copied first, as torch's own functions do. A Python number may stand for a tensor without dimensions; beside
-    tensors on a CUDA device, inputs that the kernel takes by value may be on the CPU. On a CUDA device the work goes to
-    torch's current stream, and the call does not wait for it.
+    their names. Its gradient with respect to the inputs that have one is recorded as for torch's own functions; the
+    gradient's own under torch.autograd, where the module has the kernel's jvp and hvp. Tensors are dense ones on the
+    CPU or one CUDA device, of the kernel's element type; a strided one is copied first, as torch's own functions do. A
+    Python number may stand for a tensor without dimensions; beside tensors on a CUDA device, inputs that the kernel
+    takes by value may be on the CPU. On a CUDA device the work goes to torch's current stream, and the call does not
+    wait for it.
 
     Tensors of float16 or bfloat16 that the kernel does not take as they are count as float32 under torch.autocast, or
     anywhere with `upcast`: they are cast in, and the results are cast to their type.
@@ -65,9 +66,9 @@ class Kernel(Handle):
     `num_threads` limits the threads of a call and of its gradient; for calls on plain tensors, under autograd at most.
 
     Raises TypeError for another element type, device or layout, or a wrong number of arguments; ValueError for a wrong
-    shape; NotImplementedError for a gradient that the module does not have, a second derivative, and `num_threads`
-    under torch.func, torch.compile and the like; tiaot.ModuleError when the module has been closed; RuntimeError when
-    the CUDA driver reports a failure.
+    shape; NotImplementedError for a derivative that the module does not have, and for second derivatives and
+    `num_threads` under torch.func, torch.compile and the like; tiaot.ModuleError when the module has been closed;
+    RuntimeError when the CUDA driver reports a failure.
     """
 
     def __init__(self, kernel: _core.Kernel, *, upcast: bool = False) -> None:
@@ -106,14 +107,13 @@ def _general(operator: Operator, upcast: bool, *tensors: Any) -> Any:
 
 def _cast_around(call: Any, operator: Operator, upcast: bool, tensors: tuple[Any, ...]) -> Any:
     """`call(*tensors)`; with half-precision tensors as float32, and results of their type, where that is the rule."""
-    halves = [tensor.dtype for tensor in tensors if isinstance(tensor, Tensor) and tensor.dtype in _HALF]
+    halves = [tensor for tensor in tensors if isinstance(tensor, Tensor) and tensor.dtype in _HALF]
     if not halves or operator.signature.takes(operator.signature.inputs, [_dtype_of(tensor) for tensor in tensors]):
         return call(*tensors)
-    device = next(tensor.device.type for tensor in tensors if isinstance(tensor, Tensor) and tensor.dtype in _HALF)
-    if not upcast and not torch.is_autocast_enabled(device):
+    if not upcast and not torch.is_autocast_enabled(halves[0].device.type):
         return call(*tensors)
     results = call(*(t.float() if isinstance(t, Tensor) and t.dtype in _HALF else t for t in tensors))
-    half = functools.reduce(torch.promote_types, halves)
+    half = functools.reduce(torch.promote_types, [tensor.dtype for tensor in halves])
     if isinstance(results, tuple):
         return tuple(result.to(half) if result.dtype == torch.float32 else result for result in results)
     return results.to(half) if results.dtype == torch.float32 else results
