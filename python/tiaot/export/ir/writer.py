@@ -57,12 +57,12 @@ def write_function(function: Function) -> str:
     """
     if not function.blocks:
         return f"declare {_head(function, named=False)}"
-    numbered = _numbered(function)
-    if numbered is None:
+    numbered = _is_numbered(function)
+    if not numbered:
         function = _without_numbers(function)
     lines = [f"define {_head(function, named=True)} {{"]
     for place, block in enumerate(function.blocks):
-        if place > 0 or numbered is None or not block.label.isdigit():
+        if place > 0 or not numbered or not block.label.isdigit():
             lines.append(f"{block.label}:")
         lines += [f"  {write_instruction(instruction)}" for instruction in block.instructions]
     return "\n".join([*lines, "}"])
@@ -82,9 +82,8 @@ def _head(function: Function, *, named: bool) -> str:
     return _words(*function.before, f"{function.result} @{function.name}({', '.join(parameters)})", *function.after)
 
 
-def _numbered(function: Function) -> list[str] | None:
-    """The names that are numbers, where each is the one that LLVM expects; else None."""
-    found = []
+def _is_numbered(function: Function) -> bool:
+    """Whether each of the names that are numbers is the one that LLVM expects."""
     expected = 0
     names: Iterable[str] = (
         *(each.value.name for each in function.parameters),
@@ -97,10 +96,9 @@ def _numbered(function: Function) -> list[str] | None:
     for name in names:
         if name.isdigit():
             if int(name) != expected:
-                return None
+                return False
             expected += 1
-            found.append(name)
-    return found
+    return True
 
 
 def _without_numbers(function: Function) -> Function:
