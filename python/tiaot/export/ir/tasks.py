@@ -17,7 +17,7 @@ from .origins import UNKNOWN, Array, Origin, Origins
 from .reader import read
 from .types import Type
 from .values import Constant, Global, LoweringError, Value
-from .writer import write_function
+from .writer import type_lines, write_function
 
 _SPARSE = ("_struct_for", "_listgen", "_gc", "_mesh_for")
 _PARTS = ("prologue", "body", "turn", "epilogue")
@@ -83,7 +83,7 @@ class TracedModule:
 
     @property
     def type_lines(self) -> list[str]:
-        return [f"%{name} = type {'opaque' if kind is None else kind}" for name, kind in self.types.items()]
+        return type_lines(self.types)
 
     def changed(self, change: Callable[[Function], Function]) -> TracedModule:
         """The module with each function of each task changed."""

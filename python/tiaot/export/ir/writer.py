@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -34,6 +34,7 @@ from .instructions import (
     Unreachable,
 )
 from .model import Block, Function, Module, Parameter
+from .types import Type
 from .values import Local, Value
 
 _FLAG_ORDER = ("fast", "reassoc", "nnan", "ninf", "nsz", "arcp", "contract", "afn", "nuw", "nsw", "exact")
@@ -41,12 +42,16 @@ _FLAG_ORDER = ("fast", "reassoc", "nnan", "ninf", "nsz", "arcp", "contract", "af
 
 def write(module: Module) -> str:
     """A module's text."""
-    lines = list(module.target)
-    lines += [f"%{name} = type {'opaque' if kind is None else kind}" for name, kind in module.types.items()]
+    lines = [*module.target, *type_lines(module.types)]
     lines += [*module.comdats, *module.globals.values()]
     lines += [write_function(function) for function in module.functions.values()]
     lines += [f"attributes {name} = {{ {text} }}" for name, text in module.attributes.items()]
     return "\n".join(lines) + "\n"
+
+
+def type_lines(types: Mapping[str, Type | None]) -> list[str]:
+    """The lines that define named types."""
+    return [f"%{name} = type {'opaque' if kind is None else kind}" for name, kind in types.items()]
 
 
 def write_function(function: Function) -> str:
