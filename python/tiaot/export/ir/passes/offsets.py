@@ -16,9 +16,9 @@ from ..instructions import GetElementPointer, Instruction
 from ..model import Function
 from ..origins import UNKNOWN, Array, Origins
 from ..types import I32, I64
-from ..values import Constant, LoweringError, Value, integer
+from ..values import Constant, LoweringError, Value, integer, integer_of
 from ..writer import write_instruction
-from .chains import constant, offset_chain, peel_constant
+from .chains import offset_chain, peel_constant
 
 Layout = Callable[[int, int], tuple[int, int | None]]
 
@@ -48,7 +48,7 @@ def widen_offsets(function: Function, layout: Layout, *, lanes: bool = False, in
         origin = origins.of(instruction.pointer)
         if not isinstance(origin, Array) or len(instruction.indices) != 1 or instruction.indices[0].type != I32:
             return None
-        if constant(instruction.indices[0]) is not None:
+        if integer_of(instruction.indices[0]) is not None:
             return None
         rank, stride = layout(origin.index, origin.field)
         chain = offset_chain(function, instruction.indices[0], rank)

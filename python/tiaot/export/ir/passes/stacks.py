@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ..instructions import Alloca, Call, Cast, Instruction, Return
 from ..model import Function
 from ..types import I8, I64, VOID, Array, FunctionType, Named, Pointer
-from ..values import Constant, Global, Local, LoweringError, Value
+from ..values import Global, Local, LoweringError, Value, integer_of
 from ..writer import write_instruction
 
 NAMES = frozenset({"stack_init", "stack_push", "stack_pop", "stack_top_primal", "stack_top_adjoint"})
@@ -47,7 +47,7 @@ def find_stacks(function: Function) -> Stacks:
         assert isinstance(room, Alloca) and isinstance(cast, Cast)
         owners[cast.result.name] = room.result.name
         if call.name in _WITH_SIZE:
-            size = call.arguments[-1].integer if isinstance(call.arguments[-1], Constant) else None
+            size = integer_of(call.arguments[-1])
             if not size or sizes.setdefault(room.result.name, size) != size:
                 _refuse(call, "a stack has values of no one size")
     for cast_name, room_name in owners.items():
