@@ -13,6 +13,7 @@ from ..types import I8, I32, I64
 from ..values import Constant, Local, LoweringError, Value, integer, integer_of
 from ..writer import write_instruction
 from .chains import binary, peel_constant
+from .refusal import refuse
 
 _DESCRIBES = re.compile(r"(Struct|Dense)Meta_set_\w+")
 _OF_NODES = re.compile(r"Dense_\w+|S\d+_refine_coordinates")
@@ -47,10 +48,7 @@ def place_lookups(function: Function, nodes: Mapping[int, Dense]) -> Function:
         number = _number_of(function, numbers, instruction.arguments[0])
         dense = None if number is None else nodes.get(number)
         if instruction.name != "Dense_lookup_element" or dense is None or instruction.result is None:
-            raise LoweringError(
-                f"it is not known which element of a field this is: {write_instruction(instruction)!r}, line "
-                f"{instruction.line} of Taichi's code"
-            )
+            refuse(instruction, "it is not known which element of a field this is")
         _, container, index = instruction.arguments
         tag = f"at{instruction.result.name}"
         total = _element(builder, function, dense, index, tag)
