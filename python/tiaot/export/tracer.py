@@ -95,13 +95,15 @@ def write_traces(
                 record["files"] = _write(f"{name}.{place}", [content["texts"][file] for file in record["files"]])
         else:
             content = tracer.trace_all(declaration)
-            known.put(json.dumps({**content, "texts": _texts(content)}).encode(), *key)
-        nodes = used_nodes(_texts(content).values())
+        texts = _texts(content)
+        if stored is None:
+            known.put(json.dumps({**content, "texts": texts}).encode(), *key)
+        nodes = used_nodes(texts.values())
         why = next((refused[node] for node in sorted(nodes) if node in refused), None)
         if why is None:
             found.append((content, nodes))
             if content["family"] and content["family"]["state"] and declaration.wrt != ():
-                flows[name] = flow_of(Path(each).read_text() for each in content["traces"][0]["files"])
+                flows[name] = flow_of(texts[each] for each in content["traces"][0]["files"])
         elif declaration.implicit:
             tracer.notes.append(f"left out: {declaration.place}: {name}: {why}")
         else:

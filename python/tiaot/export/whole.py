@@ -306,6 +306,11 @@ class WholeEntry(WholeArrays):
     def _record_slot(self, code: Code, record: str, count: int, place: int) -> str:
         return code.add(f"getelementptr [{count} x i64], [{count} x i64]* {record}, i64 0, i64 {place}")
 
+    def _set(self, code: Code, record: str, key: RecordKey, value: str) -> None:
+        """Writes an i64 into the record."""
+        keys = self._record_keys()
+        code.do(f"store i64 {value}, i64* {self._record_slot(code, record, len(keys), keys.index(key))}")
+
     def _local_buffers(self, code: Code) -> dict[tuple[str, int], str]:
         """Of each parallel loop the buffers that its pieces have for themselves, one after another; behind them those
         of their tangents."""
@@ -323,20 +328,16 @@ class WholeEntry(WholeArrays):
 
     def _call(self, code: Code, part: Part, index: int, task: Task, record: str, local: str | None) -> None:
         """Runs one task."""
-        count = len(self._record_keys())
         name = f"@{self.symbol}.{part.name}_{index}"
-        raw = code.add(f"bitcast [{count} x i64]* {record} to i8*")
+        raw = code.add(f"bitcast [{len(self._record_keys())} x i64]* {record} to i8*")
         if not task.pieces:
             code.do(f"call void {name}.piece(i8* {raw}, i64 0)")
             return
         buffer = code.add(f"ptrtoint i8* {local} to i64")
-        keys = self._record_keys()
-        code.do(f"store i64 {buffer}, i64* {self._record_slot(code, record, count, keys.index(Own.LOCALS))}")
+        self._set(code, record, Own.LOCALS, buffer)
         if self.along:
             behind = code.add(f"add i64 {buffer}, {task.pieces * self._stride(task)}")
-            code.do(
-                f"store i64 {behind}, i64* {self._record_slot(code, record, count, keys.index(Own.TANGENT_LOCALS))}"
-            )
+            self._set(code, record, Own.TANGENT_LOCALS, behind)
         tag = f"{part.name}{index}"
         if self._is_parallel(task):
             self._run_pieces(code, tag, name, task, raw)
@@ -380,7 +381,6 @@ class WholeEntry(WholeArrays):
 
     def _run_on_copies(self, code: Code, part: Part, index: int, task: Task, record: str, raw: str) -> None:
         """Runs the pieces on the host's threads, each with copies of the arrays that it adds to, and adds these up."""
-        keys = self._record_keys()
         arrays = []
         base = self.copies
         for array in self.sums[part.name, index]:
@@ -390,18 +390,14 @@ class WholeEntry(WholeArrays):
             code.do(f"call void @llvm.memset.p0i8.i64(i8* {base}, i8 0, i64 {room}, i1 false)")
             arrays.append((array, base, stride, bytes_))
             base = code.add(f"getelementptr i8, i8* {base}, i64 {room}")
-
-        def point(key: RecordKey, value: str) -> None:
-            code.do(f"store i64 {value}, i64* {self._record_slot(code, record, len(keys), keys.index(key))}")
-
         for array, copies, stride, _ in arrays:
-            point(array.key, code.add(f"ptrtoint i8* {copies} to i64"))
-            point(Stride(array.key), stride)
+            self._set(code, record, array.key, code.add(f"ptrtoint i8* {copies} to i64"))
+            self._set(code, record, Stride(array.key), stride)
         self._run_pieces(code, f"{part.name}{index}", f"@{self.symbol}.{part.name}_{index}", task, raw)
         for array, copies, stride, bytes_ in arrays:
             target = self.pointers[array.key]
-            point(array.key, code.add(f"ptrtoint i8* {target} to i64"))
-            point(Stride(array.key), "0")
+            self._set(code, record, array.key, code.add(f"ptrtoint i8* {target} to i64"))
+            self._set(code, record, Stride(array.key), "0")
             size = str(ITEM_SIZES[array.dtype])
             count = code.add(f"sdiv i64 {bytes_}, {size}") if bytes_.startswith("%") else str(int(bytes_) // int(size))
             code.do(

@@ -117,10 +117,9 @@ class Builder:
         self.add(Select(result := self._result(yes.type, name), condition, yes, no, tuple(flags)))
         return result
 
-    def select_as(self, result: Local, condition: Value, yes: Value, no: Value) -> Local:
+    def select_as(self, result: Local, condition: Value, yes: Value, no: Value) -> None:
         """A select whose result has the name of one that it takes the place of."""
         self.add(Select(result, condition, yes, no))
-        return result
 
     # ---- memory ----
 

@@ -362,9 +362,7 @@ def _switch(words: Words, opcode: str, name: str | None) -> Instruction:
     words.expect("[")
     cases = []
     while not words.accept("]"):
-        case = words.typed()
-        if not isinstance(case, Constant):
-            words.refuse(f"expected a constant, got {case}")
+        case = words.constant()
         words.expect(",")
         cases.append((case, _label(words)))
     return Switch(None, value, default, tuple(cases), line=words.number)

@@ -26,7 +26,7 @@ from .instructions import (
 )
 from .model import Function
 from .types import Named, Pointer
-from .values import Constant, Local, Value
+from .values import Local, Value, integer_of
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class Origins:
         if isinstance(definition, Cast) and definition.opcode == "bitcast":
             return self._member(definition.value)
         if isinstance(definition, GetElementPointer):
-            indices = [each.integer if isinstance(each, Constant) else None for each in definition.indices]
+            indices = [integer_of(each) for each in definition.indices]
             if None in indices or indices[0] != 0:
                 return None
             path = tuple(each for each in indices[1:] if each is not None)
@@ -152,7 +152,7 @@ class Origins:
         if call.name == "Dense_lookup_element":
             return self.of(call.arguments[1])
         if call.name == "get_temporary_pointer":
-            offset = call.arguments[1].integer if isinstance(call.arguments[1], Constant) else None
+            offset = integer_of(call.arguments[1])
             return UNKNOWN if offset is None else Temporary(offset)
         if call.name == "RuntimeContext_get_result_buffer":
             return RESULT

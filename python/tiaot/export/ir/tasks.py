@@ -16,8 +16,8 @@ from .model import Function, Module, Parameter
 from .origins import UNKNOWN, Array, Origin, Origins
 from .reader import read
 from .types import Type
-from .values import Constant, Global, LoweringError, Value
-from .writer import write_function
+from .values import Constant, Global, LoweringError, Value, integer_of
+from .writer import type_lines, write_function
 
 _SPARSE = ("_struct_for", "_listgen", "_gc", "_mesh_for")
 _PARTS = ("prologue", "body", "turn", "epilogue")
@@ -83,7 +83,7 @@ class TracedModule:
 
     @property
     def type_lines(self) -> list[str]:
-        return [f"%{name} = type {'opaque' if kind is None else kind}" for name, kind in self.types.items()]
+        return type_lines(self.types)
 
     def changed(self, change: Callable[[Function], Function]) -> TracedModule:
         """The module with each function of each task changed."""
@@ -159,7 +159,7 @@ def _gpu_task(main: Function, loop: Call, functions: Mapping[str, Function]) -> 
 
 
 def _number(value: Value) -> int:
-    number = value.integer if isinstance(value, Constant) else None
+    number = integer_of(value)
     if number is None:
         raise LoweringError(f"a parallel loop has {value} where a number was expected")
     return number

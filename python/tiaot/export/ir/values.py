@@ -59,6 +59,11 @@ class Constant:
 Value = Local | Global | Constant
 
 
+def integer_of(value: Value) -> int | None:
+    """The integer that a value is; None where it is no constant, or none of an integer."""
+    return value.integer if isinstance(value, Constant) else None
+
+
 def integer(kind: Type, value: int) -> Constant:
     """An integer constant."""
     if kind == Integer(1):
@@ -107,7 +112,7 @@ def element_type(kind: Type, path: Sequence[int | Value], types: Mapping[str, Ty
                 raise LoweringError(f"the type {kind} is not defined")
             kind = known
         if isinstance(kind, Struct):
-            index = place if isinstance(place, int) else place.integer if isinstance(place, Constant) else None
+            index = place if isinstance(place, int) else integer_of(place)
             if index is None or not 0 <= index < len(kind.members):
                 raise LoweringError(f"the struct {kind} has no member {place}")
             kind = kind.members[index]

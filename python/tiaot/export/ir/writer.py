@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -34,6 +34,7 @@ from .instructions import (
     Unreachable,
 )
 from .model import Block, Function, Module, Parameter
+from .types import Type
 from .values import Local, Value
 
 _FLAG_ORDER = ("fast", "reassoc", "nnan", "ninf", "nsz", "arcp", "contract", "afn", "nuw", "nsw", "exact")
@@ -41,12 +42,16 @@ _FLAG_ORDER = ("fast", "reassoc", "nnan", "ninf", "nsz", "arcp", "contract", "af
 
 def write(module: Module) -> str:
     """A module's text."""
-    lines = list(module.target)
-    lines += [f"%{name} = type {'opaque' if kind is None else kind}" for name, kind in module.types.items()]
+    lines = [*module.target, *type_lines(module.types)]
     lines += [*module.comdats, *module.globals.values()]
     lines += [write_function(function) for function in module.functions.values()]
     lines += [f"attributes {name} = {{ {text} }}" for name, text in module.attributes.items()]
     return "\n".join(lines) + "\n"
+
+
+def type_lines(types: Mapping[str, Type | None]) -> list[str]:
+    """The lines that define named types."""
+    return [f"%{name} = type {'opaque' if kind is None else kind}" for name, kind in types.items()]
 
 
 def write_function(function: Function) -> str:
@@ -57,12 +62,12 @@ def write_function(function: Function) -> str:
     """
     if not function.blocks:
         return f"declare {_head(function, named=False)}"
-    numbered = _numbered(function)
-    if numbered is None:
+    numbered = _is_numbered(function)
+    if not numbered:
         function = _without_numbers(function)
     lines = [f"define {_head(function, named=True)} {{"]
     for place, block in enumerate(function.blocks):
-        if place > 0 or numbered is None or not block.label.isdigit():
+        if place > 0 or not numbered or not block.label.isdigit():
             lines.append(f"{block.label}:")
         lines += [f"  {write_instruction(instruction)}" for instruction in block.instructions]
     return "\n".join([*lines, "}"])
@@ -82,9 +87,8 @@ def _head(function: Function, *, named: bool) -> str:
     return _words(*function.before, f"{function.result} @{function.name}({', '.join(parameters)})", *function.after)
 
 
-def _numbered(function: Function) -> list[str] | None:
-    """The names that are numbers, where each is the one that LLVM expects; else None."""
-    found = []
+def _is_numbered(function: Function) -> bool:
+    """Whether each of the names that are numbers is the one that LLVM expects."""
     expected = 0
     names: Iterable[str] = (
         *(each.value.name for each in function.parameters),
@@ -97,10 +101,9 @@ def _numbered(function: Function) -> list[str] | None:
     for name in names:
         if name.isdigit():
             if int(name) != expected:
-                return None
+                return False
             expected += 1
-            found.append(name)
-    return found
+    return True
 
 
 def _without_numbers(function: Function) -> Function:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 from . import coefficients
-from .arcs import absolute, narrow, widen
+from .arcs import absolute, narrow, widen, with_sign
 from .functions import log
 from .values import F64, Format, Value, at_least, at_most, polynomial, select
 
@@ -35,7 +35,7 @@ def pow(x: Value, y: Value, f: Format) -> Value:
     finite = (size.constant(0.0) < size) & (size < math.inf)
     result = select(negative & finite & (whole ^ whole.constant(1)), math.nan, result)
     sign = select(negative & odd, result.bits(F64.integer).constant(F64.sign), 0)
-    result = (result.bits(F64.integer) | sign).bits(F64.real)
+    result = with_sign(result, sign)
     # 1 to any power and any number to the power of 0 are 1, also where the other one is NaN, and so is -1 to an
     # infinite one.
     endless = base.equals(-1.0) & absolute(exponent).equals(math.inf)

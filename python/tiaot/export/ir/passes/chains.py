@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..instructions import Binary
 from ..model import Function
 from ..types import I32
-from ..values import Constant, Value
+from ..values import Value, integer_of
 
 
 def binary(function: Function, value: Value, *opcodes: str) -> Binary | None:
@@ -14,23 +14,18 @@ def binary(function: Function, value: Value, *opcodes: str) -> Binary | None:
     return definition if isinstance(definition, Binary) and definition.opcode in opcodes else None
 
 
-def constant(value: Value) -> int | None:
-    """The number that a value is."""
-    return value.integer if isinstance(value, Constant) else None
-
-
 def peel_constant(function: Function, index: Value) -> tuple[Value | None, int]:
     """index = plain + constant, in i32; plain is None for a constant index."""
     total = 0
     while True:
-        if (number := constant(index)) is not None:
+        if (number := integer_of(index)) is not None:
             return None, total + number
         sum_ = binary(function, index, "add")
         if sum_ is None or sum_.flags or index.type != I32:
             return index, total
-        if (number := constant(sum_.right)) is not None:
+        if (number := integer_of(sum_.right)) is not None:
             total, index = total + number, sum_.left
-        elif (number := constant(sum_.left)) is not None:
+        elif (number := integer_of(sum_.left)) is not None:
             total, index = total + number, sum_.right
         else:
             return index, total
@@ -46,4 +41,4 @@ def offset_chain(function: Function, value: Value, rank: int) -> list[tuple[Valu
             return None
         value = product.left
         chain.append((product.right, sum_.right))
-    return chain[::-1] if constant(value) == 0 else None
+    return chain[::-1] if integer_of(value) == 0 else None

@@ -56,8 +56,7 @@ def _defined(builder: Builder, division: Binary) -> list[Instruction]:
         if signed:
             minus = builder.binary("sub", none, dividend, name=f"{name}.minus")
             value = builder.select(is_minus, minus, value, name=f"{name}.signed")
-        last = builder.select_as(result, is_zero, none, value)
+        builder.select_as(result, is_zero, none, value)
     else:
-        last = builder.select_as(result, is_zero, dividend, value)
-    assert last == result
+        builder.select_as(result, is_zero, dividend, value)
     return builder.take()

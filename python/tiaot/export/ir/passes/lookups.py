@@ -10,9 +10,10 @@ from ..builder import Builder
 from ..instructions import Call, Cast, GetElementPointer, Instruction
 from ..model import Function
 from ..types import I8, I32, I64
-from ..values import Constant, Local, LoweringError, Value, integer
+from ..values import Constant, Local, LoweringError, Value, integer, integer_of
 from ..writer import write_instruction
-from .chains import binary, constant, peel_constant
+from .chains import binary, peel_constant
+from .refusal import refuse
 
 _DESCRIBES = re.compile(r"(Struct|Dense)Meta_set_\w+")
 _OF_NODES = re.compile(r"Dense_\w+|S\d+_refine_coordinates")
@@ -47,10 +48,7 @@ def place_lookups(function: Function, nodes: Mapping[int, Dense]) -> Function:
         number = _number_of(function, numbers, instruction.arguments[0])
         dense = None if number is None else nodes.get(number)
         if instruction.name != "Dense_lookup_element" or dense is None or instruction.result is None:
-            raise LoweringError(
-                f"it is not known which element of a field this is: {write_instruction(instruction)!r}, line "
-                f"{instruction.line} of Taichi's code"
-            )
+            refuse(instruction, "it is not known which element of a field this is")
         _, container, index = instruction.arguments
         tag = f"at{instruction.result.name}"
         total = _element(builder, function, dense, index, tag)
@@ -67,7 +65,7 @@ def _node_numbers(function: Function) -> dict[str, int]:
     for instruction in function.instructions:
         if isinstance(instruction, Call) and instruction.name == "StructMeta_set_snode_id":
             name = _described(function, instruction.arguments[0])
-            number = constant(instruction.arguments[1])
+            number = integer_of(instruction.arguments[1])
             if name is None or number is None or found.setdefault(name, number) != number:
                 raise LoweringError(f"it is not known which node of fields {write_instruction(instruction)!r} is about")
     return found
@@ -132,7 +130,7 @@ def _split(function: Function, value: Value, stride: int) -> tuple[Value, Value]
 def _scaled(function: Function, value: Value, stride: int) -> Value | None:
     """x, where value = x * stride."""
     product = binary(function, value, "mul", "shl")
-    if product is None or (factor := constant(product.right)) is None:
+    if product is None or (factor := integer_of(product.right)) is None:
         return None
     return product.left if stride == (factor if product.opcode == "mul" else _power(factor)) else None
 
@@ -148,13 +146,13 @@ def _flat(function: Function, terms: Sequence[tuple[Value, int]], strides: Seque
 
     def quotient(value: Value, by: int) -> Value | None:
         found = binary(function, value, "sdiv", "lshr", "ashr")
-        if found is None or (divisor := constant(found.right)) is None:
+        if found is None or (divisor := integer_of(found.right)) is None:
             return None
         return found.left if by == (divisor if found.opcode == "sdiv" else _power(divisor)) else None
 
     def remainder(value: Value, by: int) -> Value | None:
         found = binary(function, value, "srem", "and")
-        if found is None or (divisor := constant(found.right)) is None:
+        if found is None or (divisor := integer_of(found.right)) is None:
             return None
         return found.left if by == (divisor if found.opcode == "srem" else divisor + 1) else None
 

@@ -16,9 +16,9 @@ from ..instructions import GetElementPointer, Instruction
 from ..model import Function
 from ..origins import UNKNOWN, Array, Origins
 from ..types import I32, I64
-from ..values import Constant, LoweringError, Value, integer
-from ..writer import write_instruction
-from .chains import constant, offset_chain, peel_constant
+from ..values import Constant, Value, integer, integer_of
+from .chains import offset_chain, peel_constant
+from .refusal import refuse
 
 Layout = Callable[[int, int], tuple[int, int | None]]
 
@@ -48,7 +48,7 @@ def widen_offsets(function: Function, layout: Layout, *, lanes: bool = False, in
         origin = origins.of(instruction.pointer)
         if not isinstance(origin, Array) or len(instruction.indices) != 1 or instruction.indices[0].type != I32:
             return None
-        if constant(instruction.indices[0]) is not None:
+        if integer_of(instruction.indices[0]) is not None:
             return None
         rank, stride = layout(origin.index, origin.field)
         chain = offset_chain(function, instruction.indices[0], rank)
@@ -76,15 +76,11 @@ def _check_lanes(function: Function, origins: Origins, layout: Layout, widened: 
     for instruction in function.instructions:
         touched = origins.touched_by(instruction)
         if UNKNOWN in touched:
-            _refuse(instruction, "it is not known whether this is an element of a batched array")
+            refuse(instruction, "it is not known whether this is an element of a batched array")
         if any(isinstance(each, Array) and layout(each.index, each.field)[1] is not None for each in touched):
             pointers = [each for each in instruction.operands if isinstance(origins.of(each), Array)]
             if any(str(each)[1:] not in widened for each in pointers):
-                _refuse(instruction, "an element of a batched array is not reached by its indices")
-
-
-def _refuse(instruction: Instruction, why: str) -> None:
-    raise LoweringError(f"{why}: {write_instruction(instruction)!r}, line {instruction.line} of Taichi's code")
+                refuse(instruction, "an element of a batched array is not reached by its indices")
 
 
 def _wide(builder: Builder, value: Value, name: str) -> Value:

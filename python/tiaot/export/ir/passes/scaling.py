@@ -11,10 +11,11 @@ from ..instructions import GetElementPointer, Instruction, Load
 from ..model import Function
 from ..origins import UNKNOWN, Array, Origins
 from ..types import I64, FunctionType, Pointer
-from ..values import Global, LoweringError, Value
-from ..writer import write_instruction
+from ..values import Global, Value
+from .refusal import refuse
 
 _THREADS = Global(Pointer(FunctionType(I64, ())), "tiaot_threads")
+_NOT_REACHED = "an element of an array that a loop adds to is not reached by offsets"
 
 
 def scale_offsets(function: Function, is_summed: Callable[[int, int], bool]) -> Function:
@@ -36,7 +37,7 @@ def scale_offsets(function: Function, is_summed: Callable[[int, int], bool]) -> 
             return None
         start = instruction.pointer in scaled or isinstance(function.definition(instruction.pointer), Load)
         if len(instruction.indices) != 1 or not start:
-            _refuse(instruction)
+            refuse(instruction, _NOT_REACHED)
         name = f"apart{instruction.result.name}"
         value = instruction.indices[0]
         if value.type != I64:
@@ -53,14 +54,7 @@ def scale_offsets(function: Function, is_summed: Callable[[int, int], bool]) -> 
         pointers = [each for each in instruction.operands if is_of_summed(each)]
         if any(isinstance(each, Array) and is_summed(each.index, each.field) for each in touched):
             if any(each not in scaled for each in pointers):
-                _refuse(instruction)
+                refuse(instruction, _NOT_REACHED)
         elif UNKNOWN in touched:
-            _refuse(instruction)
+            refuse(instruction, _NOT_REACHED)
     return changed
-
-
-def _refuse(instruction: Instruction) -> None:
-    raise LoweringError(
-        f"an element of an array that a loop adds to is not reached by offsets: {write_instruction(instruction)!r}, "
-        f"line {instruction.line} of Taichi's code"
-    )

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from ..instructions import Alloca, Call, Cast, Instruction, Return
 from ..model import Function
 from ..types import I8, I64, VOID, Array, FunctionType, Named, Pointer
-from ..values import Constant, Global, Local, LoweringError, Value
-from ..writer import write_instruction
+from ..values import Global, Local, LoweringError, Value, integer_of
+from .refusal import refuse
 
 NAMES = frozenset({"stack_init", "stack_push", "stack_pop", "stack_top_primal", "stack_top_adjoint"})
 _WITH_SIZE = frozenset({"stack_push", "stack_top_primal", "stack_top_adjoint"})
@@ -43,32 +43,28 @@ def find_stacks(function: Function) -> Stacks:
         cast = function.definition(call.arguments[0])
         room = function.definition(cast.value) if isinstance(cast, Cast) and cast.opcode == "bitcast" else None
         if not isinstance(room, Alloca) or not isinstance(room.kind, Array) or room.kind.element != I8:
-            _refuse(call, "a stack is not where it was expected")
-        assert isinstance(room, Alloca) and isinstance(cast, Cast)
+            refuse(call, "a stack is not where it was expected")
+        assert isinstance(cast, Cast)
         owners[cast.result.name] = room.result.name
         if call.name in _WITH_SIZE:
-            size = call.arguments[-1].integer if isinstance(call.arguments[-1], Constant) else None
+            size = integer_of(call.arguments[-1])
             if not size or sizes.setdefault(room.result.name, size) != size:
-                _refuse(call, "a stack has values of no one size")
+                refuse(call, "a stack has values of no one size")
     for cast_name, room_name in owners.items():
         if room_name not in sizes:
             raise LoweringError(f"a stack, %{room_name} of Taichi's code, has values of no known size")
         for user in function.users(Local(_BYTES, cast_name)):
             if not isinstance(user, Call) or user.name not in NAMES:
-                _refuse(user, "a stack is used in another way")
+                refuse(user, "a stack is used in another way")
     for instruction in function.instructions:
         for value in instruction.operands:
             if isinstance(value, Local) and value.name in sizes and not _is_cast(instruction, owners):
-                _refuse(instruction, "a stack is used in another way")
+                refuse(instruction, "a stack is used in another way")
     return Stacks(sizes, owners)
 
 
 def _is_cast(instruction: Instruction, owners: Mapping[str, str]) -> bool:
     return isinstance(instruction, Cast) and instruction.result.name in owners
-
-
-def _refuse(instruction: Instruction, why: str) -> None:
-    raise LoweringError(f"{why}: {write_instruction(instruction)!r}, line {instruction.line} of Taichi's code")
 
 
 def grow_stacks(function: Function) -> Function:

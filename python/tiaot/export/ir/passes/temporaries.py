@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ..instructions import Call
 from ..model import Function
 from ..types import I64, FunctionType, Pointer
-from ..values import Constant, Global, LoweringError, Value, integer
+from ..values import Global, LoweringError, Value, integer, integer_of
 from ..writer import write_instruction
 
 _NUMBER_BYTES = 64  # what the last temporary may take, a number or a vector of them
@@ -34,7 +34,7 @@ def offset_of(call: Call) -> int:
     Raises:
         LoweringError: when it is no constant.
     """
-    offset = call.arguments[1].integer if isinstance(call.arguments[1], Constant) else None
+    offset = integer_of(call.arguments[1])
     if offset is None:
         raise LoweringError(f"it is not known which temporary this is: {write_instruction(call)!r}")
     return offset
