@@ -302,13 +302,13 @@ def _compare(
             allowed += _SPREAD * spread
         difference = np.where(same, 0.0, np.abs(a - b))
         fine = same | (difference <= allowed)
+        # What rounding of the point and of the outputs explains is no error. Infinite minus infinite is left out below.
+        unexplained = difference - (allowed - close * scale)
     count = int((~fine).sum())
     missing = ""
     if count and not np.isfinite(difference[~fine]).all():
         place = tuple(int(each) for each in np.argwhere(~fine & ~np.isfinite(difference))[0])
         missing = f"is {a[place]} at {list(place)}, and not {b[place]}"
-    # What rounding of the point and of the outputs explains is none of it.
-    unexplained = difference - (allowed - close * scale)
     return _Difference(
         float(unexplained[np.isfinite(unexplained)].max(initial=0.0)) / scale,
         close,
