@@ -1,0 +1,170 @@
+"""Activity: which values lie between the inputs that are differentiated and the outputs. Knows no derivatives.
+
+A value is *varied* if it depends on a differentiated input, *useful* if an output depends on it, and active if it is
+both; memory is so if something that is stored there is. All is by real numbers alone: integers and conditions are steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from ..ir.instructions import (
+    AtomicUpdate,
+    Binary,
+    Call,
+    Cast,
+    ExtractElement,
+    ExtractValue,
+    InsertElement,
+    InsertValue,
+    Instruction,
+    Load,
+    Phi,
+    Select,
+    Shuffle,
+    Store,
+    Unary,
+)
+from ..ir.model import Function
+from ..ir.origins import Origin, Origins, place_of_local
+from ..ir.types import Array, Struct, Type
+from ..ir.values import Local, Value
+
+Memory = Origin | Local  # what several functions share, or a local variable by its alloca
+
+
+class Activity:
+    """Of functions that share memory."""
+
+    def __init__(self, functions: Sequence[Function], inputs: Iterable[Origin], outputs: Iterable[Origin]) -> None:
+        """`inputs` is the memory that is differentiated, `outputs` the memory whose cotangents are given."""
+        self.functions = [_View(function) for function in functions]
+        varied: set[Origin] = set(inputs)
+        useful: set[Origin] = set(outputs)
+        _settle(lambda: [view.vary(varied) for view in self.functions])
+        _settle(lambda: [view.use(useful) for view in self.functions])
+        self._memory = varied & useful
+
+    def is_active(self, place: int, value: Value) -> bool:
+        """Whether a value of the function with this place in the list is active."""
+        view = self.functions[place]
+        return isinstance(value, Local) and value.name in view.varied and value.name in view.useful
+
+    def is_active_memory(self, place: int, memory: Memory) -> bool:
+        """Whether what a function's pointer points into is active."""
+        if isinstance(memory, Local):
+            view = self.functions[place]
+            return memory in view.varied_memory and memory in view.useful_memory
+        return memory in self._memory
+
+    def memory(self, place: int, pointer: Value) -> Memory:
+        """What a pointer of a function points into."""
+        return self.functions[place].memory(pointer)
+
+
+def _settle(step: Callable[[], Iterable[bool]]) -> None:
+    """Repeats a step until it brings nothing new."""
+    while any(step()):
+        pass
+
+
+class _View:
+    """One function: what of it is varied and useful, as far as is known."""
+
+    def __init__(self, function: Function) -> None:
+        self.function = function
+        self.origins = Origins(function)
+        self.varied: set[str] = set()
+        self.useful: set[str] = set()
+        self.varied_memory: set[Local] = set()
+        self.useful_memory: set[Local] = set()
+
+    def memory(self, pointer: Value) -> Memory:
+        return place_of_local(self.function, pointer) or self.origins.of(pointer)
+
+    def vary(self, shared: set[Origin]) -> bool:
+        """One step forward; whether anything is new."""
+        before = len(self.varied), len(self.varied_memory), len(shared)
+        for block in self.function.blocks:
+            for each in block.instructions:
+                self._vary(each, shared)
+        return before != (len(self.varied), len(self.varied_memory), len(shared))
+
+    def _vary(self, instruction: Instruction, shared: set[Origin]) -> None:
+        for pointer, value in written(instruction):
+            if self._is_varied(value):
+                self._add(self.memory(pointer), self.varied_memory, shared)
+        result = instruction.result
+        if result is None or not is_real(result.type) or result.name in self.varied:
+            return
+        if isinstance(instruction, (Load, AtomicUpdate)):
+            found = self._holds(self.memory(instruction.pointer), self.varied_memory, shared)
+        else:
+            found = any(map(self._is_varied, real_operands(instruction)))
+        if found:
+            self.varied.add(result.name)
+
+    def _is_varied(self, value: Value) -> bool:
+        return isinstance(value, Local) and value.name in self.varied
+
+    def use(self, shared: set[Origin]) -> bool:
+        """One step backward; whether anything is new."""
+        before = len(self.useful), len(self.useful_memory), len(shared)
+        for block in reversed(self.function.blocks):
+            for each in reversed(block.instructions):
+                self._use(each, shared)
+        return before != (len(self.useful), len(self.useful_memory), len(shared))
+
+    def _use(self, instruction: Instruction, shared: set[Origin]) -> None:
+        for pointer, value in written(instruction):
+            if isinstance(value, Local) and self._holds(self.memory(pointer), self.useful_memory, shared):
+                self.useful.add(value.name)
+        if instruction.result is None or instruction.result.name not in self.useful:
+            return
+        if isinstance(instruction, (Load, AtomicUpdate)):
+            self._add(self.memory(instruction.pointer), self.useful_memory, shared)
+        for operand in real_operands(instruction):
+            if isinstance(operand, Local):
+                self.useful.add(operand.name)
+
+    def _holds(self, memory: Memory, own: set[Local], shared: set[Origin]) -> bool:
+        return memory in own if isinstance(memory, Local) else memory in shared
+
+    def _add(self, memory: Memory, own: set[Local], shared: set[Origin]) -> None:
+        if isinstance(memory, Local):
+            own.add(memory)
+        else:
+            shared.add(memory)
+
+
+def is_real(kind: Type) -> bool:
+    """Whether values of a type are real numbers, or consist of some."""
+    if isinstance(kind, Array):
+        return is_real(kind.element)
+    if isinstance(kind, Struct):
+        return any(map(is_real, kind.members))
+    return kind.is_float
+
+
+def written(instruction: Instruction) -> list[tuple[Value, Value]]:
+    """What an instruction writes where: pairs of a pointer and a value."""
+    if isinstance(instruction, (Store, AtomicUpdate)):
+        return [(instruction.pointer, instruction.value)]
+    if isinstance(instruction, Call):
+        values = [each for each in instruction.arguments if each.type.is_float]
+        return [(pointer, value) for pointer in instruction.arguments if pointer.type.is_pointer for value in values]
+    return []
+
+
+def real_operands(instruction: Instruction) -> Sequence[Value]:
+    """The real numbers that a real result is computed from."""
+    if isinstance(instruction, (Load, Store, AtomicUpdate)):
+        return ()
+    if isinstance(instruction, Select):
+        return (instruction.yes, instruction.no)
+    if isinstance(
+        instruction,
+        (Binary, Unary, Cast, Phi, Call, ExtractElement, InsertElement, Shuffle, ExtractValue, InsertValue),
+    ):
+        return [each for each in instruction.operands if is_real(each.type)]
+    return ()
