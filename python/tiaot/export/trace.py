@@ -52,8 +52,8 @@ class Trace:
     state: State | None = None  # what its fields are, of a kernel on state
     along: tuple[str, ...] = ()
     levels: tuple[str, ...] = LEVELS  # the CPU levels that it is for
-    # Whose reverse mode made an adjoint, one of computation.MAKERS. Taichi's finds arrays as the kernel leaves them, ours
-    # as the kernel finds them.
+    # Who made an adjoint, one of computation.MAKERS. Taichi's finds arrays as the kernel leaves them, ours as it finds
+    # them.
     derivative: str = "taichi"
 
     @property

@@ -287,6 +287,8 @@ class _Tracer:
             implementation = declaration.make(variant)
             for wrt in ((), *family.wrt):
                 try:
+                    if wrt and implementation.autodiff and declaration.derivative == "tiaot":
+                        raise _Refused('the reverse mode of derivative="tiaot" makes no code for CUDA')
                     trace = self.trace(declaration, variant, implementation, wrt)
                 except _Refused as error:
                     refused["|".join([family.name, variant.name, *wrt])] = str(error)
@@ -346,7 +348,7 @@ class _Tracer:
     ) -> dict[str, Any]:
         family = declaration.family
         differentiate = bool(wrt) and implementation.autodiff
-        ours = differentiate and declaration.derivative == "tiaot" and self.target == "cpu" and wrt != STATE
+        ours = differentiate and declaration.derivative == "tiaot" and wrt != STATE
         kernel = implementation.forward
         if wrt and not differentiate:
             if wrt not in implementation.vjp:

@@ -1,7 +1,7 @@
 """Activity: which values lie between the inputs that are differentiated and the outputs. Knows no derivatives.
 
 A value is *varied* if it depends on a differentiated input, *useful* if an output depends on it, and active if it is
-both; memory is so if something that is stored there is. All is by real numbers alone: integers and conditions are steps.
+both; memory is so if something that is stored there is. Only real numbers count: integers and conditions are steps.
 """
 
 from __future__ import annotations
@@ -26,40 +26,69 @@ from ..ir.instructions import (
     Unary,
 )
 from ..ir.model import Function
-from ..ir.origins import Origin, Origins, place_of_local
+from ..ir.origins import Origin, Origins, Other, place_of_local
+from ..ir.passes.refusal import refuse
 from ..ir.types import Array, Struct, Type
 from ..ir.values import Local, Value
 
 Memory = Origin | Local  # what several functions share, or a local variable by its alloca
 
 
+class Pointers:
+    """What the pointers of a function point into: its own local variables apart from each other."""
+
+    def __init__(self, function: Function) -> None:
+        self.function = function
+        self.origins = Origins(function)
+
+    def memory(self, pointer: Value) -> Memory:
+        return place_of_local(self.function, pointer) or self.origins.of(pointer)
+
+
 class Activity:
-    """Of functions that share memory."""
+    """Of functions that share memory, by their places in a list."""
 
     def __init__(self, functions: Sequence[Function], inputs: Iterable[Origin], outputs: Iterable[Origin]) -> None:
         """`inputs` is the memory that is differentiated, `outputs` the memory whose cotangents are given."""
-        self.functions = [_View(function) for function in functions]
+        self._views = [_View(function) for function in functions]
         varied: set[Origin] = set(inputs)
         useful: set[Origin] = set(outputs)
-        _settle(lambda: [view.vary(varied) for view in self.functions])
-        _settle(lambda: [view.use(useful) for view in self.functions])
+        _settle(lambda: [view.vary(varied) for view in self._views])
+        _settle(lambda: [view.use(useful) for view in self._views])
         self._memory = varied & useful
 
     def is_active(self, place: int, value: Value) -> bool:
-        """Whether a value of the function with this place in the list is active."""
-        view = self.functions[place]
+        """Whether a value of a function is active."""
+        view = self._views[place]
         return isinstance(value, Local) and value.name in view.varied and value.name in view.useful
 
     def is_active_memory(self, place: int, memory: Memory) -> bool:
-        """Whether what a function's pointer points into is active."""
+        """Whether what a pointer of a function points into is active."""
         if isinstance(memory, Local):
-            view = self.functions[place]
+            view = self._views[place]
             return memory in view.varied_memory and memory in view.useful_memory
         return memory in self._memory
 
+    def is_active_instruction(self, place: int, instruction: Instruction) -> bool:
+        """Whether an instruction of a function gives something active, or writes to active memory.
+
+        Raises:
+            LoweringError: where something varied is written to memory that is not known.
+        """
+        if instruction.result is not None and self.is_active(place, instruction.result):
+            return True
+        for pointer, value in written(instruction):
+            memory = self.memory(place, pointer)
+            if self.is_active_memory(place, memory):
+                return True
+            if memory in (Other.UNKNOWN, Other.RESULT) and self._views[place].is_varied(value):
+                what = "where it writes to" if memory is Other.UNKNOWN else "the gradient of a returned value"
+                refuse(instruction, f"the reverse mode does not know {what}")
+        return False
+
     def memory(self, place: int, pointer: Value) -> Memory:
         """What a pointer of a function points into."""
-        return self.functions[place].memory(pointer)
+        return self._views[place].memory(pointer)
 
 
 def _settle(step: Callable[[], Iterable[bool]]) -> None:
@@ -68,31 +97,26 @@ def _settle(step: Callable[[], Iterable[bool]]) -> None:
         pass
 
 
-class _View:
+class _View(Pointers):
     """One function: what of it is varied and useful, as far as is known."""
 
     def __init__(self, function: Function) -> None:
-        self.function = function
-        self.origins = Origins(function)
+        super().__init__(function)
         self.varied: set[str] = set()
         self.useful: set[str] = set()
         self.varied_memory: set[Local] = set()
         self.useful_memory: set[Local] = set()
 
-    def memory(self, pointer: Value) -> Memory:
-        return place_of_local(self.function, pointer) or self.origins.of(pointer)
-
     def vary(self, shared: set[Origin]) -> bool:
         """One step forward; whether anything is new."""
         before = len(self.varied), len(self.varied_memory), len(shared)
-        for block in self.function.blocks:
-            for each in block.instructions:
-                self._vary(each, shared)
+        for each in self.function.instructions:
+            self._vary(each, shared)
         return before != (len(self.varied), len(self.varied_memory), len(shared))
 
     def _vary(self, instruction: Instruction, shared: set[Origin]) -> None:
         for pointer, value in written(instruction):
-            if self._is_varied(value):
+            if self.is_varied(value):
                 self._add(self.memory(pointer), self.varied_memory, shared)
         result = instruction.result
         if result is None or not is_real(result.type) or result.name in self.varied:
@@ -100,11 +124,11 @@ class _View:
         if isinstance(instruction, (Load, AtomicUpdate)):
             found = self._holds(self.memory(instruction.pointer), self.varied_memory, shared)
         else:
-            found = any(map(self._is_varied, real_operands(instruction)))
+            found = any(map(self.is_varied, real_operands(instruction)))
         if found:
             self.varied.add(result.name)
 
-    def _is_varied(self, value: Value) -> bool:
+    def is_varied(self, value: Value) -> bool:
         return isinstance(value, Local) and value.name in self.varied
 
     def use(self, shared: set[Origin]) -> bool:

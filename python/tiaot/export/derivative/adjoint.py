@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 from ..ir import types as t
 from ..ir.builder import Builder
@@ -47,7 +47,7 @@ from ..ir.instructions import (
     Unary,
 )
 from ..ir.model import Block, Function, Parameter
-from ..ir.origins import Array, Other, Temporary
+from ..ir.origins import Array, Origin, Other, Temporary
 from ..ir.passes.chains import offset_chain
 from ..ir.values import Constant, Global, Local, LoweringError, Value, integer, integer_of, zero
 from ..ir.writer import write_instruction
@@ -59,24 +59,20 @@ _CHEAP = frozenset({"add", "sub", "mul", "sdiv", "srem", "udiv", "urem", "shl", 
 _CHEAP_REAL = frozenset({"fadd", "fsub", "fmul"})
 _MOST_AGAIN = 40  # instructions that computing a value again may take
 _RAW = t.Pointer(t.I8)
+Given = TypeVar("Given")
 
 
 @dataclasses.dataclass(frozen=True)
 class Surroundings:
-    """What the adjoint of a task follows from beside the task.
+    """What the adjoint of a task follows from beside the task. Arrays are by their places in the arguments' struct."""
 
-    `activity` is that of all tasks, of which this one is `place`. `is_fixed` says of memory whether what the task reads
-    there forward is still there backward. `ranks` are the ranks of arrays by their place in the arguments' struct.
-    `temporaries` is how far behind a temporary its gradient lies.
-    """
-
-    activity: Activity
-    place: int
-    is_fixed: Callable[[Memory], bool]
-    ranks: Mapping[int, int]
-    temporaries: int
+    activity: Activity  # of all tasks
+    place: int  # of this one among them
+    changed: frozenset[Origin]  # what this task and later ones write to: it is not there any more on the way back
+    ranks: Mapping[int, int]  # of arrays
+    with_gradient: frozenset[int]  # the arrays that have one
+    temporaries: int  # how far behind a temporary its gradient lies
     types: Mapping[str, t.Type | None]
-    has_gradient: Callable[[int], bool]
 
 
 def adjoint(function: Function, is_loop: bool, around: Surroundings, called: dict[str, Function]) -> Function:
@@ -121,9 +117,7 @@ class _Frames:
 
 
 class _Pass:
-    def __init__(
-        self, function: Function, is_loop: bool, around: Surroundings, called: dict[str, Function]
-    ) -> None:
+    def __init__(self, function: Function, is_loop: bool, around: Surroundings, called: dict[str, Function]) -> None:
         self.function = function
         self.around = around
         self.called = called
@@ -223,23 +217,27 @@ class _Pass:
         """With frames of the size that they have in the end, or none, and without what is dead."""
         sizes = {f.size_constant: integer(t.I64, -(-f.size // 16) * 8) for f in self.frames.values()}
         unused = {header for header, frames in self.frames.items() if frames.size == 0}
-        rooms = {
-            frames.room.name: 32 * 2 * (-(-frames.size // 16) * 8) + 8
-            for frames in self.frames.values()
-        }
+        rooms = {frames.room.name: 32 * 2 * (-(-frames.size // 16) * 8) + 8 for frames in self.frames.values()}
 
         def change(instruction: Instruction) -> Instruction | list[Instruction] | None:
             if self.framing.get(id(instruction), (None, None))[1] in unused:
                 return []
             if isinstance(instruction, Alloca) and instruction.result.name in rooms:
                 kind = t.Array(rooms[instruction.result.name], t.I8)
-                return dataclasses.replace(instruction, result=Local(t.Pointer(kind), instruction.result.name), kind=kind)
-            if isinstance(instruction, Cast) and isinstance(instruction.value, Local):
-                if (room := rooms.get(instruction.value.name)) is not None:
-                    pointer = Local(t.Pointer(t.Array(room, t.I8)), instruction.value.name)
-                    return dataclasses.replace(instruction, value=pointer)
+                return dataclasses.replace(
+                    instruction, result=Local(t.Pointer(kind), instruction.result.name), kind=kind
+                )
+            if (
+                isinstance(instruction, Cast)
+                and isinstance(instruction.value, Local)
+                and instruction.value.name in rooms
+            ):
+                kind = t.Array(rooms[instruction.value.name], t.I8)
+                return dataclasses.replace(instruction, value=Local(t.Pointer(kind), instruction.value.name))
             if isinstance(instruction, Call):
-                return instruction.with_operands(lambda value: sizes.get(value, value) if isinstance(value, Constant) else value)
+                return instruction.with_operands(
+                    lambda value: sizes.get(value, value) if isinstance(value, Constant) else value
+                )
             return None
 
         return without_dead(function.rewritten(change))
@@ -258,13 +256,8 @@ class _Pass:
     def _memory(self, pointer: Value) -> Memory:
         return self.around.activity.memory(self.around.place, pointer)
 
-    def _is_active_memory(self, pointer: Value) -> bool:
-        return self.around.activity.is_active_memory(self.around.place, self._memory(pointer))
-
     def _is_active_instruction(self, instruction: Instruction) -> bool:
-        if instruction.result is not None and self._is_active(instruction.result):
-            return True
-        return any(self._is_active_memory(pointer) for pointer, _ in written(instruction))
+        return self.around.activity.is_active_instruction(self.around.place, instruction)
 
     def _is_active_block(self, block: Block) -> bool:
         return any(map(self._is_active_instruction, block.instructions))
@@ -314,11 +307,8 @@ class _Pass:
             self.costs[value.name] = _MOST_AGAIN + 1  # of what follows from itself
             definition = self.function.definition(value)
             if definition is not None and self._is_cheap(definition):
-                if isinstance(definition, Phi):
-                    cost = 2
-                else:
-                    cost = 1 + sum(map(self._cost, definition.operands))
-                self.costs[value.name] = cost
+                operands = () if isinstance(definition, Phi) else definition.operands
+                self.costs[value.name] = 1 + sum(map(self._cost, operands))
         return self.costs[value.name]
 
     def _is_cheap(self, instruction: Instruction) -> bool:
@@ -338,7 +328,7 @@ class _Pass:
         memory = self._memory(pointer)
         if isinstance(memory, Local):
             return False
-        return memory is Other.CONTEXT or self.around.is_fixed(memory)
+        return memory is Other.CONTEXT or not self.around.changed & {memory, Other.UNKNOWN}
 
     def _induction(self, phi: Phi) -> tuple[Loop, Value, int] | None:
         """Of a phi that goes up by a constant in each turn of a loop: the loop, where it starts, the constant."""
@@ -829,9 +819,7 @@ class _Pass:
         if not self._is_active(instruction.value):
             return
         found: Value = self.build.load(self._gradient(instruction, instruction.pointer), name="a")
-        self._add(
-            instruction.value, found if instruction.operation == "fadd" else self.build.unary("fneg", found)
-        )
+        self._add(instruction.value, found if instruction.operation == "fadd" else self.build.unary("fneg", found))
 
     def _add_to_memory(self, instruction: Load, pointer: Value, change: Value) -> None:
         target = self._gradient(instruction, pointer)
@@ -877,7 +865,7 @@ class _Pass:
         """A pointer to the gradient of what a pointer of the sweep forward points to."""
         memory = self._memory(pointer)
         if isinstance(memory, Array):
-            if memory.field != 1 or not self.around.has_gradient(memory.index):
+            if memory.field != 1 or memory.index not in self.around.with_gradient:
                 self.refuse(instruction, "what has a gradient goes through an array that has none")
         elif not isinstance(memory, (Local, Temporary)):
             self.refuse(instruction, "it is not known what it reads or writes")
@@ -941,6 +929,6 @@ def _size(kind: t.Type) -> int:
     raise LoweringError(f"the reverse mode cannot keep a value of type {kind}")
 
 
-def _given(value):  # type: ignore[no-untyped-def]
+def _given(value: Given | None) -> Given:
     assert value is not None
     return value

@@ -10,7 +10,9 @@ from ..ir.origins import is_address
 from ..ir.values import Local
 from .rules import rule_of
 
-_INTEGERS = re.compile(r"(min|max|abs|sgn|pow|logical_not|bit_not|popcnt|clz)_[iu]\d+|llvm\.(smin|smax|umin|umax|abs)\..*")
+_INTEGERS = re.compile(
+    r"(min|max|abs|sgn|pow|logical_not|bit_not|popcnt|clz)_[iu]\d+|llvm\.(smin|smax|umin|umax|abs)\..*"
+)
 
 
 def only_computes(call: Call) -> bool:
