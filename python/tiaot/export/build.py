@@ -29,7 +29,7 @@ from .signature import Signature
 from .state import Content, State
 from .tables import CudaCode, VariantEntries, Versions, descriptor
 from .trace import Trace, trace_file
-from .verify import SECONDS, VerificationError, verify
+from .verify import SECONDS, Verification, VerificationError, verify
 
 Say = Callable[[str], None]
 
@@ -65,6 +65,8 @@ def export(
     jobs: int | None = None,
     gate: bool = True,
     gate_seconds: float = SECONDS,
+    strict: bool = False,
+    recorded: str | os.PathLike[str] = "",
     cache: Path | None = None,
     cuda: Sequence[int] | None = None,
     say: Say = lambda _: None,
@@ -79,6 +81,8 @@ def export(
         gate: whether the module is held against Taichi's JIT and finite differences first; what was found, or that it
             was not, is recorded in it.
         gate_seconds: how long the module, and Taichi's JIT beside it, may be tried for that.
+        strict: whether a branch of a kernel that never ran meanwhile is an error.
+        recorded: a folder with recorded launches (record.py), which the kernels are tried with, too.
         cache: a folder with what was traced and compiled before, which is read and written; None for none.
         cuda: architectures to compile the kernels for, too: 90 is compute capability 9.0; None for the CPU alone.
         say: is told, in a line, what is being done.
@@ -93,17 +97,26 @@ def export(
     check_output(target)
     built = build(source, jobs=jobs, cache=cache, cuda=cuda, gate=gate, say=say)
     say("linking")
-    verification = {family.name: "not verified" for family in built.families}
+    verification = Verification({family.name: "not verified" for family in built.families}, [])
     if gate:
         with tempfile.TemporaryDirectory(prefix="tiaot-export-") as directory:
             candidate = Path(directory, Path(target).name)
             write(built, candidate, version=version, verification={})
             try:
-                verification = verify(candidate, source, built.cuda_trial, cache=cache, seconds=gate_seconds, say=say)
+                verification = verify(
+                    candidate,
+                    source,
+                    built.cuda_trial,
+                    cache=cache,
+                    seconds=gate_seconds,
+                    strict=strict,
+                    recorded=recorded,
+                    say=say,
+                )
             except VerificationError as error:
                 raise VerificationError(f"no module was written: {error}") from None
-    write(built, target, version=version, verification=verification)
-    return Exported(built.families, verification, built.notes)
+    write(built, target, version=version, verification=verification.lines)
+    return Exported(built.families, verification.lines, [*built.notes, *verification.notes])
 
 
 class SourceError(Exception):
@@ -143,7 +156,7 @@ def build(
     traced = trace_file(source, cache)
     families, traces = traced.families, traced.traces
     signatures = {family.name: family.signature for family in families}
-    traces = [*traces, *_along_tangents(families, traces)]
+    traces = [*traces, *along_tangents(families, traces)]
     of_entry: dict[tuple[str, str, Computation], list[Trace]] = {}  # one for each stretch of CPU levels
     for trace in traces:
         of_entry.setdefault((trace.kernel, trace.variant.name, trace.computation), []).append(trace)
@@ -240,7 +253,7 @@ def lower_cached(
         raise LoweringError(text if text.startswith(trace.kernel) else f"{trace.kernel}: {text}") from None
 
 
-def _along_tangents(families: list[Family], traces: list[Trace]) -> list[Trace]:
+def along_tangents(families: list[Family], traces: list[Trace]) -> list[Trace]:
     """The traces of the entries with tangents that the families ask for: those of the primal and the vjps, again."""
     asked = {(family.name, each) for family in families for each in family.entries if each.forward_mode}
     sets = {family.name: family.along for family in families}

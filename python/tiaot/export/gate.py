@@ -10,7 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,16 @@ import numpy as np
 
 from .advice import report
 from .children import Folder, Outcome
+from .coverage import judge_branches, remarks
 from .declare import Declaration
 from .diagnose import diagnose
 from .judge import Findings, judge
 from .kernel_file import KernelFile
-from .points import NEAR, Point, points_of
+from .points import ORDINARY, Point, points_of
+from .recorded import RecordError, launches_of, read_recording
 from .tracer import start_taichi
 from .twin import build_twin, load_wide, trace_twin
-from .verify import VerificationError
+from .verify import Verification, VerificationError
 
 
 @dataclass(frozen=True)
@@ -37,11 +39,13 @@ class Request:
     cuda_trial: str
     cache: str
     seconds: float
+    strict: bool
+    recorded: str  # a folder, or ""
     folder: str
 
 
-def run(request: Request, say: Callable[[str], None]) -> dict[str, str]:
-    """For each kernel what was compared, as a line for people.
+def run(request: Request, say: Callable[[str], None]) -> Verification:
+    """What was compared for each kernel, and what was not.
 
     Raises:
         VerificationError: for everything that disagrees.
@@ -63,6 +67,8 @@ def run(request: Request, say: Callable[[str], None]) -> dict[str, str]:
     )
     declarations = {each.family.name: each for each in _as_exported(file, kernels)}
     fields = _whole_numbers(file, about["state"]["fields"]) if about["state"] else {}
+    launches = read_recording(request.recorded) if request.recorded else []
+    met = {name: launches_of(each, launches, file.namespace) for name, each in declarations.items()}
     points = _interleaved(
         [
             points_of(
@@ -71,6 +77,7 @@ def run(request: Request, say: Callable[[str], None]) -> dict[str, str]:
                 about["state"]["fields"] if declaration.family.state else [],
                 facts[name],
                 {variant["name"]: variant["autodiff"] for variant in kernels[name]["variants"]},
+                met[name],
             )
             for name, declaration in declarations.items()
         ]
@@ -79,7 +86,7 @@ def run(request: Request, say: Callable[[str], None]) -> dict[str, str]:
     _let_go_of_fields()
     daring = folder.start("bounds", request.source, [each for each in points if each.daring], request.seconds)
     twin = ""
-    if any(point.family.wrt or point.family.gradient for point in points):
+    if any(point.family.differentiated for point in points):
         say("compiling the kernels in float64")
         twin = str(Path(request.folder, "twin.so"))
         build_twin(traced, Path(twin), cache)
@@ -89,12 +96,21 @@ def run(request: Request, say: Callable[[str], None]) -> dict[str, str]:
     beside = [each for each in points if not each.empty and not declarations[each.family.name].random]
     jit = folder.start("jit", request.source, beside, request.seconds)
     module = folder.start("module", request.module, points, request.seconds, twin)
-    near = [each for each in points if each.kind == NEAR] if request.cuda_trial else []
+    branching = [each for each in points if each.counted and facts[each.family.name].branches and not each.empty]
+    branches = folder.start("branches", request.source, branching, request.seconds)
+    near = [each for each in points if each.kind in ORDINARY] if request.cuda_trial else []
     cuda = folder.start("cuda", request.cuda_trial, near, request.seconds)
     outcomes = (module.finish(), jit.finish(), cuda.finish())
     found = judge(points, declarations, *outcomes)
+    judge_branches(found, branching, outcomes[0], branches.finish())
     _raise_problems(found, points, request)
-    return {name: findings.line() for name, findings in found.items()}
+    first = {point.family.name: point for point in reversed(points)}
+    notes = [text for name, findings in found.items() if (text := remarks(name, findings, first[name]))]
+    if notes and request.strict:
+        raise VerificationError("\n".join([*notes, "--strict takes that for an error."]))
+    if request.recorded:
+        notes += _untouched(found)
+    return Verification({name: findings.line() for name, findings in found.items()}, notes)
 
 
 def _whole_numbers(file: KernelFile, about: list[dict[str, Any]]) -> dict[str, np.ndarray | None]:
@@ -147,6 +163,12 @@ def _interleaved(by_kernel: list[list[Point]]) -> list[Point]:
     return [each[place] for place in range(most) for each in by_kernel if place < len(each)]
 
 
+def _untouched(found: Mapping[str, Findings]) -> list[str]:
+    """A note on the kernels that the recording has nothing of."""
+    without = [name for name, findings in found.items() if not findings.recorded]
+    return [f"the recording has no launch of {', '.join(without)}: values were drawn"] if without else []
+
+
 def _in_bounds(points: list[Point], found: Outcome) -> list[Point]:
     """Without those at which an index is out of range, of the points that were drawn at a venture."""
     return [each for each in points if not each.daring or (each.id in found.done and each.id not in found.failures)]
@@ -170,11 +192,11 @@ def _main(request: str) -> int:
     from .trace import TraceError
 
     try:
-        record = run(Request(**json.loads(request)), lambda text: print("say", text, flush=True))
-    except (VerificationError, TraceError, LoweringError, LinkError, ValueError) as error:
+        verification = run(Request(**json.loads(request)), lambda text: print("say", text, flush=True))
+    except (VerificationError, RecordError, TraceError, LoweringError, LinkError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
-    print("record", json.dumps(record))
+    print("record", json.dumps(asdict(verification)))
     return 0
 
 

@@ -44,6 +44,9 @@ class Session:
             log.write(json.dumps({"trial": trial["id"], **what}) + "\n")
 
     def keep(self, trial: Record, part: str, results: Arrays) -> None:
+        """Writes results down, where they are looked at."""
+        if self.mode in ("bounds", "branches"):
+            return
         np.savez(Path(self.folder, f"{trial['id']}.{self.mode}.{part}.npz"), **results)
 
 
