@@ -94,15 +94,21 @@ def run(request: Request, say: Callable[[str], None]) -> Verification:
     say(f"running the module and Taichi's JIT at {len(points)} points")
     # Taichi's own arrays cannot be empty, and its random numbers are others.
     beside = [each for each in points if not each.empty and not declarations[each.family.name].random]
-    jit = folder.start("jit", request.source, beside, request.seconds)
-    module = folder.start("module", request.module, points, request.seconds, twin)
     branching = [each for each in points if each.counted and facts[each.family.name].branches and not each.empty]
-    branches = folder.start("branches", request.source, branching, request.seconds)
     near = [each for each in points if each.kind in ORDINARY] if request.cuda_trial else []
-    cuda = folder.start("cuda", request.cuda_trial, near, request.seconds)
-    outcomes = (module.finish(), jit.finish(), cuda.finish())
-    found = judge(points, declarations, *outcomes)
-    judge_branches(found, branching, outcomes[0], branches.finish())
+    children = []
+    for mode, path, chosen, more in (
+        ("module", request.module, points, [twin]),
+        ("jit", request.source, beside, []),
+        ("branches", request.source, branching, []),
+        ("cuda", request.cuda_trial, near, []),
+    ):
+        children.append(folder.start(mode, path, chosen, request.seconds, *more))
+        if any(point.large for point in points):  # one after another, so that there are not several states in memory
+            children[-1].finish()
+    module, jit, branches, cuda = (child.finish() for child in children)
+    found = judge(points, declarations, module, jit, cuda)
+    judge_branches(found, branching, module, branches)
     _raise_problems(found, points, request)
     first = {point.family.name: point for point in reversed(points)}
     notes = [text for name, findings in found.items() if (text := remarks(name, findings, first[name]))]
