@@ -52,8 +52,8 @@ if "tiaot" in " ".join(sys.orig_argv) or "multiprocessing" in " ".join(sys.orig_
 """
 
 
-def export(folder: Path, mutation: str = "") -> subprocess.CompletedProcess[str]:
-    (folder / "source.py").write_text(SOURCE)
+def export(folder: Path, mutation: str = "", source: str = SOURCE) -> subprocess.CompletedProcess[str]:
+    (folder / "source.py").write_text(source)
     if mutation:
         (folder / "sitecustomize.py").write_text(BROKEN.replace("{mutation}", mutation))
     path = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
@@ -164,3 +164,16 @@ def test_verdicts_on_entries_with_tangents(broken: str) -> None:
         }[broken]
     )
     assert all(each.outcome == "right" for each in verdicts.values() if each.kind not in wrong)
+
+
+def test_a_small_layer_of_the_wheel_passes(tmp_path: Path) -> None:
+    """As it ships, of one size and type: the wheel's own kernels are exported without the gate when it is built."""
+    layer = (Path(__file__).parents[1] / "kernels" / "dense_tanh.py").read_text()
+    every = 'fixed=[{"n": 4, "m": 4}, {"n": 8, "m": 4}, {"n": 8, "m": 8}, {}],'
+    assert every in layer
+    done = export(tmp_path, source=layer.replace(every, 'fixed=[{"n": 4, "m": 4}], dtypes=["float32"],'))
+    assert done.returncode == 0, done.stderr
+    with tiaot.open(tmp_path / "module.so") as module:
+        (about,) = module.info()["kernels"]
+    for what in ("vjp from finite differences", "jvp beside the vjp", "hvp by its symmetry", "hvp from float64"):
+        assert what in about["verification"], what
