@@ -36,6 +36,21 @@ def without_a_vjp(x: array, turns: ti.i32, y: array):
             left -= 1
 """
 
+# Its gradient is by hand and meant to differ, so that it is not held against slopes; its jvp is.
+BY_HAND = """
+@ti.kernel
+def backward(x: array, grad_y: array, grad_x: array):
+    for i in x:
+        grad_x[i] = 2 * grad_y[i]
+
+@kernel("x[n] -> y[n]", vjp={"x": backward}, finite_differences=False, derivatives=["jvp"], sizes=[{"n": 4}])
+@ti.kernel
+def by_hand(x: array, y: array):
+    for i in x:
+        y[i] = ti.sin(x[i])
+"""
+SOURCE += BY_HAND
+
 # What a broken rule is, in the processes of the exporter alone: their first import of anything finds it.
 BROKEN = """
 import sys
@@ -80,6 +95,7 @@ def test_entries_with_tangents_are_compared_and_that_is_recorded(tmp_path: Path)
     ):
         assert what in records["wave"], what
     assert "jvp from finite differences" in records["without_a_vjp"]
+    assert "jvp from finite differences" in records["by_hand"] and "beside the vjp" not in records["by_hand"]
     assert "vjp" not in records["without_a_vjp"].replace("jvp from", "")
 
 
@@ -91,6 +107,7 @@ def test_entries_with_tangents_are_compared_and_that_is_recorded(tmp_path: Path)
             [
                 "wave, float32_dynamic, at n=4: jvp along x w beside finite differences",
                 "without_a_vjp, float32_dynamic, at n=4: jvp along x beside finite differences",
+                "by_hand, float32_dynamic, at n=4: jvp along x beside finite differences",
             ],
         ),
         "an hvp": ('off("cos", 1e-5)', ["wave, float32_dynamic, at n=4: hvp along x w beside finite differences"]),

@@ -30,7 +30,7 @@ class Case(Protocol):
         """The entries with tangents: JVP or HVP, and the names of their inputs."""
 
     def has_vjp(self, entry: Entry) -> bool:
-        """Whether there is a vjp of the same inputs."""
+        """Whether there is a vjp of the same inputs that is meant to be the kernel's own."""
 
     def inputs(self, entry: Entry) -> Arrays:
         """The inputs in `entry`, at the point."""
@@ -119,7 +119,7 @@ def _test_hvp(case: Case, entry: Entry, rng: np.random.Generator) -> Iterator[Ve
     weights = one.known([rng.uniform(0.5, 1.0, each.shape) * rng.choice([-1.0, 1.0], each.shape) for each in found])
     back = _products(weights, found)
     yield settle(Verdict(name, entry, "", 0.0, 0.0, HVP), one.terms(weights), back, one.off(weights))
-    other = find_line(joined, name, rng)
+    other = find_line(joined, name, rng) if case.has_vjp(entry) else None
     if other is None or not (_smooth(one) and _smooth(other)):
         return
     along_other = joined.split(other.direction)

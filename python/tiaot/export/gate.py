@@ -156,7 +156,10 @@ def _as_exported(file: KernelFile, kernels: Mapping[str, Any]) -> list[Declarati
         variants = kernel["variants"]
         dtypes = tuple(dict.fromkeys(each["name"].partition("_")[0] for each in variants))
         types = {each: variants[0]["dtypes"][each] for each in family.argument_dtypes}
-        declaration = replace(declaration, family=replace(family, dtypes=dtypes, argument_dtypes=types))
+        kinds = {entry["kind"] for variant in variants for entry in variant["entries"]}
+        along = tuple(each for each in family.derivatives if each in kinds)
+        family = replace(family, dtypes=dtypes, argument_dtypes=types, derivatives=along)
+        declaration = replace(declaration, family=family)
         if kernel["state"]:
             declaration = declaration.with_state(_has_gradient(kernel))
         declarations.append(declaration)

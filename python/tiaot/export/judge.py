@@ -163,8 +163,8 @@ def _judge_along(point: Point, verdict: Mapping[str, object], findings: Findings
     error, limit = float(verdict["error"]), float(verdict["limit"])  # type: ignore[arg-type]
     sloped = kind in DERIVATIVES
     label = f"{kind.partition(' ')[0]} along {name}"
-    if sloped:
-        known = findings.slopes.setdefault(label, np.inf)
+    if sloped and (point.sloped or outcome == "right"):
+        known = findings.slopes.get(label, np.inf)
         findings.slopes[label] = min(known, limit) if outcome == "right" else known
     by = "beside finite differences in float64" if sloped else kind.partition(" ")[2]
     if outcome == "right":

@@ -45,7 +45,8 @@ class Point:
     fields: list[str]  # of the state, for a kernel that works on it
     facts: Facts
     autodiff: bool
-    sloped: bool  # its gradients are held against slopes
+    sloped: bool  # its derivatives are held against slopes
+    tangents: bool  # its entries with tangents are in any case: they are never meant to differ
     daring: bool  # an index may lie outside of an array here, though the kernel is right
     large: bool  # its fields are: a part of their elements is looked at
     seed: list[int]
@@ -97,6 +98,7 @@ class Point:
             "gradient": self.family.gradient,
             "stacks": self.facts.stacks,
             "sloped": self.sloped,
+            "tangents": self.tangents,
             "empty": self.empty,
             "large": self.large,
             "seed": self.seed,
@@ -135,7 +137,9 @@ def points_of(
     for variant in family.variants():
         # A variant of another element type has the same twin, whose slopes are known then.
         twin = tuple(variant.sizes.items())
-        sloped = declaration.finite_differences and twin not in known and family.differentiated
+        first = twin not in known
+        sloped = declaration.finite_differences and first and family.differentiated
+        tangents = first and bool(family.derivatives)
         known.add(twin)
         met = [(sizes, RECORDED, each) for each in launches for sizes in each.sizes(family.signature, variant)]
         drawn_places = [(*each, None) for each in _places(declaration, variant, about)]
@@ -148,7 +152,7 @@ def points_of(
                 Point(
                     f"{family.name}.{len(points)}", family, variant, dims, kind, drawn,
                     [each["name"] for each in about], facts, autodiff[variant.name],
-                    sloped and kind != ZEROS, daring, _bytes(about) > _LARGE, seed,
+                    sloped and kind != ZEROS, tangents and kind != ZEROS, daring, _bytes(about) > _LARGE, seed,
                 )
             )  # fmt: skip
     return sorted(points, key=lambda point: point.empty)

@@ -52,10 +52,11 @@ def _run(session: Session, module: Any, wide: Any, trial: Record, arrays: Arrays
     session.say(trial, doing="forward, in float64")
     double = wide.kernels[trial["kernel"]].restrict(trial["twin_name"])
     session.keep(trial, "twin", results(double, widened(inputs), widened(cotangents)))
-    if trial["sloped"]:
+    if trial["sloped"] or trial["tangents"]:
         case = _Arguments(double, trial, widened(inputs), widened(cotangents))
         for verdict in itertools.chain(
-            check(case, rng, session.in_time), check_along(_Along(case), rng, session.in_time)
+            check(case, rng, session.in_time) if trial["sloped"] else (),
+            check_along(_Along(case), rng, session.in_time),
         ):
             session.say(trial, verdict=verdict.record())
 
@@ -122,7 +123,7 @@ class _Along:
         self.along = [(kind, tuple(entry)) for kind, entry in case.trial["along"]]
 
     def has_vjp(self, entry: Entry) -> bool:
-        return list(entry) in self.case.trial["wrt"]
+        return list(entry) in self.case.trial["wrt"] and self.case.trial["sloped"]
 
     def inputs(self, entry: Entry) -> list[np.ndarray]:
         return [self.case.inputs[name] for name in entry]
