@@ -47,6 +47,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="do not hold the module against Taichi's JIT and finite differences; it records that",
     )
+    parser.add_argument(
+        "--check-bounds",
+        action="store_true",
+        help="make a form for debugging, in which an index out of range is an error with its line, and not memory that "
+        "is read or overwritten: slow, for CPUs alone",
+    )
     add_verify_seconds(parser)
     add_strict(parser)
     recording = parser.add_mutually_exclusive_group()
@@ -107,6 +113,7 @@ def run(arguments: argparse.Namespace) -> int:
                 recorded=recorded,
                 cache=cache,
                 cuda=arguments.cuda,
+                checked=arguments.check_bounds,
                 say=terminal.say,
             )
         terminal.say("")

@@ -82,8 +82,8 @@ def run(request: Request, say: Callable[[str], None]) -> Verification:
             for name, declaration in declarations.items()
         ]
     )
-    folder = Folder(request.folder, points)
     _let_go_of_fields()
+    folder = Folder(request.folder, points)
     daring = folder.start("bounds", request.source, [each for each in points if each.daring], request.seconds)
     twin = ""
     if any(point.family.differentiated for point in points):
