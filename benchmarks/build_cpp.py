@@ -17,7 +17,7 @@ _SOURCES = ("dense_tanh.cpp", "dense_tanh_extension.cpp", "fma_peak.cpp")
 _FLAGS = "-std=c++17 -O3 -march=native -fschedule-insns -fsched-pressure -Wno-psabi -fPIC -shared -fopenmp -ldl"
 
 
-def _compile(variable: str, default: str, arguments: list[str]) -> str:
+def run_compiler(variable: str, default: str, arguments: list[str]) -> str:
     """Runs the compiler that the environment variable names. '' when it succeeds, otherwise why not, in one line."""
     compiler = shlex.split(os.environ.get(variable, default))
     if shutil.which(compiler[0]) is None:
@@ -36,10 +36,10 @@ def build(folder: Path) -> str:
         return f"no Python.h in {include}"
     sources = [str(_HERE / source) for source in _SOURCES]
     includes = [f"-I{include}", f"-I{np.get_include()}"]
-    return _compile("CXX", "c++", [*_FLAGS.split(), *includes, *sources, "-o", str(folder / "dense_tanh_cpp.so")])
+    return run_compiler("CXX", "c++", [*_FLAGS.split(), *includes, *sources, "-o", str(folder / "dense_tanh_cpp.so")])
 
 
 def build_program(module: Path, program: Path) -> str:
     """'' when `program` is first_result.c linked with the module, otherwise why not, in one line."""
     arguments = ["-O2", f"-I{module.parent}", str(_HERE / "first_result.c"), str(module), f"-Wl,-rpath,{module.parent}"]
-    return _compile("CC", "cc", [*arguments, "-o", str(program)])
+    return run_compiler("CC", "cc", [*arguments, "-o", str(program)])
