@@ -89,11 +89,11 @@ class Target:
     """What Taichi compiles for. `prepare` puts what it needs for that into a folder, and gives variables of its
     environment."""
 
-    name: str  # "cpu", or "cuda": then kernels over fields are left out
+    name: str  # "cpu", "cuda": then kernels over fields are left out, or "checked": the CPU, with indices checked
     prepare: Callable[[Path], Mapping[str, str]] = lambda _: {}
 
 
-CPU = Target("cpu")
+CPU, CHECKED = Target("cpu"), Target("checked")
 
 
 def trace_file(path: str | os.PathLike[str], cache: Path | None = None, target: Target = CPU) -> Traced:

@@ -1,6 +1,8 @@
 """The child process that runs Taichi: a kernel file -> the IR of its kernels, in files, and what they are, in JSON.
 
-    python -m tiaot.export.tracer KERNEL_FILE DIRECTORY CACHE cpu|cuda
+    python -m tiaot.export.tracer KERNEL_FILE DIRECTORY CACHE cpu|checked|cuda
+
+`checked` is the CPU, with an assertion before every access to an array or a field.
 
 `add_kernel` of Taichi's own AOT module exports only the primal, so the adjoint goes through the builder underneath it,
 compiled for real ndarrays that have gradients. What `Module.save` would write is already optimised for this CPU;
@@ -41,8 +43,11 @@ def _main(path: str, directory: str, cache: str, target: str) -> None:
     path = os.path.abspath(path)
     os.chdir(directory)
     start_taichi(target)
+    kind = ""
+    if target == "checked":
+        target, kind = "cpu", ", checked"
     file, arrays = load(path, target)
-    write_traces(path, file, arrays, Path(cache) if cache else None, target)
+    write_traces(path, file, arrays, Path(cache) if cache else None, target, kind)
 
 
 def start_taichi(target: str = "cpu") -> None:
@@ -58,6 +63,7 @@ def start_taichi(target: str = "cpu") -> None:
         fast_math=False,
         print_kernel_llvm_ir=True,
         log_level=ti.ERROR,
+        check_out_of_bound=target == "checked",
     )
 
 

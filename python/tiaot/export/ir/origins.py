@@ -72,7 +72,7 @@ _CHILD = re.compile(r"get_ch_S\d+_to_S(\d+)")
 _ADDRESSES = re.compile(
     r"get_ch_S\d+_to_S\d+|Dense_lookup_element|get_temporary_pointer|RuntimeContext_get_\w+|LLVMRuntime_get_\w+"
     r"|StructMeta_set_\w+|DenseMeta_set_\w+|(tiaot_)?stack_(init|push|pop|top_primal|top_adjoint)"
-    r"|tiaot_stack_(create|destroy)|tiaot_(private|summed)_pointer"
+    r"|tiaot_stack_(create|destroy)|tiaot_(private|summed)_pointer|tiaot_(out_of_range|has_failed)"
 )
 
 
