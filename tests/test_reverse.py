@@ -275,7 +275,7 @@ def f(x: f64_1, y: f64_1):
     for i in range(x.shape[0]):
         y[i] = x[i]
 """,
-        lambda said: "derivative: expected one of 'taichi', 'tiaot', got 'enzyme'" in said,
+        lambda said: "derivative: expected one of 'tiaot', 'taichi', got 'enzyme'" in said,
     ),
 ]
 

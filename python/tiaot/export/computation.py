@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 STATE = ("*",)  # stands for the fields, in place of the names of inputs that a vjp differentiates
-MAKERS = ("taichi", "tiaot")  # of vjps: Taichi's autodiff, or the reverse mode of this exporter
+MAKERS = ("tiaot", "taichi")  # of vjps: the reverse mode of this exporter, or Taichi's autodiff
 DERIVATIVES = ("jvp", "hvp")  # that a kernel has where its author asks for them
 
 
@@ -54,13 +54,13 @@ def of_trace(wrt: tuple[str, ...], along: tuple[str, ...]) -> Computation:
     return GRAD if wrt == STATE else Computation("vjp", wrt) if wrt else FORWARD
 
 
-def check_derivative(derivative: str) -> str:
-    """Who makes the vjps of a kernel.
+def check_derivative(derivative: str | None) -> str | None:
+    """Who makes the vjps of a kernel, None where that is left open.
 
     Raises:
-        ValueError: for another than "taichi" or "tiaot".
+        ValueError: for another than "tiaot" or "taichi".
     """
-    if derivative not in MAKERS:
+    if derivative is not None and derivative not in MAKERS:
         raise ValueError(f"derivative: expected one of {', '.join(map(repr, MAKERS))}, got {derivative!r}")
     return derivative
 

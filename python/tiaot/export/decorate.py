@@ -143,7 +143,7 @@ def family(
     draw: Mapping[str, Draw] | None = None,
     finite_differences: bool = True,
     derivatives: Sequence[str] = (),
-    derivative: str = "taichi",
+    derivative: str | None = None,
 ) -> Callable[[Make], Make]:
     """Declare a family of kernels; its name is the function's. What is wrong in it is told at the export.
 
@@ -159,8 +159,9 @@ def family(
         finite_differences: whether the gradients must be the kernel's slopes; False for one that is meant to differ.
         derivatives: what is compiled beside the vjps: "jvp", the derivative along tangents of inputs, and "hvp", that
             of the vjp (Hessian-vector products).
-        derivative: who makes the vjps of `autodiff` kernels: "taichi", by its own autodiff, or "tiaot", by the reverse
-            mode of the exporter, which takes loops of any kind and arrays that are updated in place.
+        derivative: who makes the vjps of `autodiff` kernels: "tiaot", by the exporter's own reverse mode, which takes
+            loops of any kind and arrays that are updated in place; or "taichi", by Taichi's autodiff. None: tiaot where
+            it takes the kernel, else Taichi.
 
     Raises:
         TypeError: when it is used without parentheses, or decorates a Taichi kernel.
@@ -195,7 +196,7 @@ def kernel(
     draw: Mapping[str, Draw] | None = None,
     finite_differences: bool = True,
     derivatives: Sequence[str] = (),
-    derivative: str = "taichi",
+    derivative: str | None = None,
 ) -> Callable[[Any], Any]:
     """Declare one Taichi kernel as it is; its name is the function's. What is wrong in it is told at the export.
 
@@ -221,8 +222,9 @@ def kernel(
         finite_differences: whether the gradients must be the kernel's slopes; False for one that is meant to differ.
         derivatives: what is compiled beside the vjps: "jvp", the derivative along tangents of inputs, numbers by value
             among them, and "hvp", that of the vjp (Hessian-vector products).
-        derivative: who makes the vjps: "taichi", by its own autodiff, or "tiaot", by the reverse mode of the exporter,
-            which takes loops of any kind and arrays that are updated in place.
+        derivative: who makes the vjps: "tiaot", by the exporter's own reverse mode, which takes loops of any kind and
+            arrays that are updated in place; or "taichi", by Taichi's autodiff. None: tiaot where it takes the kernel,
+            else Taichi. The adjoint of a kernel over fields is Taichi's.
 
     Raises:
         TypeError: when it is used without parentheses, or what is decorated is no Taichi kernel.

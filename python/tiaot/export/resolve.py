@@ -33,7 +33,7 @@ def _family(
     draw: Mapping[str, Any] | None,
     finite_differences: bool,
     derivatives: Sequence[str],
-    derivative: str,
+    derivative: str | None,
 ) -> Declaration:
     make = request.decorated
     parsed = parse_signature(signature, batch)
@@ -73,7 +73,7 @@ def _kernel(
     draw: Mapping[str, Any] | None,
     finite_differences: bool,
     derivatives: Sequence[str],
-    derivative: str,
+    derivative: str | None,
 ) -> Declaration:
     decorated = request.decorated
     parsed = parse_signature(derive_signature(decorated) if signature is None else signature, batch)

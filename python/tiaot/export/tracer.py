@@ -28,10 +28,12 @@ from .computation import STATE
 from .content import contents, read_fields, were_used
 from .declare import LEVELS, Declaration, Family, Implementation, Variant
 from .decorate import place_of
+from .derivative.adjoint_tasks import adjoint_tasks
 from .fields import describe_trees, has_gradient, lay_out, real_places, refusals
 from .fingerprint import own_modules, source_without_other_kernels, values
 from .flow import Flow, flow_of, lost_gradients
 from .hints import hints, rounded_numbers
+from .ir import LoweringError
 from .kernel_file import KernelFile, KernelFileError, load_kernel_file
 from .parameters import Parameter, example_arguments, parameters_of
 from .state import State, used_nodes, uses_state
@@ -231,6 +233,7 @@ class _Tracer:
         self.notes = list(file.notes)
         self.builder = ti.aot.Module()._aot_builder
         self.count = 0
+        self.adjoints = 0
         self.arguments: list[Any] = []  # Taichi's arrays, kept from being released
         self.traced: dict[Any, list[str]] = {}
 
@@ -354,7 +357,6 @@ class _Tracer:
     ) -> dict[str, Any]:
         family = declaration.family
         differentiate = bool(wrt) and implementation.autodiff
-        ours = differentiate and declaration.derivative == "tiaot" and wrt != STATE
         kernel = implementation.forward
         if wrt and not differentiate:
             if wrt not in implementation.vjp:
@@ -364,6 +366,19 @@ class _Tracer:
             raise TypeError(f"{family.name}: expected a ti.kernel, got {kernel!r}")
         dtypes = {each.name: family.dtype(each.name, variant) for each in family.signature.arguments}
         parameters = parameters_of(family.signature, kernel, implementation, wrt, differentiate, dtypes)
+        files, maker = None, "taichi"
+        if differentiate and wrt != STATE and self.target == "cpu" and declaration.derivative != "taichi":
+            files, refused = self._our_adjoint(family, kernel, implementation, parameters, wrt)
+            maker = "taichi" if files is None else "tiaot"
+            if files is None and declaration.derivative == "tiaot":
+                raise _Refused(f"the vjp of {' '.join(wrt)}: {refused}")
+        if files is None:
+            try:
+                files = self._files(family, kernel, implementation, parameters, differentiate)
+            except _Refused as error:
+                if not differentiate or wrt == STATE or self.target != "cpu" or declaration.derivative == "taichi":
+                    raise
+                raise _Refused(f"{error}\ntiaot's own reverse mode does not take it: {refused}") from error
         return {
             "kernel": family.name,
             "variant": {"dtype": variant.dtype, "sizes": dict(variant.sizes), "target": variant.target},
@@ -373,9 +388,26 @@ class _Tracer:
             "block_rows": implementation.block_rows,
             "overwrites": implementation.overwrites,
             "levels": LEVELS,
-            "derivative": "tiaot" if ours else "taichi",
-            "files": self._files(family, kernel, implementation, parameters, differentiate, ours),
+            "derivative": maker,
+            "files": files,
         }
+
+    def _our_adjoint(
+        self,
+        family: Family,
+        kernel: Any,
+        implementation: Implementation,
+        parameters: list[Parameter],
+        wrt: tuple[str, ...],
+    ) -> tuple[list[str] | None, str]:
+        """Names of the files with the tasks of the adjoint that our reverse mode makes; None, and why it makes none."""
+        traced = self._files(family, kernel, implementation, parameters, False, with_gradients=True)
+        try:
+            texts = adjoint_tasks([Path(name).read_text() for name in traced], parameters, wrt)
+        except LoweringError as error:
+            return None, str(error)
+        self.adjoints += 1
+        return _write(f"adjoint.{self.adjoints}", list(texts)), ""
 
     def _at(self, what: str, known: list[str], gradient: bool) -> None:
         """Writes down what is being compiled, for the case that Taichi ends the process."""
@@ -389,21 +421,19 @@ class _Tracer:
         implementation: Implementation,
         parameters: list[Parameter],
         differentiate: bool,
-        ours: bool,
+        *,
+        with_gradients: bool = False,
     ) -> list[str]:
-        """Names of the files with the IR of the kernel's tasks. Taichi compiles a kernel once for its types.
-
-        Where the adjoint is ours, they are those of the kernel itself, with room for gradients.
-        """
-        differentiate = differentiate and not ours
-        key = (kernel, differentiate, ours, *parameters)
+        """Names of the files with the IR of the kernel's tasks, or of its adjoint's. Taichi compiles a kernel once for
+        its types. `with_gradients`: the kernel's own, with room for gradients, to be differentiated here."""
+        key = (kernel, differentiate, with_gradients, *parameters)
         if key not in self.traced:
             config = self.ti.lang.impl.current_cfg()
             # Taichi's own control-flow optimisation frees adjoints of stacks that they do not need. Elsewhere LLVM does
             # it again, and it takes most of the time of a large kernel.
             config.cfg_optimization = implementation.autodiff
             # A reduction in memory of each thread's own is one more thing to differentiate.
-            config.make_thread_local = not ours
+            config.make_thread_local = not with_gradients
             config.cpu_max_num_threads = 1 if family.signature.batch else PIECES
             # Taichi does not compile again what it has compiled under the same settings, in a kernel of any name.
             config.random_seed = self.count
