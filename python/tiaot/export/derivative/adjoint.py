@@ -58,6 +58,8 @@ from .rules import Arithmetic, real, rule_of
 _CHEAP = frozenset({"add", "sub", "mul", "sdiv", "srem", "udiv", "urem", "shl", "lshr", "ashr", "and", "or", "xor"})
 _CHEAP_REAL = frozenset({"fadd", "fsub", "fmul"})
 _MOST_AGAIN = 40  # instructions that computing a value again may take
+_FEW = 6  # so few are less than to keep a value
+_MOST_WEIGHED = 500  # kept values that are looked at one by one
 _RAW = t.Pointer(t.I8)
 Given = TypeVar("Given")
 
@@ -87,7 +89,9 @@ def adjoint(function: Function, is_loop: bool, around: Surroundings, called: dic
     Raises:
         LoweringError: for what cannot be differentiated, with the line.
     """
-    return _Pass(function, is_loop, around, called).run()
+    first = _Pass(function, is_loop, around, called)
+    first.run()
+    return _Pass(function, is_loop, around, called, first.worth_keeping()).run()
 
 
 @dataclasses.dataclass
@@ -117,7 +121,16 @@ class _Frames:
 
 
 class _Pass:
-    def __init__(self, function: Function, is_loop: bool, around: Surroundings, called: dict[str, Function]) -> None:
+    def __init__(
+        self,
+        function: Function,
+        is_loop: bool,
+        around: Surroundings,
+        called: dict[str, Function],
+        to_keep: frozenset[str] = frozenset(),
+    ) -> None:
+        """`to_keep` are values that are kept where they are needed, however cheap they are."""
+        self.to_keep = to_keep
         self.function = function
         self.around = around
         self.called = called
@@ -128,6 +141,7 @@ class _Pass:
             for each in block.instructions
             if each.result is not None
         }
+        self.results = {each.result.name: each.result for each in function.instructions if each.result is not None}
         self._find_sweep(is_loop)
         self.build = Builder(function.names, around.types)
         self.allocas: list[Instruction] = []
@@ -288,7 +302,8 @@ class _Pass:
         if home is None or self._is_there(home):
             return value
         if value.name not in self.memo:
-            if value.name not in self.kept and self._cost(value) <= _MOST_AGAIN:
+            is_kept = value.name in self.kept or value.name in self.to_keep
+            if not is_kept and self._cost(value) <= _MOST_AGAIN:
                 self.memo[value.name] = self._again(value)
             else:
                 self.memo[value.name] = self._load_kept(self._keep(value, home))
@@ -301,7 +316,7 @@ class _Pass:
         home = self.home.get(value.name)
         if home is None or self._is_there(home):
             return 0
-        if value.name in self.kept:
+        if value.name in self.kept or value.name in self.to_keep:
             return 1
         if value.name not in self.costs:
             self.costs[value.name] = _MOST_AGAIN + 1  # of what follows from itself
@@ -310,6 +325,20 @@ class _Pass:
                 operands = () if isinstance(definition, Phi) else definition.operands
                 self.costs[value.name] = 1 + sum(map(self._cost, operands))
         return self.costs[value.name]
+
+    def worth_keeping(self) -> frozenset[str]:
+        """What was kept, without what a few instructions make of the rest of it, later values first."""
+        kept = [name for name in self.results if name in self.kept]
+        if len(kept) > _MOST_WEIGHED:
+            return frozenset(kept)
+        left = set(kept)
+        self.kept = {}
+        for name in reversed(kept):
+            self.to_keep = frozenset(left - {name})
+            self.costs = {}
+            if self._cost(self.results[name]) <= _FEW:
+                left.remove(name)
+        return frozenset(left)
 
     def _is_cheap(self, instruction: Instruction) -> bool:
         if isinstance(instruction, Binary):
