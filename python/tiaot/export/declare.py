@@ -167,6 +167,7 @@ class Declaration:
     place: str = ""  # where it stands: "springs.py:9"
     derived: bool = False  # its signature is made of its parameters
     implicit: bool = False  # no decorator asked for it
+    derivative: str = "taichi"  # who makes its vjps, one of computation.MAKERS
 
     def with_seed(self) -> Declaration:
         """The declaration of a kernel with a derived signature that turned out to draw random numbers."""

@@ -293,6 +293,8 @@ class _Tracer:
             implementation = declaration.make(variant)
             for wrt in ((), *family.wrt):
                 try:
+                    if wrt and implementation.autodiff and declaration.derivative == "tiaot":
+                        raise _Refused('the reverse mode of derivative="tiaot" makes no code for CUDA')
                     trace = self.trace(declaration, variant, implementation, wrt)
                 except _Refused as error:
                     refused["|".join([family.name, variant.name, *wrt])] = str(error)
@@ -352,6 +354,7 @@ class _Tracer:
     ) -> dict[str, Any]:
         family = declaration.family
         differentiate = bool(wrt) and implementation.autodiff
+        ours = differentiate and declaration.derivative == "tiaot" and wrt != STATE
         kernel = implementation.forward
         if wrt and not differentiate:
             if wrt not in implementation.vjp:
@@ -370,7 +373,8 @@ class _Tracer:
             "block_rows": implementation.block_rows,
             "overwrites": implementation.overwrites,
             "levels": LEVELS,
-            "files": self._files(family, kernel, implementation, parameters, differentiate),
+            "derivative": "tiaot" if ours else "taichi",
+            "files": self._files(family, kernel, implementation, parameters, differentiate, ours),
         }
 
     def _at(self, what: str, known: list[str], gradient: bool) -> None:
@@ -385,14 +389,21 @@ class _Tracer:
         implementation: Implementation,
         parameters: list[Parameter],
         differentiate: bool,
+        ours: bool,
     ) -> list[str]:
-        """Names of the files with the IR of the kernel's tasks. Taichi compiles a kernel once for its types."""
-        key = (kernel, differentiate, *parameters)
+        """Names of the files with the IR of the kernel's tasks. Taichi compiles a kernel once for its types.
+
+        Where the adjoint is ours, they are those of the kernel itself, with room for gradients.
+        """
+        differentiate = differentiate and not ours
+        key = (kernel, differentiate, ours, *parameters)
         if key not in self.traced:
             config = self.ti.lang.impl.current_cfg()
             # Taichi's own control-flow optimisation frees adjoints of stacks that they do not need. Elsewhere LLVM does
             # it again, and it takes most of the time of a large kernel.
             config.cfg_optimization = implementation.autodiff
+            # A reduction in memory of each thread's own is one more thing to differentiate.
+            config.make_thread_local = not ours
             config.cpu_max_num_threads = 1 if family.signature.batch else PIECES
             # Taichi does not compile again what it has compiled under the same settings, in a kernel of any name.
             config.random_seed = self.count
