@@ -64,7 +64,7 @@ def _without_unchecked(file: KernelFile) -> KernelFile:
             left.append(f"vjp of {family.name}")
             each = dataclasses.replace(each, wrt=())
             family = dataclasses.replace(family, wrt=())
-        declarations.append(dataclasses.replace(each, family=family))
+        declarations.append(dataclasses.replace(each, family=family, derivative="taichi"))
     note = f"--check-bounds: left out, since indices are not checked in it: {', '.join(left)}"
     notes = (*file.notes, note) if left else file.notes
     return dataclasses.replace(file, declarations=tuple(declarations), notes=notes)
