@@ -66,7 +66,7 @@ def lower(signature: Signature, trace: Trace, primal: Trace, level: str, others:
     if entry.needs_workspace:
         workspace = function + "_workspace"
         text += "\n" + entry.workspace_function(workspace)
-    image = compile_text(text, level)
+    image = compile_text(text, level, interleaving=not entry.has_many_sums)
     return LoweredEntry(trace.symbol, level, function, workspace, entry.block_rows, code_size(image), image)
 
 
@@ -93,8 +93,11 @@ def target_machine(level: str) -> Any:
     )
 
 
-def compile_text(text: str, level: str = LEVELS[0]) -> bytes:
+def compile_text(text: str, level: str = LEVELS[0], *, interleaving: bool = True) -> bytes:
     """Optimise IR text and emit an object file.
+
+    Args:
+        interleaving: whether LLVM may work on several vectors of a loop's iterations at a time.
 
     Raises:
         LoweringError: when LLVM does not take the text.
@@ -110,7 +113,8 @@ def compile_text(text: str, level: str = LEVELS[0]) -> bytes:
         raise LoweringError(f"LLVM refused the lowered code: {error}") from error
     _link_runtime(module)
     options = llvm.create_pipeline_tuning_options(3)
-    options.loop_vectorization = options.slp_vectorization = options.loop_interleaving = options.loop_unrolling = True
+    options.loop_vectorization = options.slp_vectorization = options.loop_unrolling = True
+    options.loop_interleaving = interleaving
     builder = llvm.create_pass_builder(machine, options)
     builder.getModulePassManager().run(module, builder)
     for name in undefined(module):

@@ -18,7 +18,7 @@ import llvmlite.binding as llvm
 
 from ..ir import LoweringError
 from ..lower import initialize_llvm, runtime_text, undefined
-from . import ARCHITECTURES, patched
+from . import ARCHITECTURES, BY_DEFAULT, patched
 from .device import BLOCK, OVERFLOW
 
 TRIPLE = "nvptx64-nvidia-cuda"
@@ -132,7 +132,7 @@ def ptxas_version() -> str:
     return found[1] if found else said.strip().splitlines()[-1]
 
 
-def assemble(ptx: str, architectures: Sequence[int] = ARCHITECTURES, jobs: int = 2) -> list[Image]:
+def assemble(ptx: str, architectures: Sequence[int] = BY_DEFAULT, jobs: int = 2) -> list[Image]:
     """An image for each architecture, compressed, and the PTX itself for others.
 
     Raises:
