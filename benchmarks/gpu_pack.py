@@ -22,7 +22,8 @@ TESTS = (
     "whole_cases.py",
 )
 KERNELS = ("tests/kernels", "examples/kernels")
-WITHOUT_CUDA = {"fields", "levels"}  # kernels over state, and one that is all about CPU levels
+# Kernels over state, and what is about CPU levels or about gradients that there are for the CPU alone.
+WITHOUT_CUDA = {"fields", "levels", "reverse"}
 MOST_BYTES = 64 << 20
 
 RUN = """#!/usr/bin/env bash

@@ -117,6 +117,12 @@ DRAWN: dict[str, dict[str, Draw]] = {
         "weigh": _uniform(("n", 5), (5,)),
         "layer": lambda n, rng: _uniform(("n", 3), (2, 3), dtype=(np.float32, np.float64)[n % 2])(n, rng),
     },
+    "loops": {
+        "square": _single(("n",)),
+        "power": _uniform(("n",), (1,), low=0.1),
+        "chain": lambda n, rng: [rng.uniform(-1, 1, min(n, 100))],
+        "halve": lambda n, rng: _uniform(("n", 2), dtype=(np.float32, np.float64)[n % 2])(n, rng),
+    },
     "integers": {
         "divide": lambda n, rng: [_any_integers(n, rng), _any_integers(n, rng) // (1 << 29)],
         "shift": lambda n, rng: [_any_integers(n, rng), rng.integers(-3, 40, n).astype(np.int32)],

@@ -61,7 +61,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_wheel_is_small_and_whole(wheel: Path) -> None:
-    assert wheel.stat().st_size < 3_000_000  # about half of it code for GPUs
+    assert wheel.stat().st_size < 4_500_000  # a quarter code for GPUs, a quarter derivatives along tangents
     names = zipfile.ZipFile(wheel).namelist()
     for name in (
         "tiaot/modules/dense_tanh.tiaot.so",
