@@ -69,7 +69,7 @@ def optimize(text: str, target: Target, form: Form, *, interleaving: bool = True
 
 
 def compile_text(text: str, target: Target, form: Form | None = None, *, interleaving: bool = True) -> bytes:
-    """Optimise IR text, as `optimize` does, and emit an object file, for the lowest form of the target where none is given.
+    """Optimise IR text, as `optimize` does, and emit an object file: for the lowest form where none is given.
 
     Raises:
         LoweringError: when LLVM does not take the text, or it calls a function that there is not on the target.
