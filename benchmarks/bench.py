@@ -121,7 +121,8 @@ def run(arguments: argparse.Namespace) -> int:
     sizes = arguments.sizes or (_QUICK_SIZES if arguments.quick else SIZES)
     peers = arguments.peers or list(PEERS)
     cases = [Case(*size, task, arguments.dtype) for task in TASKS for size in sizes]
-    found: dict[str, Any] = {"environment": report.environment(), "unavailable": {}, "cases": [], "problems": []}
+    found: dict[str, Any] = {"environment": report.environment(), "unavailable": {}, "problems": []}
+    found |= {"cases": [], "peaks": []}
     with tempfile.TemporaryDirectory(prefix="tiaot-bench-") as folder:
         if "cpp" in peers:
             why = build(Path(folder))
@@ -137,6 +138,8 @@ def run(arguments: argparse.Namespace) -> int:
                     found["from_c"] = message["peers"]
                     if "why" in message:
                         found["problems"].append(f"called from C: {message['why']}")
+                elif kind == "peak":
+                    found["peaks"].append(message)
                 elif kind == "died":
                     found["problems"].append(message["why"])
                 else:

@@ -20,6 +20,8 @@ SIZES = (
 )
 # A task is the tuple of arguments whose gradients are wanted.
 TASKS = {"x": ("x",), "xWb": ("x", "W", "b")}
+PRODUCTS = {"x": 2, "xWb": 3}  # matrix products in each
+LEAST_PRODUCT = 32  # sizes from which on a layer is told as a share of the machine's peak; smaller ones wait for memory
 
 
 @dataclass(frozen=True)

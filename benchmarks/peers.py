@@ -104,6 +104,7 @@ class Cpp(_Everything):
         spec.loader.exec_module(self._module)
         self._module.set_num_threads(threads)
         self.microseconds_from_c = self._module.microseconds_from_c
+        self.fma_gflops = self._module.fma_gflops
 
     def prepare(self, case: Case, inputs: Inputs) -> Prepared:
         out = _empty_gradients(case, inputs)

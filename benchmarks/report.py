@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from .cases import LEAST_PRODUCT, PRODUCTS
+
 _PACKAGES = ("tiaot", "numpy", "torch", "jax", "jaxlib", "taichi")
 
 
@@ -116,6 +118,26 @@ def table(cases: list[dict[str, Any]], titles: dict[str, str]) -> list[str]:
     return lines
 
 
+def peak_table(cases: list[dict[str, Any]], titles: dict[str, str], gflops: float) -> list[str]:
+    """For layers that are matrix products what share of the peak, in 10^9 operations a second, they reach.
+
+    Only the products are counted, not the tanh. Batches are of more samples than fill a tile. Empty for no such case.
+    """
+    cases = [case for case in cases if min(case["n"], case["m"]) >= LEAST_PRODUCT and case["B"] >= LEAST_PRODUCT]
+    names = [name for name in titles if any("us" in case["peers"].get(name, {}) for case in cases)]
+    if not names:
+        return []
+    rows = [["", *cells] for cells in _heading([titles[name] for name in names])]
+    rows[-1][0] = "(B, n, m)"
+    for case in cases:
+        operations = 2 * PRODUCTS[case["task"]] * case["B"] * case["n"] * case["m"]
+        medians = [case["peers"].get(name, {}).get("us") for name in names]
+        shares = [f"{operations / us * 1e-3 / gflops:.0%}" if us else "-" for us in medians]
+        rows.append([_size(case), *shares])
+    head = f"share of the machine's peak of {gflops:,.0f} GFLOP/s (fused multiplications and additions):"
+    return [head, *aligned(rows)]
+
+
 def cold_table(outcome: dict[str, dict[str, Any]], titles: dict[str, str]) -> list[str]:
     """Milliseconds to the first result and peak memory."""
     rows = [["", "ms", "over Python + NumPy", "peak MB"]]
@@ -147,6 +169,9 @@ def text(found: dict[str, Any], titles: dict[str, str]) -> str:
         wanted = ", ".join(task)
         count = "1 thread" if threads == 1 else f"{threads} threads"
         lines += ["", f"== vjp with respect to {wanted}, {dtype}, {count}", "", *table(cases, titles)]
+        peaks = [peak["gflops"] for peak in found["peaks"] if (peak["dtype"], peak["threads"]) == (dtype, threads)]
+        shares = peak_table(cases, titles, peaks[0]) if peaks else []
+        lines += ["", *shares] if shares else []
     if found.get("from_c"):
         lines += ["", "== called from C, vjp with respect to x, (2, 8, 4), float32, 1 thread, microseconds", ""]
         rows = [[titles[name], number(outcome["us"])] for name, outcome in found["from_c"].items()]

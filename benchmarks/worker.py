@@ -95,6 +95,9 @@ def main() -> int:
         case = Case(**values)
         outcome = run_case(case, peers, request["seconds"], _SPINNING if threads > 1 else 0.0)
         _send(channel, kind="case", threads=threads, **values, peers=outcome)
+    if "cpp" in peers:
+        for dtype in dict.fromkeys(values["dtype"] for values in request["cases"]):
+            _send(channel, kind="peak", threads=threads, dtype=dtype, gflops=peers["cpp"].fma_gflops(dtype))
     if threads == 1 and "tiaot" in peers and "cpp" in peers:
         try:
             _send(channel, kind="from_c", peers=from_c(peers["tiaot"], peers["cpp"]))

@@ -207,6 +207,37 @@ def a_batch_that_is_cut_is_not_gathered() -> None:
 
 
 @check
+def forward_mode_and_second_derivatives() -> None:
+    """A jvp and a Hessian's product: cut by the compiler, by shard_map around and inside, and by types."""
+
+    def products(f: Callable[..., jax.Array]) -> Callable[..., Any]:
+        def function(x: jax.Array, W: jax.Array, b: jax.Array, v: jax.Array) -> Any:
+            gradient = jax.grad(lambda *arrays: (f(*arrays) * v).sum(), (0, 1, 2))
+            return jax.jvp(f, (x, W, b), (x, W, b))[1], jax.jvp(gradient, (x, W, b), (x, W, b))[1]
+
+        return function
+
+    arrays = (x, W / 4, b, v)
+    expected = products(plain)(*arrays)
+    specs = (P("d"), P(), P(), P("d"))
+    cut = [on(mesh, spec, array) for spec, array in zip(specs, arrays, strict=True)]
+    function = jax.jit(products(kernel))
+    close(function(*cut), expected)
+    assert collectives(function, *cut) == {"all-reduce"}
+    for check_vma in (True, False):
+        around = jax.shard_map(kernel, mesh=mesh, in_specs=specs[:3], out_specs=P("d"), check_vma=check_vma)
+        close(jax.jit(products(around))(*arrays), expected)
+    inside = jax.shard_map(products(kernel), mesh=mesh, in_specs=specs, out_specs=(P("d"), specs[:3]))
+    close(jax.jit(inside)(*arrays), expected)
+    explicit = jax.make_mesh((4,), ("d",), axis_types=(AxisType.Explicit,))
+    with jax.set_mesh(explicit):
+        typed = [on(explicit, spec, array) for spec, array in zip(specs, arrays, strict=True)]
+        moved, changes = jax.jit(products(kernel))(*typed)
+        close((moved, changes), expected)
+        assert [each.sharding.spec[0] for each in (moved, *changes[:2])] == ["d", "d", None]
+
+
+@check
 def pieces_of_unequal_sizes() -> None:
     """What XLA fills up a piece with is in no sum over the batch."""
     for rows in (15, 13, 2, 1):

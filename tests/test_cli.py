@@ -234,3 +234,20 @@ def test_bench_reports_a_wrong_peer() -> None:
         assert "off by" in cases.check(case, tuple(results), expected)
         results[-1] = np.full_like(results[-1], np.nan)
         assert "off by" in cases.check(case, tuple(results), expected)
+
+
+def test_bench_tells_the_share_of_the_peak() -> None:
+    report = pytest.importorskip("tiaot.benchmarks.report")
+    layer = {"B": 1000, "n": 64, "m": 32, "task": "xWb", "dtype": "float32", "threads": 1}
+    layer["peers"] = {
+        "tiaot": {"us": 6 * 1000 * 64 * 32 * 1e-3 / 50},
+        "numpy": {"skipped": "too slow"},
+        "cpp": {"us": 0.1},
+    }
+    rows = report.peak_table(
+        [layer, {**layer, "n": 8}, {**layer, "B": 1}], {"tiaot": "A", "numpy": "B", "cpp": "C"}, 100
+    )
+    assert "100 GFLOP/s" in rows[0]
+    assert rows[-1].split() == ["(1000,", "64,", "32)", "50%", "122880%"]
+    assert len(rows) == 3  # a small layer and a small batch have no share
+    assert report.peak_table([{**layer, "m": 8}], {"tiaot": "A"}, 100) == []

@@ -267,17 +267,6 @@ def test_calls_that_are_refused() -> None:
         kernel(x, b=b)
     with pytest.raises(TypeError, match=r"expected a tiaot\.Kernel, got int"):
         tiaot.jax.wrap(3)
-    with pytest.raises(NotImplementedError, match="first derivatives only"):
-        jax.grad(lambda x: jax.grad(lambda x: (kernel(x, W, b) ** 2).sum())(x).sum())(x)
-
-    def forward_mode(x: jax.Array) -> jax.Array:
-        return jax.jvp(lambda x: kernel(x, W, b), (x,), (x,))[1]
-
-    for function in (forward_mode, jax.jit(forward_mode), jax.jacfwd(lambda x: kernel(x, W, b))):
-        with pytest.raises(
-            NotImplementedError, match=r"dense_tanh: there is no forward-mode derivative \(jvp\) on JAX arrays"
-        ):
-            function(x)
     with jax.enable_x64(False), pytest.raises(TypeError, match="'x': float64 needs jax_enable_x64"):
         kernel(np.zeros((3, 8)), np.zeros((4, 8)), np.zeros(4))
 

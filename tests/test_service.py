@@ -95,7 +95,7 @@ def test_weights_are_swapped_while_requests_run(running: Running, tmp_path: Path
 
 
 def test_what_is_wrong_is_told_to_the_caller(running: Running, tmp_path: Path) -> None:
-    connection = running.connect()
+    connection = running.connect()  # to one worker, for all requests
     status, answer = running.ask(connection, {"x": [[1.0, 2.0]]})
     assert status == 400 and "argument 'W'" in answer["error"]
     assert running.ask(connection, {"y": []})[0] == 400
@@ -103,6 +103,7 @@ def test_what_is_wrong_is_told_to_the_caller(running: Running, tmp_path: Path) -
     os.kill(running.process.pid, signal.SIGHUP)
     time.sleep(0.5)
     status, answer = running.ask(connection, {"x": np.zeros((1, 8)).tolist()})
+    connection.close()
     assert status == 200 and answer["version"] == 1
     running.process.terminate()
     assert running.process.wait(60) == 0

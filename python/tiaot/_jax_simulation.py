@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
@@ -11,7 +11,7 @@ from jax.interpreters import mlir
 
 from . import _core
 from ._framework import bound
-from ._jax_primitives import FORWARD, Callee, Names, call, untyped
+from ._jax_primitives import FORWARD, VJP, Callee, Names, call, untyped
 from ._simulation import Program, Record, Run
 
 
@@ -92,6 +92,12 @@ class _FieldSignature:
         """What to add to a message about an input that has no gradient."""
         return ""
 
+    def covering(self, kind: str, names: Collection[str]) -> None:
+        """No derivative along tangents is there."""
+
+    def needed(self, kind: str, names: Collection[str]) -> NoReturn:
+        raise NotImplementedError(f"{self.label}: a run has first derivatives only, in reverse mode, and no {kind}")
+
     def calls(self, wrt: Sequence[str]) -> list[Names]:
         return [tuple(wrt)] if wrt else []
 
@@ -106,6 +112,8 @@ class _RunCallee(Callee):
 
     def lower(self, context: Any, values: Any, entry: int, wrt: Names, mapped: int, names: tuple[Names, Names]) -> Any:
         types = [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in context.avals_out]
+        if entry not in (FORWARD, VJP):
+            self.signature.needed("jvp", wrt)
         run = self._forward if entry == FORWARD else self._vjp
 
         def function(*arrays: Any) -> Any:

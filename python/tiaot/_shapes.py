@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -59,6 +59,21 @@ class Signature:
         """The smallest set of inputs that has these names and a jvp, or hvp, in every variant; None for none."""
         best = next((wrt for wrt in self._entries(kind) if wrt.issuperset(names)), None)
         return None if best is None else tuple(name for name in self.inputs if name in best)
+
+    def needed(self, kind: str, names: Collection[str]) -> tuple[str, ...]:
+        """As `covering`; NotImplementedError, with the remedy, where there is none."""
+        return self.covering(kind, names) or self.refuse(kind, names)
+
+    def refuse(self, kind: str, names: Collection[str]) -> NoReturn:
+        """Raises NotImplementedError for a jvp, or hvp, with respect to these inputs, which the module lacks."""
+        wrt = [name for name in self.inputs if name in names]
+        derivatives = "'jvp', 'hvp'" if kind == "hvp" else "'jvp'"
+        remedy = f"with '{' '.join(wrt)}' in wrt" if self._entries(kind) else f"with derivatives=[{derivatives}]"
+        asked = "a derivative of its gradient" if kind == "hvp" else "a derivative along tangents"
+        raise NotImplementedError(
+            f"{self.label}: {asked} was asked for; it takes {'an' if kind == 'hvp' else 'a'} {kind} with respect to "
+            f"({', '.join(wrt)}), which the module lacks: export it {remedy}"
+        )
 
     def why_no_gradient(self, name: str) -> str:
         """What to add to a message about an input that has no gradient."""

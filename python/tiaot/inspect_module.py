@@ -7,13 +7,14 @@ import json
 import os
 from typing import Any
 
-from . import ModuleError, cpu_level, load
+from . import ModuleError, cpu_level, inspect_code, load
 from . import open as open_module
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("module", metavar="NAME|FILE", help="a module that ships with tiaot, or a module file")
     parser.add_argument("--json", action="store_true", help="everything, as JSON")
+    parser.add_argument("--code", action="store_true", help="the loops of each entry: vectors or not (needs objdump)")
 
 
 def describe(target: str) -> dict[str, Any]:
@@ -37,6 +38,36 @@ def describe(target: str) -> dict[str, Any]:
     info["checksum"] = "verified for code and tables (the file was rewritten)" if info["rewritten"] else "verified"
     info["machine_cpu_level"] = cpu_level()
     return info
+
+
+def entries_of(info: dict[str, Any]) -> list[dict[str, Any]]:
+    """The entries of all kernels and variants."""
+    return [entry for kernel in info["kernels"] for variant in kernel["variants"] for entry in variant["entries"]]
+
+
+def loops_of(info: dict[str, Any]) -> dict[str, list[inspect_code.Loop]]:
+    """For each entry's symbol the loops of its code at the level that runs here.
+
+    Raises RuntimeError where there is no objdump, or no symbol for an entry's code.
+    """
+    level = info["cpu_level"].rpartition("-")[2]
+    functions = {entry["symbol"]: f"{entry['symbol']}_{level}" for entry in entries_of(info)}
+    found = inspect_code.find_loops(info["path"], list(functions.values()))
+    for function in functions.values():
+        if function not in found:
+            raise RuntimeError(f"{info['path']}: has no symbol {function}: it was stripped of its symbols")
+    return {symbol: found[function] for symbol, function in functions.items()}
+
+
+def code_lines(info: dict[str, Any], loops: dict[str, list[inspect_code.Loop]]) -> list[str]:
+    """What `--code` adds to the text."""
+    lines = [
+        "",
+        f"loops in the code for {info['cpu_level']}, in the order of the code, each without those inside of it:",
+    ]
+    for symbol, found in loops.items():
+        lines += ["", f"  {symbol}", *(f"    {line}" for line in inspect_code.lines(found))]
+    return lines
 
 
 def _columns(rows: list[list[str]]) -> list[str]:
@@ -131,7 +162,7 @@ def _cuda_lines(info: dict[str, Any]) -> list[str]:
         )
         rows.append([image["kind"], reach, f"{image['bytes']:,}", f"{image['code_bytes']:,}"])
     lines += _columns(rows)
-    entries = [entry for kernel in info["kernels"] for variant in kernel["variants"] for entry in variant["entries"]]
+    entries = entries_of(info)
     for order, what in _ORDERS.items():
         if symbols := [entry["symbol"] for entry in entries if entry["cuda_order"] == order]:
             lines += [f"  {what}:", *(f"    {symbol}" for symbol in symbols)]
@@ -167,5 +198,11 @@ def text(info: dict[str, Any]) -> str:
 def run(arguments: argparse.Namespace) -> int:
     """Prints the description; errors are raised."""
     info = describe(arguments.module)
-    print(json.dumps(info, indent=1) if arguments.json else text(info))
+    loops = loops_of(info) if arguments.code else {}
+    if arguments.json:
+        for entry in entries_of(info) if loops else []:
+            entry["loops"] = [loop.described() for loop in loops[entry["symbol"]]]
+        print(json.dumps(info, indent=1))
+    else:
+        print("\n".join([text(info), *(code_lines(info, loops) if loops else [])]))
     return 0

@@ -50,11 +50,12 @@ class Kernel(Handle):
 
     kernel(*inputs) computes the output, or a tuple where there are several; inputs may be given by their names. They
     are JAX arrays, or NumPy's, on the CPU or CUDA devices, of the kernel's element type (float64 needs jax_enable_x64),
-    or Python numbers in place of arrays without dimensions. Reverse-mode derivatives are the module's, first ones only.
+    or Python numbers in place of arrays without dimensions. Derivatives are the module's: reverse mode by its vjp,
+    forward mode by its jvp, second ones by its hvp.
 
     Raises TypeError for another element type or a wrong number of arguments, ValueError for a wrong shape,
-    NotImplementedError for a gradient that the module does not have, a second derivative and forward mode; when the
-    program runs, ValueError for a module that has been closed.
+    NotImplementedError for a derivative that the module does not have, a third one, and forward mode of forward mode;
+    when the program runs, ValueError for a module that has been closed.
     """
 
     def __init__(self, kernel: _core.Kernel) -> None:
