@@ -29,7 +29,7 @@ from .plain import BASELINE, header, plain_functions, state_function
 from .signature import Signature
 from .state import Content, State
 from .tables import CudaCode, VariantEntries, Versions, descriptor
-from .trace import CHECKED, CPU, Trace, Traced, trace_file
+from .trace import CHECKED, CPU, Trace, trace_file
 from .verify import SECONDS, Verification, VerificationError, verify
 
 Say = Callable[[str], None]
@@ -161,8 +161,6 @@ def build(
     jobs = jobs or len(os.sched_getaffinity(0))
     say("tracing")
     traced = trace_file(source, cache, CHECKED if checked else CPU)
-    if checked:
-        traced = _without_tangents(traced)
     families, traces = traced.families, traced.traces
     signatures = {family.name: family.signature for family in families}
     traces = [*traces, *along_tangents(families, traces)]
@@ -198,14 +196,6 @@ def build(
     return Built(
         families, kernels, objects, traced.state, traced.contents, traced.notes, checked, devices.code, devices.trial
     )
-
-
-def _without_tangents(traced: Traced) -> Traced:
-    """What was traced, without what the checks of indices are not known in."""
-    left = [family.name for family in traced.families if family.derivatives]
-    families = [dataclasses.replace(family, derivatives=()) for family in traced.families]
-    note = f"--check-bounds: jvp and hvp of {', '.join(left)} are left out: indices are not checked in them"
-    return dataclasses.replace(traced, families=families, notes=[*traced.notes, *([note] if left else [])])
 
 
 def write(built: Built, target: str | os.PathLike[str], *, version: str, verification: Mapping[str, str]) -> None:
