@@ -88,7 +88,7 @@ DENSE_TANH = Case(
     _dense_vjp,
     [
         # The unrolled variants: nothing, one, around a vector, around a block (128 or more rows), several chunks.
-        *[(B, 8, 4) for B in (0, 1, 2, 3, 7, 8, 9, 15, 16, 17, 127, 128, 129, 255, 257, 5000)],
+        *[(B, 8, 4) for B in (0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 127, 128, 129, 255, 257, 5000)],
         *[(B, 4, 4) for B in (1, 9, 300)],
         *[(B, 8, 8) for B in (1, 9, 300)],
         # The tiled one: around the fewest rows that are packed, a block of 64, the limit of 512; ragged tiles.

@@ -8,13 +8,15 @@ from typing import Any
 
 from .computation import FORWARD, GRAD, Computation, sets_along
 from .signature import REAL_DTYPES, Signature, parse_signature
+from .target.x86_64 import X86_64
 
 
 class ExportError(Exception):
     """Kernels of a session cannot be exported; the message says where and why."""
 
 
-LEVELS = ("x86-64-v2", "x86-64-v3", "x86-64-v4")
+# Those that an implementation may be for: x86-64's. A level of another CPU takes what one of these takes.
+LEVELS = tuple(level.name for level in X86_64.forms)
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,11 @@ class Family:
         return (FORWARD, *vjps, *([GRAD] if self.gradient else []), *jvps, *hvps)
 
     @property
+    def differentiated(self) -> bool:
+        """Whether it has a derivative of any kind."""
+        return bool(self.wrt or self.gradient or self.derivatives)
+
+    @property
     def along(self) -> tuple[tuple[str, ...], ...]:
         """The sets of inputs that a jvp has tangents of."""
         dtypes = (self.argument_dtypes.get(each.name, self.dtypes[0]) for each in self.signature.inputs)
@@ -162,6 +169,7 @@ class Declaration:
     place: str = ""  # where it stands: "springs.py:9"
     derived: bool = False  # its signature is made of its parameters
     implicit: bool = False  # no decorator asked for it
+    derivative: str = "taichi"  # who makes its vjps, one of computation.MAKERS
 
     def with_seed(self) -> Declaration:
         """The declaration of a kernel with a derived signature that turned out to draw random numbers."""

@@ -31,18 +31,18 @@ _LANES_BYTES = 12288  # of a block in lanes: it fits a 32 KiB first-level cache 
 _LANES_ROWS = 64  # of a block in lanes whose size is not known at export
 _STACK_BYTES = 16384  # scratch up to this size lies on the stack, larger or dynamic in the caller's workspace
 _LEAST_VECTOR_BYTES = 16
-_VECTOR_BYTES = {"x86-64-v2": 16, "x86-64-v3": 32, "x86-64-v4": 64}
 
 
 class Entry:
     """One entry's function, written by `text`."""
 
     def __init__(
-        self, signature: Signature, trace: Trace, primal: Trace, level: str, others: Sequence[Trace] = ()
+        self, signature: Signature, trace: Trace, primal: Trace, vector_bytes: int, others: Sequence[Trace] = ()
     ) -> None:
         """`primal` is the forward trace of the same variant: run first where the adjoint reads the primal outputs.
 
-        `others` are the traces of the same entry for other CPU levels, with which it shares its workspace function.
+        `vector_bytes` is how long the CPU's vectors are. `others` are the traces of the same entry for other CPU
+        levels, with which it shares its workspace function.
         """
         self.signature = signature
         self.along = trace.along
@@ -58,18 +58,20 @@ class Entry:
                     )
         self.item = ITEM_SIZES[self.variant.dtype]
         self.type = IR_TYPES[self.variant.dtype]
-        self.vector_length = _VECTOR_BYTES[level] // self.item
+        self.vector_length = vector_bytes // self.item
         self.differentiate = trace.autodiff and bool(trace.wrt)
         self.module = read_tasks(trace.tasks)
         self.primal: TracedModule | None = None
         self.primal_trace = primal
-        if self.differentiate and self._reads_primal_outputs():
+        self.reads_outputs = self.differentiate and self._reads_primal_outputs()
+        if self.reads_outputs and trace.derivative == "taichi":
             self.primal = read_tasks(primal.tasks)
         self.in_lanes = trace.autodiff
-        # A batch, or a last block, of so few samples goes through in a narrower vector.
-        self.few = self.vector_length // 2 if self.in_lanes and not self._sums_over_batch() else 0
-        if self.few * self.item < _LEAST_VECTOR_BYTES:
-            self.few = 0
+        # A batch, or a last block, of so few samples goes through in a narrower vector; the narrowest comes first.
+        self.few: list[int] = []
+        if self.in_lanes and not self._sums_over_batch():
+            narrower = (_LEAST_VECTOR_BYTES, 2 * _LEAST_VECTOR_BYTES)
+            self.few = [bytes_ // self.item for bytes_ in narrower if bytes_ < vector_bytes]
         self.block_rows = self._block_rows()
         scratch_bytes = self._workspace(Code(self._fixed_sizes()))
         self.on_stack = not scratch_bytes.startswith("%") and int(scratch_bytes) <= _STACK_BYTES
@@ -115,7 +117,7 @@ class Entry:
         """Keys of the arrays that the tasks get a copy of."""
         if not self.trace.autodiff:
             return []
-        keys = [Key(Role.OUTPUT, argument.name) for argument in self.signature.outputs] if self.primal else []
+        keys = [Key(Role.OUTPUT, argument.name) for argument in self.signature.outputs] if self.reads_outputs else []
         keys += [key for key in self._array_keys() if self.signature.argument(key.name).batched]
         return keys
 
@@ -263,13 +265,13 @@ class Entry:
         code.do("%left = sub nsw i64 %rows, %start")
         code.do(f"%full = icmp slt i64 %left, {self.block_rows}")
         code.do(f"%count = select i1 %full, i64 %left, i64 {self.block_rows}")
-        if self.few:
-            code.do(f"%are_few = icmp sle i64 %left, {self.few}")
-            code.do("br i1 %are_few, label %block_of_few, label %block_of_many")
-            code.label("block_of_few")
-            self._block(code, structs, scratch, "%start", "%left", self.few)
+        for few in self.few:
+            code.do(f"%are_{few} = icmp sle i64 %left, {few}")
+            code.do(f"br i1 %are_{few}, label %block_of_{few}, label %block_of_more_than_{few}")
+            code.label(f"block_of_{few}")
+            self._block(code, structs, scratch, "%start", "%left", few)
             code.do("br label %block_end")
-            code.label("block_of_many")
+            code.label(f"block_of_more_than_{few}")
         self._block(code, structs, scratch, "%start", "%count")
         code.do("br label %block_end")
         code.label("block_end")
@@ -331,7 +333,7 @@ class Entry:
 
         With `few` there are no more than so many, which one vector of that length holds.
         """
-        suffix = "_few" if few else ""
+        suffix = f"_few{few}" if few else ""
         pointers = dict(scratch)
         results = []
         for key in self._array_keys():

@@ -10,22 +10,23 @@ and interleaved within each 128-bit lane, which every CPU level has one-instruct
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 
-def definitions(kind: str, vector: int, stride: int, few: int = 0) -> str:
+def definitions(kind: str, vector: int, stride: int, few: Sequence[int] = ()) -> str:
     """`@to_lanes` and `@from_lanes` (source, target, size, rows), and `@zero_lanes` (target, size, rows).
 
     Args:
         kind: the element type, "float" or "double".
         vector: elements in a vector, a power of two; `rows` is rounded up to a multiple of it.
         stride: elements between neighbouring columns in lanes.
-        few: elements in a narrower vector, for which there are functions `@to_lanes_few` and so on, for 1 to so many
-            rows; 0 for none.
+        few: elements in narrower vectors, for each of which there are functions `@to_lanes_few4` and so on, for 1 to so
+            many rows.
     """
     texts = []
-    for length, suffix in ((vector, ""), (few, "_few")) if few else ((vector, ""),):
+    for length in (vector, *few):
         writer = _Writer(kind, length, stride, {"float": 4, "double": 2}[kind])
+        suffix = f"_few{length}" if length in few else ""
         write = writer.function_for_few if suffix else writer.function
         texts += [write("to_lanes"), write("from_lanes"), writer.zero(suffix)]
     return "\n".join(texts)
@@ -77,7 +78,7 @@ class _Writer:
         self.lines = []
         self._edge("0", "%rows", self._tile(name))
         self.do("ret void")
-        return self._definition(f"{name}_few")
+        return self._definition(f"{name}_few{self.vector}")
 
     def _tile(self, name: str) -> Callable[..., None]:
         return {"to_lanes": self._tile_in, "from_lanes": self._tile_out}[name]
