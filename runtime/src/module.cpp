@@ -79,7 +79,8 @@ tiaot_status check_library(const char *origin, void *library, CheckedFile *file,
                               std::to_string(TIAOT_ABI_VERSION) + " and size " + std::to_string(sizeof *desc));
   }
   if (!check_pointers(*desc, image))
-    return refuse(origin, "its tables are wrong: a pointer leads out of the module, or to no text");
+    return refuse(origin,
+                  "its tables are wrong: a pointer leads out of the module, between its elements, or to no text");
   if (desc->hash == nullptr || file->hash != desc->hash) {
     return refuse(origin, "the file is damaged: its note has the hash of another module");
   }
