@@ -35,8 +35,11 @@ def target_machine(target: Target, form: Form) -> Any:
     )
 
 
-def optimize(text: str, target: Target, form: Form) -> Any:
+def optimize(text: str, target: Target, form: Form, *, interleaving: bool = True) -> Any:
     """Link what IR text calls and optimise it: a module of llvmlite's.
+
+    Args:
+        interleaving: whether LLVM may work on several vectors of a loop's iterations at a time.
 
     Raises:
         LoweringError: when LLVM does not take the text, or it calls a function that there is not on the target.
@@ -54,6 +57,7 @@ def optimize(text: str, target: Target, form: Form) -> Any:
     options = llvm.create_pipeline_tuning_options(3)
     options.loop_unrolling = True
     options.loop_vectorization = options.slp_vectorization = target.vectorizes
+    options.loop_interleaving = interleaving
     builder = llvm.create_pass_builder(machine, options)
     builder.getModulePassManager().run(module, builder)
     for name in undefined(module):
@@ -62,14 +66,14 @@ def optimize(text: str, target: Target, form: Form) -> Any:
     return module
 
 
-def compile_text(text: str, target: Target, form: Form | None = None) -> bytes:
-    """Optimise IR text and emit an object file, for the lowest form of the target where none is given.
+def compile_text(text: str, target: Target, form: Form | None = None, *, interleaving: bool = True) -> bytes:
+    """Optimise IR text, as `optimize` does, and emit an object file: for the lowest form where none is given.
 
     Raises:
         LoweringError: when LLVM does not take the text, or it calls a function that there is not on the target.
     """
     form = form or target.forms[0]
-    return target_machine(target, form).emit_object(optimize(text, target, form))
+    return target_machine(target, form).emit_object(optimize(text, target, form, interleaving=interleaving))
 
 
 _DECLARATION = re.compile(r'declare [^@]*@"?([\w.]+)"?\(')
