@@ -104,8 +104,8 @@ tiaot_status check_source(const tiaot_source &source) {
                  source.kind == TIAOT_FROM_PATH ? "path" : "data");
   }
   if (source.sha256 != nullptr && std::strspn(source.sha256, "0123456789abcdefABCDEF") != 64) {
-    return raise(TIAOT_ERROR_VALUE, "tiaot_module_open_from: sha256: expected 64 hexadecimal digits, got '%.100s'",
-                 source.sha256);
+    return raise(TIAOT_ERROR_VALUE, "tiaot_module_open_from: sha256: expected 64 hexadecimal digits, got '%.*s'",
+                 whole_characters(source.sha256, 100), source.sha256);
   }
   return TIAOT_OK;
 }

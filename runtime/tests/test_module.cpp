@@ -343,6 +343,10 @@ TEST(from_memory_and_from_a_descriptor) {
   wrong.sha256 = "12ab";
   CHECK_ERROR(tiaot_module_open_from(&wrong, &module), TIAOT_ERROR_VALUE,
               "tiaot_module_open_from: sha256: expected 64 hexadecimal digits, got '12ab'");
+  const std::string long_one = std::string(99, 'a') + "\u00e4\u00e4";  // cut between two characters, not inside of one
+  wrong.sha256 = long_one.c_str();
+  CHECK_ERROR(tiaot_module_open_from(&wrong, &module), TIAOT_ERROR_VALUE,
+              "tiaot_module_open_from: sha256: expected 64 hexadecimal digits, got '" + std::string(99, 'a') + "'");
   wrong.kind = 3;
   CHECK_EQ(tiaot_module_open_from(&wrong, &module), TIAOT_ERROR_VALUE);
   wrong.struct_size = 8;
