@@ -16,7 +16,7 @@ def test_the_table_of_features_is_what_is_tested() -> None:
     rows = [line.strip("|").split("|") for line in table.splitlines() if line.startswith("| ")][2:]
     assert len(rows) > 30
     kernels = {}
-    for name in ("whole", "fields", "half", "rows", "integers"):
+    for name in ("whole", "fields", "half", "rows", "integers", "reverse"):
         source = (HERE / "kernels" / f"{name}.py").read_text()
         kernels[name] = set(re.findall(r"@ti\.kernel\n\s*def (\w+)", source))
     known = set().union(*kernels.values())

@@ -47,11 +47,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs `tiaot ARGV...`. The exit code: 0 done, 1 failed or something is wrong, 2 not understood."""
     argv = list(sys.argv[1:] if argv is None else argv)
     command = argv[0] if argv and argv[0] in _COMMANDS else None
+    own, behind = argv, []
+    if command == "export" and "--" in argv:  # what follows is for a program that it runs
+        own, behind = argv[: argv.index("--")], argv[argv.index("--") + 1 :]
     if isinstance(sys.stdout, io.TextIOWrapper):  # whose encoding may lack what paths and the environment bring
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         # argparse would take what is behind an option whose value can be left out for that value.
-        arguments = _parser(command).parse_args(["--cuda=" if each == "--cuda" else each for each in argv])
+        arguments = _parser(command).parse_args(["--cuda=" if each == "--cuda" else each for each in own])
+        if behind:
+            arguments.program_arguments = behind
         code = int(arguments.run(arguments))
         sys.stdout.flush()
         return code

@@ -91,7 +91,7 @@ void repeat_samples(const Jacobian &it, int64_t begin, int64_t count, const char
   }
 }
 
-bool run_rows(const Jacobian &it, int64_t begin, int64_t count, char *memory) {
+int32_t run_rows(const Jacobian &it, int64_t begin, int64_t count, char *memory) {
   const tiaot_kernel_desc &desc = it.desc();
   void *arrays[TIAOT_MAX_ARRAYS];
   uint32_t at = 0;
@@ -126,7 +126,7 @@ bool run_rows(const Jacobian &it, int64_t begin, int64_t count, char *memory) {
   }
   const bool has_workspace = it.entry.workspace != nullptr && it.entry.workspace(count, it.checked.sizes) > 0;
   const tiaot_code code = it.entry.code[it.request.kernel->level];
-  return code(count, it.checked.sizes, arrays, has_workspace ? memory : nullptr, nullptr) == 0;
+  return code(count, it.checked.sizes, arrays, has_workspace ? memory : nullptr, nullptr);
 }
 
 tiaot_status run_output(const Request &request, const Checked &checked, const Choice &choice, uint32_t output) {
@@ -151,16 +151,16 @@ tiaot_status run_output(const Request &request, const Checked &checked, const Ch
   if (memory.failed()) {
     return raise(TIAOT_ERROR_MEMORY, "no memory for workspace: %lld bytes are needed", static_cast<long long>(bytes));
   }
-  std::atomic<bool> failed{false};
+  std::atomic<int32_t> failed{0};
   const auto run_one = [&](int64_t chunk, int64_t worker) {
     const int64_t end = std::min(it.rows, (chunk + 1) * it.cut.chunk_rows);
     for (int64_t begin = chunk * it.cut.chunk_rows; begin < end; begin += it.code_rows) {
       char *mine = memory.data() + worker * it.worker_bytes;
-      if (!run_rows(it, begin, std::min(it.code_rows, end - begin), mine)) failed.store(true);
+      if (int32_t outcome = run_rows(it, begin, std::min(it.code_rows, end - begin), mine)) failed.store(outcome);
     }
   };
   if (tiaot_status status = run_pieces(it.cut.chunk_count, workers, request.executor, run_one)) return status;
-  return failed.load() ? explain_outcome() : TIAOT_OK;
+  return failed.load() == 0 ? TIAOT_OK : explain_outcome(failed.load(), request.kernel->module->fault);
 }
 
 }  // namespace

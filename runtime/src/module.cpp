@@ -133,6 +133,7 @@ tiaot_status open_module(const tiaot_source &source, tiaot_module **module) {
   tiaot_module *opened = nullptr;
   if (tiaot_status status = make_module(*desc, level, library.release(), &opened)) return status;
   opened->rewritten = file.rewritten;
+  opened->fault = static_cast<const tiaot_fault *>(dlsym(opened->library, TIAOT_FAULT_SYMBOL));
   *module = opened;
   return TIAOT_OK;
 }
@@ -172,7 +173,7 @@ tiaot_kernel make_kernel(const tiaot_kernel_desc &desc, int level) {
 }  // namespace
 
 tiaot_status make_module(const tiaot_module_desc &desc, int level, void *library, tiaot_module **module) {
-  std::unique_ptr<tiaot_module> result(new (std::nothrow) tiaot_module{library, &desc, level, false, {}, {}});
+  std::unique_ptr<tiaot_module> result(new (std::nothrow) tiaot_module{library, &desc, level, false, nullptr, {}, {}});
   if (result == nullptr) {
     if (library != nullptr) unload(library);
     return raise(TIAOT_ERROR_MEMORY, "out of memory");

@@ -39,7 +39,8 @@ struct tiaot_module {
   void *library;  // from dlopen; nullptr for tables that are part of the program
   const tiaot_module_desc *desc;
   int level;
-  bool rewritten;  // by a tool, after the export
+  bool rewritten;            // by a tool, after the export
+  const tiaot_fault *fault;  // of a module that checks indices; nullptr of others
   std::vector<tiaot_kernel> kernels;
   mutable tiaot::CudaImages cuda;
   ~tiaot_module();

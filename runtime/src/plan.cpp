@@ -112,13 +112,34 @@ struct Helpers {
   }
 };
 
+// What a module's code returns, beside 0.
+constexpr int32_t kNoMemory = 1, kOutOfRange = 4;
+
+// What was found out of range, with its numbers; "" where another call is just writing that down.
+std::string describe_fault(const tiaot_fault *fault) {
+  if (fault == nullptr || __atomic_load_n(&fault->state, __ATOMIC_ACQUIRE) != 2) return "";
+  const tiaot_fault found = *fault;
+  std::string text;
+  int32_t used = 0;
+  for (const char *at = found.text; *at != '\0'; ++at) {
+    if (at[0] != '%' || at[1] == '\0') {
+      text += *at;
+    } else if (*++at == 'd' && used < found.count && used < TIAOT_FAULT_VALUES) {
+      text += std::to_string(found.values[used++]);
+    } else {
+      text += *at;
+    }
+  }
+  return text;
+}
+
 // Runs the code on the caller's thread, or with helpers where there are any.
 tiaot_status run_code(const Plan &plan, int64_t rows, void *const *arrays, void *workspace) {
   Helpers helpers{plan.helpers, plan.executor};
   const tiaot_host host{Helpers::parallel_for, &helpers};
   const int32_t outcome = plan.code(rows, plan.sizes, arrays, workspace, plan.helpers > 1 ? &host : nullptr);
   if (helpers.status != TIAOT_OK) return helpers.status;
-  return outcome == 0 ? TIAOT_OK : explain_outcome();
+  return outcome == 0 ? TIAOT_OK : explain_outcome(outcome, plan.fault);
 }
 
 // `partial`: where a chunk after the first puts its gradients of shared inputs.
@@ -200,13 +221,15 @@ tiaot_status run_cut(const Plan &plan) {
   }
   char *partials = memory.data() + scratch_bytes;
   if (workers == 1) return run_serial(plan, memory.data(), partials);
-  std::atomic<bool> failed{false};
+  std::atomic<int32_t> failed{0};
   const auto run_one = [&](int64_t chunk, int64_t worker) {
     char *partial = chunk == 0 ? nullptr : partials + (chunk - 1) * plan.partial_bytes;
-    if (run_chunk(plan, chunk, memory.data() + worker * plan.worker_bytes, partial) != TIAOT_OK) failed.store(true);
+    const tiaot_status status = run_chunk(plan, chunk, memory.data() + worker * plan.worker_bytes, partial);
+    if (status != TIAOT_OK) failed.store(status == TIAOT_ERROR_MEMORY ? kNoMemory : kOutOfRange);
   };
   if (tiaot_status status = run_pieces(plan.cut.chunk_count, workers, plan.executor, run_one)) return status;
-  if (failed.load()) return explain_outcome();  // on this thread, whose message the caller reads
+  // On this thread, whose message the caller reads.
+  if (failed.load() != 0) return explain_outcome(failed.load(), plan.fault);
   return add_partials(plan, partials, workers);
 }
 
@@ -226,8 +249,12 @@ tiaot_status count_workers(int32_t asked, int64_t pieces, int32_t *workers) {
   return TIAOT_OK;
 }
 
-tiaot_status explain_outcome() {
-  return raise(TIAOT_ERROR_MEMORY, "no memory for the values of a loop that its gradient goes back through");
+tiaot_status explain_outcome(int32_t outcome, const tiaot_fault *fault) {
+  if (outcome == kNoMemory) {
+    return raise(TIAOT_ERROR_MEMORY, "no memory for the values of a loop that its gradient goes back through");
+  }
+  const std::string found = describe_fault(fault);
+  return raise(TIAOT_ERROR_VALUE, "%s", found.empty() ? "an index is out of range" : found.c_str());
 }
 
 Cost entry_cost(const tiaot_kernel_desc &desc, const tiaot_entry_desc &entry, uint32_t wrt, const int64_t *sizes) {
@@ -256,6 +283,7 @@ tiaot_status make_plan(const Request &request, const Checked &checked, Plan *pla
   plan->num_threads = request.num_threads;
   plan->executor = request.executor;
   plan->state = request.state;
+  plan->fault = request.kernel->module == nullptr ? nullptr : request.kernel->module->fault;
   plan->helpers = 1;
   if (desc.batch_dim < 0 && checked.row_work >= kFew) {
     if (tiaot_status status = count_workers(request.num_threads, kMaxThreads, &plan->helpers)) return status;

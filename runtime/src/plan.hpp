@@ -19,6 +19,7 @@ struct Plan {
   const tiaot_executor *executor;
   tiaot_state *state;               // nullptr: none. Otherwise its memory is the last of `arrays`, and
   const tiaot_kernel_desc *kernel;  // these two tell whose call it is
+  const tiaot_fault *fault;         // of the module
   int entry;
   int64_t sizes[TIAOT_MAX_DIMS];
   void *arrays[TIAOT_MAX_ARRAYS];  // in the entry's order
@@ -55,8 +56,8 @@ int64_t workspace_bytes(tiaot_workspace_size workspace, int64_t rows, const int6
 // How many threads may work on so many pieces; `asked` is Request::num_threads.
 tiaot_status count_workers(int32_t asked, int64_t pieces, int32_t *workers);
 
-// Raises what code that does not return 0 stands for.
-tiaot_status explain_outcome();
+// Raises what code that returns this, and not 0, stands for.
+tiaot_status explain_outcome(int32_t outcome, const tiaot_fault *fault);
 
 // That no output has more elements in a sample than its Jacobian can be made for.
 tiaot_status check_jacobian_sizes(const Request &request, const Checked &checked);

@@ -11,11 +11,23 @@ from typing import TYPE_CHECKING, Any
 
 from .declare import ExportError, Implementation, Variant, by_level
 from .decorate import autodiff, family, kernel, written
+from .record import recording
 
 if TYPE_CHECKING:
     from .. import Module
 
-__all__ = ["ExportError", "Implementation", "Variant", "autodiff", "by_level", "export", "family", "kernel", "written"]
+__all__ = [
+    "ExportError",
+    "Implementation",
+    "Variant",
+    "autodiff",
+    "by_level",
+    "export",
+    "family",
+    "kernel",
+    "recording",
+    "written",
+]
 
 
 def export(

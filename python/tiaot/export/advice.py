@@ -26,6 +26,10 @@ _INFINITE = (
     "The derivative of a root, a logarithm, a norm or a quotient is infinite there, and 0 times that is no number. "
     "Keep away from it in the kernel (ti.sqrt(x + 1e-12)), or draw other values (draw=)."
 )
+_OURS = (
+    "A derivative along tangents is of tiaot's own making: where the gradients are right this is a mistake of tiaot; "
+    "please report it with the kernel."
+)
 _DRAW = (
     "If the kernel is right, but rounding grows in it or its inputs are of a certain kind, say what to draw for them "
     "(draw=) and at which sizes (sizes=)."
@@ -55,6 +59,8 @@ def _causes(problems: list[Problem]) -> list[str]:
     """What may be the cause of the problems of one kernel."""
     gradients = [problem for problem in problems if problem.name]
     if not gradients:
+        if any(problem.along for problem in problems):
+            return [_OURS]
         told = all(problem.complete for problem in problems)
         return [] if told else [_DRAW]
     point = gradients[0].point

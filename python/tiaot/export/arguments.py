@@ -69,9 +69,10 @@ class WholeArrays:
         self.dtypes = {p.name: p.dtype for p in (*primal.parameters, *trace.parameters) if p.role != "scratch"}
         self.dtypes.setdefault(SEED, "int64")
         self.parts = [Part("task", trace, read_tasks(trace.tasks))]
+        self.replays = trace.derivative == "tiaot" and self._reads_primal(self.parts[0])
         if trace.on_state:
             self._check_scratch(self.parts[0])
-        elif trace.wrt and self._reads_primal(self.parts[0]):
+        elif trace.wrt and not self.replays and self._reads_primal(self.parts[0]):
             self.parts.insert(0, Part("primal", primal, read_tasks(primal.tasks)))
         self._check_gradients()
         self.random = support.uses_random(part.module for part in self.parts)
@@ -133,12 +134,12 @@ class WholeArrays:
                             buffers[Key(Role.SCRATCH, name)].shape,
                         )
                 elif self.trace.wrt and parameter.role == "output":
-                    if part.name == "primal":
+                    if part.name == "primal" or self.replays:
                         need(Key(Role.PRIMAL, name), parameter.dtype, self.outputs[name])
                     if parameter.gradient:
                         need(Key(Role.ADJOINT, name), parameter.dtype, self.outputs[name])
                 elif self.trace.wrt and parameter.role == "updated":
-                    if part.name == "primal":
+                    if part.name == "primal" or self.replays:
                         need(Key(Role.PRIMAL, name), parameter.dtype, self.outputs[name])
                     if parameter.gradient and name not in self.trace.wrt:
                         need(Key(Role.ADJOINT, name), parameter.dtype, self.outputs[name])

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import llvmlite.binding as llvm
 
+from .bounds import RECORD
 from .cache import Cache
 from .computation import FORWARD, Computation
 from .cuda.build import Devices, Key, build_for_cuda, value_inputs
@@ -28,8 +29,8 @@ from .plain import BASELINE, header, plain_functions, state_function
 from .signature import Signature
 from .state import Content, State
 from .tables import CudaCode, VariantEntries, Versions, descriptor
-from .trace import Trace, trace_file
-from .verify import SECONDS, VerificationError, verify
+from .trace import CHECKED, CPU, Trace, Traced, trace_file
+from .verify import SECONDS, Verification, VerificationError, verify
 
 Say = Callable[[str], None]
 
@@ -44,6 +45,7 @@ class Built:
     state: State | None
     contents: list[Content]  # what a state starts with
     notes: list[str]  # what was left out, for the author
+    checked: bool  # every index is
     cuda: CudaCode | None
     cuda_trial: bytes  # what the code for CUDA is tried with, where there is some and it was asked for
 
@@ -65,8 +67,11 @@ def export(
     jobs: int | None = None,
     gate: bool = True,
     gate_seconds: float = SECONDS,
+    strict: bool = False,
+    recorded: str | os.PathLike[str] = "",
     cache: Path | None = None,
     cuda: Sequence[int] | None = None,
+    checked: bool = False,
     say: Say = lambda _: None,
 ) -> Exported:
     """Compile every kernel of a file into one module, and write it when its results are right.
@@ -79,8 +84,11 @@ def export(
         gate: whether the module is held against Taichi's JIT and finite differences first; what was found, or that it
             was not, is recorded in it.
         gate_seconds: how long the module, and Taichi's JIT beside it, may be tried for that.
+        strict: whether a branch of a kernel that never ran meanwhile is an error.
+        recorded: a folder with recorded launches (record.py), which the kernels are tried with, too.
         cache: a folder with what was traced and compiled before, which is read and written; None for none.
         cuda: architectures to compile the kernels for, too: 90 is compute capability 9.0; None for the CPU alone.
+        checked: whether an index out of range is an error of the call, for debugging: slow, and for CPUs alone.
         say: is told, in a line, what is being done.
 
     Raises:
@@ -91,19 +99,28 @@ def export(
         ValueError: when the file declares no kernel, or a declaration cannot be right.
     """
     check_output(target)
-    built = build(source, jobs=jobs, cache=cache, cuda=cuda, gate=gate, say=say)
+    built = build(source, jobs=jobs, cache=cache, cuda=cuda, gate=gate, checked=checked, say=say)
     say("linking")
-    verification = {family.name: "not verified" for family in built.families}
+    verification = Verification({family.name: "not verified" for family in built.families}, [])
     if gate:
         with tempfile.TemporaryDirectory(prefix="tiaot-export-") as directory:
             candidate = Path(directory, Path(target).name)
             write(built, candidate, version=version, verification={})
             try:
-                verification = verify(candidate, source, built.cuda_trial, cache=cache, seconds=gate_seconds, say=say)
+                verification = verify(
+                    candidate,
+                    source,
+                    built.cuda_trial,
+                    cache=cache,
+                    seconds=gate_seconds,
+                    strict=strict,
+                    recorded=recorded,
+                    say=say,
+                )
             except VerificationError as error:
                 raise VerificationError(f"no module was written: {error}") from None
-    write(built, target, version=version, verification=verification)
-    return Exported(built.families, verification, built.notes)
+    write(built, target, version=version, verification=verification.lines)
+    return Exported(built.families, verification.lines, [*built.notes, *verification.notes])
 
 
 class SourceError(Exception):
@@ -135,15 +152,20 @@ def build(
     cache: Path | None = None,
     cuda: Sequence[int] | None = None,
     gate: bool = False,
+    checked: bool = False,
     say: Say = lambda _: None,
 ) -> Built:
     """Trace and lower every kernel of a file; `export` says what is raised."""
+    if checked and cuda is not None:
+        raise ValueError("--check-bounds is for CPUs: leave --cuda out")
     jobs = jobs or len(os.sched_getaffinity(0))
     say("tracing")
-    traced = trace_file(source, cache)
+    traced = trace_file(source, cache, CHECKED if checked else CPU)
+    if checked:
+        traced = _without_tangents(traced)
     families, traces = traced.families, traced.traces
     signatures = {family.name: family.signature for family in families}
-    traces = [*traces, *_along_tangents(families, traces)]
+    traces = [*traces, *along_tangents(families, traces)]
     of_entry: dict[tuple[str, str, Computation], list[Trace]] = {}  # one for each stretch of CPU levels
     for trace in traces:
         of_entry.setdefault((trace.kernel, trace.variant.name, trace.computation), []).append(trace)
@@ -173,7 +195,17 @@ def build(
         for family in families
     ]
     objects = [*(entry.object for entry in lowered), *devices.objects]
-    return Built(families, kernels, objects, traced.state, traced.contents, traced.notes, devices.code, devices.trial)
+    return Built(
+        families, kernels, objects, traced.state, traced.contents, traced.notes, checked, devices.code, devices.trial
+    )
+
+
+def _without_tangents(traced: Traced) -> Traced:
+    """What was traced, without what the checks of indices are not known in."""
+    left = [family.name for family in traced.families if family.derivatives]
+    families = [dataclasses.replace(family, derivatives=()) for family in traced.families]
+    note = f"--check-bounds: jvp and hvp of {', '.join(left)} are left out: indices are not checked in them"
+    return dataclasses.replace(traced, families=families, notes=[*traced.notes, *([note] if left else [])])
 
 
 def write(built: Built, target: str | os.PathLike[str], *, version: str, verification: Mapping[str, str]) -> None:
@@ -189,6 +221,8 @@ def write(built: Built, target: str | os.PathLike[str], *, version: str, verific
     taichi = importlib.metadata.version("taichi")
     versions = Versions(version, taichi, ".".join(str(part) for part in llvm.llvm_version_info))
     objects = [*built.objects, compile_text(plain_functions(built.kernels), BASELINE)]
+    if built.checked:
+        objects.append(compile_text(RECORD, BASELINE))
     if built.state:
         objects.append(compile_text(state_function(name, built.state, built.contents), BASELINE))
 
@@ -240,7 +274,7 @@ def lower_cached(
         raise LoweringError(text if text.startswith(trace.kernel) else f"{trace.kernel}: {text}") from None
 
 
-def _along_tangents(families: list[Family], traces: list[Trace]) -> list[Trace]:
+def along_tangents(families: list[Family], traces: list[Trace]) -> list[Trace]:
     """The traces of the entries with tangents that the families ask for: those of the primal and the vjps, again."""
     asked = {(family.name, each) for family in families for each in family.entries if each.forward_mode}
     sets = {family.name: family.along for family in families}

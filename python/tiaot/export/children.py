@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from .points import NEAR, Point
+from .branches import Site
+from .points import ORDINARY, Point
 
 # All times are of the CPUs, so that they are as much on a busy machine.
-_FURTHER = 15.0  # seconds for a point away from 1, where a loop may have no end
+_FURTHER = 15.0  # seconds for a point away from ordinary values, where a loop may have no end
 _PATIENCE = 5.0  # seconds for a child to end by itself, once its time is over, before it is stopped
 _ASLEEP = 120.0  # seconds of the clock in which a child that uses no CPU is taken to be stuck
 APART = ("spread", "twin")  # results of the module's child that are not those of the module
@@ -31,6 +32,8 @@ class Outcome:
     verdicts: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     failures: dict[str, tuple[str, str]] = field(default_factory=dict)  # (what was running, how it ended)
     done: set[str] = field(default_factory=set)
+    ways: dict[str, list[Site]] = field(default_factory=dict)  # all that a kernel can go, by a point of it
+    gone: dict[str, set[str]] = field(default_factory=dict)  # those that it went there, as `Site.text`
 
     def results(self, point: str) -> dict[str, np.ndarray]:
         """All that came out at a point, but what is kept apart."""
@@ -107,7 +110,7 @@ class Child:
             if (now := _cpu_seconds(self.process.pid)) > used:
                 used, woken = now, time.monotonic()
             self._read_log(used)
-            further = self.running is not None and self._point(self.running[0]).kind != NEAR
+            further = self.running is not None and self._point(self.running[0]).kind not in ORDINARY
             late = used > self.seconds + _PATIENCE or (further and used > self.since + _FURTHER)
             if late or time.monotonic() > woken + _ASLEEP:
                 self.process.kill()
@@ -133,7 +136,7 @@ class Child:
         alike = [
             point
             for point in self.points[place + 1 :]
-            if point.family.name == gone.family.name and (gone.kind == NEAR or point.kind != NEAR)
+            if point.family.name == gone.family.name and (gone.kind in ORDINARY or point.kind not in ORDINARY)
         ]
         self._fail([point.id for point in alike], what, ended)
         self.points = [point for point in self.points[place + 1 :] if point not in alike]
@@ -151,6 +154,9 @@ class Child:
                 self.outcome.verdicts.setdefault(point, []).append(record["verdict"])
             elif "failed" in record:
                 self._fail([point], "forward", record["failed"])
+            elif "ways" in record:
+                ways = [Site(**{**each, "names": tuple(each["names"])}) for each in record["ways"]]
+                self.outcome.ways[point], self.outcome.gone[point] = ways, set(record["gone"])
             elif "done" in record:
                 self.outcome.done.add(point)
                 self.running = None

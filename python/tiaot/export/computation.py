@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 STATE = ("*",)  # stands for the fields, in place of the names of inputs that a vjp differentiates
+MAKERS = ("taichi", "tiaot")  # of vjps: Taichi's autodiff, or the reverse mode of this exporter
 DERIVATIVES = ("jvp", "hvp")  # that a kernel has where its author asks for them
 
 
@@ -51,6 +52,17 @@ def of_trace(wrt: tuple[str, ...], along: tuple[str, ...]) -> Computation:
     if along:
         return Computation("hvp" if wrt else "jvp", along)
     return GRAD if wrt == STATE else Computation("vjp", wrt) if wrt else FORWARD
+
+
+def check_derivative(derivative: str) -> str:
+    """Who makes the vjps of a kernel.
+
+    Raises:
+        ValueError: for another than "taichi" or "tiaot".
+    """
+    if derivative not in MAKERS:
+        raise ValueError(f"derivative: expected one of {', '.join(map(repr, MAKERS))}, got {derivative!r}")
+    return derivative
 
 
 def check_derivatives(derivatives: Sequence[str]) -> tuple[str, ...]:

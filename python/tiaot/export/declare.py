@@ -127,6 +127,11 @@ class Family:
         return (FORWARD, *vjps, *([GRAD] if self.gradient else []), *jvps, *hvps)
 
     @property
+    def differentiated(self) -> bool:
+        """Whether it has a derivative of any kind."""
+        return bool(self.wrt or self.gradient or self.derivatives)
+
+    @property
     def along(self) -> tuple[tuple[str, ...], ...]:
         """The sets of inputs that a jvp has tangents of."""
         dtypes = (self.argument_dtypes.get(each.name, self.dtypes[0]) for each in self.signature.inputs)
@@ -162,6 +167,7 @@ class Declaration:
     place: str = ""  # where it stands: "springs.py:9"
     derived: bool = False  # its signature is made of its parameters
     implicit: bool = False  # no decorator asked for it
+    derivative: str = "taichi"  # who makes its vjps, one of computation.MAKERS
 
     def with_seed(self) -> Declaration:
         """The declaration of a kernel with a derived signature that turned out to draw random numbers."""

@@ -143,6 +143,7 @@ def family(
     draw: Mapping[str, Draw] | None = None,
     finite_differences: bool = True,
     derivatives: Sequence[str] = (),
+    derivative: str = "taichi",
 ) -> Callable[[Make], Make]:
     """Declare a family of kernels; its name is the function's. What is wrong in it is told at the export.
 
@@ -158,6 +159,8 @@ def family(
         finite_differences: whether the gradients must be the kernel's slopes; False for one that is meant to differ.
         derivatives: what is compiled beside the vjps: "jvp", the derivative along tangents of inputs, and "hvp", that
             of the vjp (Hessian-vector products).
+        derivative: who makes the vjps of `autodiff` kernels: "taichi", by its own autodiff, or "tiaot", by the reverse
+            mode of the exporter, which takes loops of any kind and arrays that are updated in place.
 
     Raises:
         TypeError: when it is used without parentheses, or decorates a Taichi kernel.
@@ -192,6 +195,7 @@ def kernel(
     draw: Mapping[str, Draw] | None = None,
     finite_differences: bool = True,
     derivatives: Sequence[str] = (),
+    derivative: str = "taichi",
 ) -> Callable[[Any], Any]:
     """Declare one Taichi kernel as it is; its name is the function's. What is wrong in it is told at the export.
 
@@ -217,6 +221,8 @@ def kernel(
         finite_differences: whether the gradients must be the kernel's slopes; False for one that is meant to differ.
         derivatives: what is compiled beside the vjps: "jvp", the derivative along tangents of inputs, numbers by value
             among them, and "hvp", that of the vjp (Hessian-vector products).
+        derivative: who makes the vjps: "taichi", by its own autodiff, or "tiaot", by the reverse mode of the exporter,
+            which takes loops of any kind and arrays that are updated in place.
 
     Raises:
         TypeError: when it is used without parentheses, or what is decorated is no Taichi kernel.

@@ -63,7 +63,8 @@ class Entry:
         self.module = read_tasks(trace.tasks)
         self.primal: TracedModule | None = None
         self.primal_trace = primal
-        if self.differentiate and self._reads_primal_outputs():
+        self.reads_outputs = self.differentiate and self._reads_primal_outputs()
+        if self.reads_outputs and trace.derivative == "taichi":
             self.primal = read_tasks(primal.tasks)
         self.in_lanes = trace.autodiff
         # A batch, or a last block, of so few samples goes through in a narrower vector; the narrowest comes first.
@@ -116,7 +117,7 @@ class Entry:
         """Keys of the arrays that the tasks get a copy of."""
         if not self.trace.autodiff:
             return []
-        keys = [Key(Role.OUTPUT, argument.name) for argument in self.signature.outputs] if self.primal else []
+        keys = [Key(Role.OUTPUT, argument.name) for argument in self.signature.outputs] if self.reads_outputs else []
         keys += [key for key in self._array_keys() if self.signature.argument(key.name).batched]
         return keys
 

@@ -8,7 +8,7 @@ these errors explain. A disagreement counts when it is seen along three directio
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,7 +23,7 @@ _ENOUGH = 0.1
 _SURE = 1e-7
 _UNSURE = 32
 _ROUNDING = 1e-11  # of the gradient's own operations and of the sums
-_DIRECTIONS = 3
+DIRECTIONS = 3
 # How dense a direction is: along a sparse one there are fewer kinks, where one number depends on many.
 _SHARES = (1.0, 1 / 64, 1 / 4096)
 
@@ -59,6 +59,7 @@ class Verdict:
     outcome: str  # "right", "wrong", "unknown" (too few slopes are known), "not finite"
     error: float  # as a part of the terms of both sides
     limit: float  # what was allowed of it
+    kind: str = "vjp"  # what was tested; along.py has other kinds
 
     def record(self) -> dict[str, Any]:
         return asdict(self)
@@ -74,32 +75,53 @@ def check(case: Case, rng: np.random.Generator, allowed: Callable[[], bool]) -> 
 
 def _check_name(case: Case, name: str, rng: np.random.Generator) -> list[Verdict]:
     found: dict[Entry, list[Verdict]] = {entry: [] for entry in case.entries(name)}
-    for _ in range(_DIRECTIONS):
+    for _ in range(DIRECTIONS):
         unsettled = [entry for entry, verdicts in found.items() if not verdicts or verdicts[0].outcome == "wrong"]
         if not unsettled:
             break
-        line = _line(case, name, rng)
+        line = find_line(case, name, rng)
         for entry in unsettled:
             found[entry].append(_test(case, entry, name, line))
-    return [_last_word(verdicts) for verdicts in found.values()]
+    return [last_word(verdicts) for verdicts in found.values()]
 
 
-def _last_word(verdicts: list[Verdict]) -> Verdict:
+def last_word(verdicts: list[Verdict]) -> Verdict:
     """What is wrong is so along almost every direction: one along which it is not was bad luck in the estimates."""
     other = [each for each in verdicts if each.outcome != "wrong"]
     return min(other or verdicts, key=lambda each: each.error)
 
 
 @dataclass(frozen=True)
-class _Line:
+class Line:
     """A direction, the slopes along it, and which of them are known well enough."""
 
     direction: np.ndarray
     slopes: list[Slope]
     used: list[np.ndarray]
 
+    def known(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
+        """Arrays, one for each slope, flat, with 0 where the slope is not known."""
+        return [np.where(used, array.reshape(-1), 0.0) for used, array in zip(self.used, arrays, strict=True)]
 
-def _line(case: Case, name: str, rng: np.random.Generator) -> _Line | None:
+    def terms(self, cotangents: list[np.ndarray]) -> list[np.ndarray]:
+        """Those of <v, J t>."""
+        return [v * slope.value for slope, v in zip(self.slopes, cotangents, strict=True)]
+
+    def off(self, cotangents: list[np.ndarray]) -> float:
+        """How far <v, J t> may be off."""
+        errors = [np.where(used, slope.error, 0.0) for slope, used in zip(self.slopes, self.used, strict=True)]
+        return 4 * sum(float((np.abs(v) * error).sum()) for v, error in zip(cotangents, errors, strict=True))
+
+
+class Curve(Protocol):
+    """A function of one array: what a direction through a point needs of it."""
+
+    def point(self, name: str) -> np.ndarray: ...
+
+    def outputs(self, name: str, moved: np.ndarray) -> list[np.ndarray]: ...
+
+
+def find_line(case: Curve, name: str, rng: np.random.Generator) -> Line | None:
     """A direction along which enough slopes are known; None where there is none."""
     point = case.point(name)
     tried: list[tuple[np.ndarray, list[Slope]]] = []
@@ -114,11 +136,11 @@ def _line(case: Case, name: str, rng: np.random.Generator) -> _Line | None:
         found = slopes(moved, STEPS)
         tried.append((direction, found))
         if (used := _used(found, _KNOWN[0])) is not None:
-            return _Line(direction, found, used)
+            return Line(direction, found, used)
     for least in _KNOWN[1:]:
         for direction, found in tried:
             if (used := _used(found, least)) is not None:
-                return _Line(direction, found, used)
+                return Line(direction, found, used)
     return None
 
 
@@ -146,26 +168,28 @@ def _direction(point: np.ndarray, share: float, rng: np.random.Generator) -> np.
     return np.asarray(np.ldexp(np.round(mantissa * 1024) / 1024, exponent))
 
 
-def _test(case: Case, entry: Entry, name: str, line: _Line | None) -> Verdict:
+def _test(case: Case, entry: Entry, name: str, line: Line | None) -> Verdict:
     if line is None:
         return Verdict(name, entry, "unknown", 0.0, 0.0)
     with np.errstate(invalid="ignore", over="ignore"):
         drawn = case.cotangents()
-        cotangents = [np.where(used, v.reshape(-1), 0.0) for used, v in zip(line.used, drawn, strict=True)]
-        terms = [v * s.value for s, v in zip(line.slopes, cotangents, strict=True)]
-        errors = [
-            np.abs(v) * np.where(u, s.error, 0) for s, u, v in zip(line.slopes, line.used, cotangents, strict=True)
-        ]
+        cotangents = line.known(drawn)
         shaped = [v.reshape(d.shape) for v, d in zip(cotangents, drawn, strict=True)]
         products = np.asarray(case.pull_back(entry, name, shaped)).reshape(-1) * line.direction.reshape(-1)
-        ahead, back = sum(float(each.sum()) for each in terms), float(products.sum())
-        size = max(sum(float(np.abs(each).sum()) for each in terms), float(np.abs(products).sum()))
-    if not np.isfinite(size + back):
-        return Verdict(name, entry, "not finite", np.inf, 0.0)
+        return settle(Verdict(name, entry, "", 0.0, 0.0), line.terms(cotangents), [products], line.off(cotangents))
+
+
+def settle(verdict: Verdict, ahead: list[np.ndarray], back: list[np.ndarray], off: float) -> Verdict:
+    """The verdict on two sums, given by their terms, that differ by `off` and rounding when all is right."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        one, other = (sum(float(each.sum()) for each in terms) for terms in (ahead, back))
+        size = max(sum(float(np.abs(each).sum()) for each in terms) for terms in (ahead, back))
+    if not np.isfinite(size + other):
+        return replace(verdict, outcome="not finite", error=np.inf)
     if size == 0:
-        return Verdict(name, entry, "right", 0.0, 0.0)
-    error, limit = abs(ahead - back) / size, 4 * sum(float(each.sum()) for each in errors) / size + _ROUNDING
+        return replace(verdict, outcome="right")
+    error, limit = abs(one - other) / size, off / size + _ROUNDING
     # Estimates of a slope that is hardly known are not sure themselves.
     beyond = limit if limit <= _SURE else _UNSURE * limit
     outcome = "wrong" if error > beyond else "right" if error <= limit <= _KNOWN[-1] else "unknown"
-    return Verdict(name, entry, outcome, error, limit)
+    return replace(verdict, outcome=outcome, error=error, limit=limit)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import __version__
 from . import terminal
 from .cuda import read_architectures
-from .verify_command import add_verify_seconds
+from .verify_command import add_recorded, add_strict, add_verify_seconds
 
 if TYPE_CHECKING:
     from .build import Exported
@@ -44,7 +47,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="do not hold the module against Taichi's JIT and finite differences; it records that",
     )
+    parser.add_argument(
+        "--check-bounds",
+        action="store_true",
+        help="make a form for debugging, in which an index out of range is an error with its line, and not memory that "
+        "is read or overwritten: slow, for CPUs alone",
+    )
     add_verify_seconds(parser)
+    add_strict(parser)
+    recording = parser.add_mutually_exclusive_group()
+    add_recorded(recording)
+    recording.add_argument(
+        "--record",
+        action="store_true",
+        help="run the program first, with the arguments behind --, and try its kernels with what they were given, too; "
+        "kernels over fields with that alone",
+    )
+    parser.set_defaults(program_arguments=[])  # cli.py sets them
     parser.add_argument(
         "--no-cache",
         action="store_true",
@@ -82,23 +101,45 @@ def run(arguments: argparse.Namespace) -> int:
         cache = None if arguments.no_cache else default_folder()
         give_taichi_a_home()
         start = time.monotonic()
-        made = export(
-            source,
-            output,
-            version=__version__,
-            jobs=jobs,
-            gate=gate,
-            gate_seconds=arguments.verify_seconds,
-            cache=cache,
-            cuda=arguments.cuda,
-            say=terminal.say,
-        )
+        with _recorded(arguments) as recorded:
+            made = export(
+                source,
+                output,
+                version=__version__,
+                jobs=jobs,
+                gate=gate,
+                gate_seconds=arguments.verify_seconds,
+                strict=arguments.strict,
+                recorded=recorded,
+                cache=cache,
+                cuda=arguments.cuda,
+                checked=arguments.check_bounds,
+                say=terminal.say,
+            )
         terminal.say("")
         for note in made.notes:
             print(f"tiaot export: {note}", file=sys.stderr)
         _tell(made, output, time.monotonic() - start)
 
     return terminal.run("export", work)
+
+
+@contextlib.contextmanager
+def _recorded(arguments: argparse.Namespace) -> Iterator[str]:
+    """A folder with recorded launches, of the program where it is to be run; "" for none."""
+    if not arguments.record:
+        if arguments.program_arguments:
+            raise ValueError("arguments behind -- are for the program that --record runs")
+        yield arguments.recorded
+        return
+    from .recorded import record_program
+
+    program = [arguments.source] if arguments.source else ["-m", arguments.module]
+    with tempfile.TemporaryDirectory(prefix="tiaot-recorded-") as folder:
+        terminal.say("running the program")
+        terminal.say("")
+        record_program([*program, *arguments.program_arguments], Path(folder))
+        yield folder
 
 
 def _tell(made: Exported, output: str, seconds: float) -> None:

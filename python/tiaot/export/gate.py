@@ -10,7 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,16 @@ import numpy as np
 
 from .advice import report
 from .children import Folder, Outcome
+from .coverage import judge_branches, remarks
 from .declare import Declaration
 from .diagnose import diagnose
 from .judge import Findings, judge
 from .kernel_file import KernelFile
-from .points import NEAR, Point, points_of
+from .points import ORDINARY, Point, points_of
+from .recorded import RecordError, launches_of, read_recording
 from .tracer import start_taichi
 from .twin import build_twin, load_wide, trace_twin
-from .verify import VerificationError
+from .verify import Verification, VerificationError
 
 
 @dataclass(frozen=True)
@@ -37,11 +39,13 @@ class Request:
     cuda_trial: str
     cache: str
     seconds: float
+    strict: bool
+    recorded: str  # a folder, or ""
     folder: str
 
 
-def run(request: Request, say: Callable[[str], None]) -> dict[str, str]:
-    """For each kernel what was compared, as a line for people.
+def run(request: Request, say: Callable[[str], None]) -> Verification:
+    """What was compared for each kernel, and what was not.
 
     Raises:
         VerificationError: for everything that disagrees.
@@ -63,6 +67,8 @@ def run(request: Request, say: Callable[[str], None]) -> dict[str, str]:
     )
     declarations = {each.family.name: each for each in _as_exported(file, kernels)}
     fields = _whole_numbers(file, about["state"]["fields"]) if about["state"] else {}
+    launches = read_recording(request.recorded) if request.recorded else []
+    met = {name: launches_of(each, launches, file.namespace) for name, each in declarations.items()}
     points = _interleaved(
         [
             points_of(
@@ -71,15 +77,16 @@ def run(request: Request, say: Callable[[str], None]) -> dict[str, str]:
                 about["state"]["fields"] if declaration.family.state else [],
                 facts[name],
                 {variant["name"]: variant["autodiff"] for variant in kernels[name]["variants"]},
+                met[name],
             )
             for name, declaration in declarations.items()
         ]
     )
-    folder = Folder(request.folder, points)
     _let_go_of_fields()
+    folder = Folder(request.folder, points)
     daring = folder.start("bounds", request.source, [each for each in points if each.daring], request.seconds)
     twin = ""
-    if any(point.family.wrt or point.family.gradient for point in points):
+    if any(point.family.differentiated for point in points):
         say("compiling the kernels in float64")
         twin = str(Path(request.folder, "twin.so"))
         build_twin(traced, Path(twin), cache)
@@ -87,14 +94,29 @@ def run(request: Request, say: Callable[[str], None]) -> dict[str, str]:
     say(f"running the module and Taichi's JIT at {len(points)} points")
     # Taichi's own arrays cannot be empty, and its random numbers are others.
     beside = [each for each in points if not each.empty and not declarations[each.family.name].random]
-    jit = folder.start("jit", request.source, beside, request.seconds)
-    module = folder.start("module", request.module, points, request.seconds, twin)
-    near = [each for each in points if each.kind == NEAR] if request.cuda_trial else []
-    cuda = folder.start("cuda", request.cuda_trial, near, request.seconds)
-    outcomes = (module.finish(), jit.finish(), cuda.finish())
-    found = judge(points, declarations, *outcomes)
+    branching = [each for each in points if each.counted and facts[each.family.name].branches and not each.empty]
+    near = [each for each in points if each.kind in ORDINARY] if request.cuda_trial else []
+    children = []
+    for mode, path, chosen, more in (
+        ("module", request.module, points, [twin]),
+        ("jit", request.source, beside, []),
+        ("branches", request.source, branching, []),
+        ("cuda", request.cuda_trial, near, []),
+    ):
+        children.append(folder.start(mode, path, chosen, request.seconds, *more))
+        if any(point.large for point in points):  # one after another, so that there are not several states in memory
+            children[-1].finish()
+    module, jit, branches, cuda = (child.finish() for child in children)
+    found = judge(points, declarations, module, jit, cuda)
+    judge_branches(found, branching, module, branches)
     _raise_problems(found, points, request)
-    return {name: findings.line() for name, findings in found.items()}
+    first = {point.family.name: point for point in reversed(points)}
+    notes = [text for name, findings in found.items() if (text := remarks(name, findings, first[name]))]
+    if notes and request.strict:
+        raise VerificationError("\n".join([*notes, "--strict takes that for an error."]))
+    if request.recorded:
+        notes += _untouched(found)
+    return Verification({name: findings.line() for name, findings in found.items()}, notes)
 
 
 def _whole_numbers(file: KernelFile, about: list[dict[str, Any]]) -> dict[str, np.ndarray | None]:
@@ -134,7 +156,10 @@ def _as_exported(file: KernelFile, kernels: Mapping[str, Any]) -> list[Declarati
         variants = kernel["variants"]
         dtypes = tuple(dict.fromkeys(each["name"].partition("_")[0] for each in variants))
         types = {each: variants[0]["dtypes"][each] for each in family.argument_dtypes}
-        declaration = replace(declaration, family=replace(family, dtypes=dtypes, argument_dtypes=types))
+        kinds = {entry["kind"] for variant in variants for entry in variant["entries"]}
+        along = tuple(each for each in family.derivatives if each in kinds)
+        family = replace(family, dtypes=dtypes, argument_dtypes=types, derivatives=along)
+        declaration = replace(declaration, family=family)
         if kernel["state"]:
             declaration = declaration.with_state(_has_gradient(kernel))
         declarations.append(declaration)
@@ -145,6 +170,12 @@ def _interleaved(by_kernel: list[list[Point]]) -> list[Point]:
     """The points of all kernels, each one's most telling first, so that none is left out where time is short."""
     most = max((len(each) for each in by_kernel), default=0)
     return [each[place] for place in range(most) for each in by_kernel if place < len(each)]
+
+
+def _untouched(found: Mapping[str, Findings]) -> list[str]:
+    """A note on the kernels that the recording has nothing of."""
+    without = [name for name, findings in found.items() if not findings.recorded]
+    return [f"the recording has no launch of {', '.join(without)}: values were drawn"] if without else []
 
 
 def _in_bounds(points: list[Point], found: Outcome) -> list[Point]:
@@ -170,11 +201,11 @@ def _main(request: str) -> int:
     from .trace import TraceError
 
     try:
-        record = run(Request(**json.loads(request)), lambda text: print("say", text, flush=True))
-    except (VerificationError, TraceError, LoweringError, LinkError, ValueError) as error:
+        verification = run(Request(**json.loads(request)), lambda text: print("say", text, flush=True))
+    except (VerificationError, RecordError, TraceError, LoweringError, LinkError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
-    print("record", json.dumps(record))
+    print("record", json.dumps(asdict(verification)))
     return 0
 
 

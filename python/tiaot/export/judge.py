@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from .branches import Site
 from .children import Outcome
+from .computation import DERIVATIVES
 from .declare import Declaration
-from .points import NEAR, Point
+from .points import NEAR, ORDINARY, RECORDED, Point
 
 # How far apart the same operations may lie when they are rounded in another order, as a part of the largest number. A
 # kernel in float64 often has float32 inside: Taichi's own default for numbers.
@@ -19,6 +21,9 @@ _FROM_TWIN = {"float16": 2e-2, "float32": 2e-3, "float64": 5e-4}
 _ROUNDINGS = 16  # of outputs, in a gradient
 _SPREAD = 8  # times what points do that rounding cannot tell apart
 _STRAY = 0.02  # of the elements away from 1, where rounding can take another branch
+# What entries with tangents give besides: which, and what it is held against.
+_COMMON = {"value": ("jvp", "output", "forward entry"), "again": ("hvp", "gradient", "vjp entry")}
+_MOST_WAYS = 4  # in the record
 NOT_A_NUMBER = "is not a number, where the kernel's slope is one"
 _SURE = 1e-7  # a slope that is known less well is told
 
@@ -34,6 +39,7 @@ class Problem:
     like_jit: bool | None = None  # whether Taichi's JIT has the same numbers; None where it was not asked
     kept: bool = False  # it is of a field that is overwritten, and its gradient stays as it was
     complete: bool = False  # there is nothing to add to `why`
+    along: bool = False  # it is of an entry with tangents
 
     def text(self) -> str:
         return f"{self.point.where()}: {self.what} {self.why}"
@@ -44,12 +50,15 @@ class Findings:
     """All that was found of one kernel."""
 
     points: int = 0
+    recorded: int = 0  # of these
     errors: dict[str, float] = field(default_factory=dict)  # the largest, by what was compared
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # what was left out
+    unreached: list[tuple[Site, str]] = field(default_factory=list)  # ways that no point went, and in which sense
+    uncounted: str = ""  # why these are not known
     slopes: dict[str, float] = field(
         default_factory=dict
-    )  # how well the slope is known, by name; infinity if it is not
+    )  # how well the slope is known, by what it is the slope for; infinity if it is not
 
     def error(self, key: str, value: float) -> None:
         self.errors[key] = max(self.errors.get(key, 0.0), value)
@@ -60,11 +69,17 @@ class Findings:
 
     def line(self) -> str:
         """What was compared, for people."""
-        notes = "".join(f"; {note}" for note in self.notes)
+        notes = "".join(f"; {note}" for note in [*self.notes, *self._ways()])
         if not self.errors:
             return f"ran at {self.points} points; nothing was compared, since its numbers are random{notes}"
         found = ", ".join(f"{key} {error:.1e}" for key, error in self.errors.items())
-        return f"verified at {self.points} points; largest errors: {found}{notes}"
+        recorded = f" ({self.recorded} recorded)" if self.recorded else ""
+        return f"verified at {self.points} points{recorded}; largest errors: {found}{notes}"
+
+    def _ways(self) -> list[str]:
+        told = [f"{site.text()} {how}" for site, how in self.unreached[:_MOST_WAYS]]
+        more = len(self.unreached) - len(told)
+        return [self.uncounted] * bool(self.uncounted) + told + [f"and {more} more ways were not checked"] * (more > 0)
 
 
 def judge(
@@ -82,6 +97,9 @@ def judge(
         if not module.results(point.id):
             continue  # no time was left
         findings.points += 1
+        findings.recorded += point.kind == RECORDED
+        if point.large:
+            findings.note("of large fields some elements were looked at")
         if point.empty:
             continue
         if point.id in jit.failures and not declaration.random:
@@ -103,7 +121,7 @@ def _judge_failure(point: Point, module: Outcome, jit: Outcome, findings: Findin
     what, ended = module.failures[point.id]
     if point.id in jit.failures:
         ended += f"; so did Taichi's JIT: it {jit.failures[point.id][1]}"
-        if point.kind != NEAR:
+        if point.kind not in ORDINARY:
             findings.note(f"not tried with values {point.kind}: {what} {ended}")
             return
     findings.problems.append(Problem(point, what, f"did not come to an end: the module {ended}", complete=True))
@@ -112,15 +130,19 @@ def _judge_failure(point: Point, module: Outcome, jit: Outcome, findings: Findin
 def _judge_verdict(
     point: Point, verdict: Mapping[str, object], module: Outcome, jit: Outcome, findings: Findings
 ) -> None:
+    if verdict["kind"] != "vjp":
+        _judge_along(point, verdict, findings)
+        return
     name, entry, outcome = str(verdict["name"]), [str(each) for each in verdict["entry"]], verdict["outcome"]  # type: ignore[attr-defined]
     error, limit = float(verdict["error"]), float(verdict["limit"])  # type: ignore[arg-type]
-    known = findings.slopes.get(name, np.inf)
+    label = _gradient_of(name)
+    known = findings.slopes.get(label, np.inf)
     if outcome == "right":
-        findings.slopes[name] = min(known, limit)
+        findings.slopes[label] = min(known, limit)
         key = "grad from finite differences" if point.fields else "vjp from finite differences"
         findings.error(key, error)
         return
-    findings.slopes.setdefault(name, np.inf)
+    findings.slopes.setdefault(label, np.inf)
     what = f"gradient of field {name!r}" if point.fields else f"gradient of {name!r} (wrt {' '.join(entry)})"
     like = _like_jit(point, name, module, jit)
     if outcome == "wrong":
@@ -129,6 +151,29 @@ def _judge_verdict(
         findings.problems.append(Problem(point, what, why, name, like, kept))
     elif outcome == "not finite" and point.kind == NEAR:
         findings.problems.append(Problem(point, what, NOT_A_NUMBER, name, like))
+
+
+def _gradient_of(name: str) -> str:
+    return f"gradient of {name!r}"
+
+
+def _judge_along(point: Point, verdict: Mapping[str, object], findings: Findings) -> None:
+    """A verdict on an entry with tangents: beside slopes, or beside another entry."""
+    kind, name, outcome = str(verdict["kind"]), str(verdict["name"]), verdict["outcome"]
+    error, limit = float(verdict["error"]), float(verdict["limit"])  # type: ignore[arg-type]
+    sloped = kind in DERIVATIVES
+    label = f"{kind.partition(' ')[0]} along {name}"
+    if sloped and (point.sloped or outcome == "right"):
+        known = findings.slopes.get(label, np.inf)
+        findings.slopes[label] = min(known, limit) if outcome == "right" else known
+    by = "beside finite differences in float64" if sloped else kind.partition(" ")[2]
+    if outcome == "right":
+        findings.error(f"{kind} from finite differences" if sloped else kind, error)
+    elif outcome == "wrong":
+        why = f"{by}: off by {error:.1e}, where {limit:.0e} is allowed"
+        findings.problems.append(Problem(point, label, why, along=True))
+    elif outcome == "not finite" and sloped and point.kind == NEAR:
+        findings.problems.append(Problem(point, label, NOT_A_NUMBER, along=True))
 
 
 def _kept(point: Point, name: str, ours: Mapping[str, np.ndarray]) -> bool:
@@ -156,9 +201,12 @@ def _judge_results(point: Point, module: Outcome, jit: Outcome, findings: Findin
     exact = bool(outcomes) and all(each == "right" for each in outcomes)
     for key, array in ours.items():
         kind, _, rest = key.partition(".")
-        backward = kind in ("gradient", "adjoint")
+        backward, along = kind in ("gradient", "adjoint"), kind in DERIVATIVES
         what, label = _describe(kind, rest)
         close = CLOSE.get(str(array.dtype), 0.0)
+        if kind in _COMMON:
+            _judge_common(point, key, ours, findings)
+            continue
         from_jit = _compare(array, theirs[key], close, spread.get(key)) if key in theirs else None
         from_twin = None
         if key in twin and array.dtype.kind == "f":
@@ -166,9 +214,9 @@ def _judge_results(point: Point, module: Outcome, jit: Outcome, findings: Findin
             from_twin = _compare(array, twin[key], _FROM_TWIN[str(array.dtype)], spread.get(key), rounding)
         if from_jit is not None and from_jit.fine:
             findings.error(f"{label} from the JIT", from_jit.error)
-        if from_twin is not None and from_twin.fine and backward:
+        if from_twin is not None and from_twin.fine and (backward or along):
             findings.error(f"{label} from float64", from_twin.error)
-        if point.kind != NEAR:
+        if point.kind not in ORDINARY:
             jit_from_twin = (
                 _compare(theirs[key], twin[key], close, spread.get(key)) if key in theirs and key in twin else None
             )
@@ -179,8 +227,23 @@ def _judge_results(point: Point, module: Outcome, jit: Outcome, findings: Findin
                 findings.note(f"the {label} of Taichi's JIT is another one at {point.where()}; the module's is right")
                 continue
             findings.problems.append(Problem(point, what, f"beside Taichi's JIT: {from_jit.text()}"))
-        elif from_twin is not None and not from_twin.fine and backward:
-            findings.problems.append(Problem(point, what, f"beside the same in float64: {from_twin.text()}"))
+        elif from_twin is not None and not from_twin.fine and (backward or along):
+            why = f"beside the same in float64: {from_twin.text()}"
+            findings.problems.append(Problem(point, what, why, along=along))
+
+
+def _judge_common(point: Point, key: str, ours: Mapping[str, np.ndarray], findings: Findings) -> None:
+    """What an entry with tangents has in common with another, at ordinary values: away from 1 rounding may differ."""
+    kind, _, rest = key.partition(".")
+    wrt, _, name = rest.rpartition(".")
+    entry, other, what = _COMMON[kind]
+    reference = ours.get(f"{other}.{name}" if other == "output" else f"{other}.{rest}")
+    if reference is None or point.kind != NEAR:
+        return
+    found = _compare(ours[key], reference, CLOSE.get(str(reference.dtype), 0.0), None)
+    if not found.fine:
+        why = f"beside the {what} of its own: {found.text()}"
+        findings.problems.append(Problem(point, f"{entry} along {wrt}: its {name!r}", why, along=True))
 
 
 def _tells(
@@ -227,6 +290,8 @@ def _describe(kind: str, rest: str) -> tuple[str, str]:
     if kind == "adjoint":
         return f"field {rest!r} after its adjoint", "grad"
     wrt, _, name = rest.partition(".")
+    if kind in DERIVATIVES:
+        return f"{kind} of {name!r} (along {wrt})", kind
     return f"gradient of {name!r} (wrt {wrt})", "vjp"
 
 
@@ -252,26 +317,28 @@ def _judge_cuda(point: Point, module: Outcome, cuda: Outcome, findings: Findings
 def _judge_slopes(findings: Findings, points: list[Point]) -> None:
     """What is to be said where slopes are not known well, or at all."""
     sloped = [point for point in points if point.sloped and not point.empty]
-    late = [name for name in (sloped[0].differentiated if sloped else ()) if name not in findings.slopes]
+    wanted = [*map(_gradient_of, sloped[0].differentiated)] if sloped else []
+    wanted += [f"{kind} along {' '.join(names)}" for kind, names in sloped[0].along] if sloped else []
+    late = [label for label in wanted if label not in findings.slopes]
     if late and not findings.problems:
-        what = f"gradient of {', '.join(map(repr, late))}"
+        what = ", ".join(late)
         why = "was not checked in time: give smaller sizes (sizes=), or more time (--verify-seconds)"
         findings.problems.append(Problem(sloped[0], what, why, complete=True))
-    for name, known in findings.slopes.items():
+    for label, known in findings.slopes.items():
         if findings.problems:
             return
         if known == np.inf:
             findings.problems.append(
                 Problem(
                     points[0],
-                    f"gradient of {name!r}",
+                    label,
                     "could not be checked: at no point is the kernel smooth enough along it for finite differences. "
                     "Draw values where it is (draw=), or give finite_differences=False",
                     complete=True,
                 )
             )
         elif known > _SURE:
-            findings.note(f"the slope along {name!r} is known to {known:.0e} only")
+            findings.note(f"the slope for the {label} is known to {known:.0e} only")
 
 
 @dataclass(frozen=True)

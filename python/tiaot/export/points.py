@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import functools
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from .declare import Declaration, Family, Variant
+from .recorded import Launch
 from .trial_state import thin
 from .twin import Facts, covering
 
+RECORDED = "as recorded"
 NEAR, SIGNS, MAGNITUDES, ZEROS = "near 1", "of both signs", "from 1e-3 to 1e3", "with zeros"
 FEW, WHOLE = "with small counts", "with large counts"
+ORDINARY = (NEAR, RECORDED)  # where nothing may be out of range
 _SIZES = (0, 1, 2, 30, 31, 32, 33, 64, 65, 513)
 # Which of the sizes, from the first to the last, the others are drawn at.
 _FURTHER = ((SIGNS, 0.15), (SIGNS, 0.6), (MAGNITUDES, 0.6), (ZEROS, 0.3), (FEW, 0.15), (WHOLE, 0.15))
@@ -37,11 +40,13 @@ class Point:
     variant: Variant
     dims: dict[str, int]
     kind: str
-    draw: Callable[[], dict[str, np.ndarray]]  # input.NAME, cotangent.NAME, state.NAME, the same each time
+    # input.NAME, cotangent.NAME, state.NAME; tangent.NAME where they are needed; the same each time
+    draw: Callable[[], dict[str, np.ndarray]]
     fields: list[str]  # of the state, for a kernel that works on it
     facts: Facts
     autodiff: bool
-    sloped: bool  # its gradients are held against slopes
+    sloped: bool  # its derivatives are held against slopes
+    tangents: bool  # its entries with tangents are in any case: they are never meant to differ
     daring: bool  # an index may lie outside of an array here, though the kernel is right
     large: bool  # its fields are: a part of their elements is looked at
     seed: list[int]
@@ -62,6 +67,16 @@ class Point:
             return [name for name in self.fields if f"{name}.grad" in self.fields] if self.family.gradient else []
         return list(dict.fromkeys(name for wrt in self.family.wrt for name in wrt))
 
+    @property
+    def counted(self) -> bool:
+        """Whether its branches are: those of other element types are the same."""
+        return self.variant.dtype == self.family.dtypes[0]
+
+    @property
+    def along(self) -> list[tuple[str, tuple[str, ...]]]:
+        """The entries with tangents: the kind, and the inputs."""
+        return [(each.kind, each.wrt) for each in self.family.entries if each.forward_mode]
+
     def record(self) -> dict[str, Any]:
         """What the children are told of it; its arrays go beside."""
         signature = self.family.signature
@@ -78,10 +93,12 @@ class Point:
             "outputs": [argument.name for argument in signature.outputs],
             "wrt": [list(wrt) for wrt in self.family.wrt],
             "twin_wrt": [list(wrt) for wrt in (covering(self.family.wrt) if self.autodiff else self.family.wrt)],
+            "along": [[kind, list(names)] for kind, names in self.along],
             "fields": self.fields,
             "gradient": self.family.gradient,
             "stacks": self.facts.stacks,
             "sloped": self.sloped,
+            "tangents": self.tangents,
             "empty": self.empty,
             "large": self.large,
             "seed": self.seed,
@@ -99,6 +116,7 @@ def points_of(
     about: list[dict[str, Any]],
     facts: Facts,
     autodiff: Mapping[str, bool],
+    launches: Sequence[Launch] = (),
 ) -> list[Point]:
     """The points of one kernel, the most telling first.
 
@@ -107,6 +125,8 @@ def points_of(
             they may be indices.
         about: the fields of the module, as `Module.info` has them, for a kernel over fields.
         autodiff: by the names of variants, whether Taichi made the gradient.
+        launches: those that were recorded. They come first, and for a kernel over fields they are all: random fields
+            may be no state that it can meet.
 
     Raises:
         ValueError: when what the author draws is no such array, or sizes are missing.
@@ -117,18 +137,22 @@ def points_of(
     for variant in family.variants():
         # A variant of another element type has the same twin, whose slopes are known then.
         twin = tuple(variant.sizes.items())
-        sloped = declaration.finite_differences and twin not in known and bool(family.wrt or family.gradient)
+        first = twin not in known
+        sloped = declaration.finite_differences and first and family.differentiated
+        tangents = first and bool(family.derivatives)
         known.add(twin)
-        for sizes, kind in _places(declaration, variant, about):
+        met = [(sizes, RECORDED, each) for each in launches for sizes in each.sizes(family.signature, variant)]
+        drawn_places = [(*each, None) for each in _places(declaration, variant, about)]
+        for sizes, kind, launch in met if met and about else [*met, *drawn_places]:
             dims = {**sizes, **variant.sizes}
             seed = [zlib.crc32(family.name.encode()), len(points)]
-            drawn = functools.partial(_draw, declaration, variant, kind, dims, seed, fields, about)
-            daring = kind in _COUNTS or (kind != NEAR and facts.casts)
+            drawn = functools.partial(_draw, declaration, variant, kind, dims, seed, fields, about, launch)
+            daring = kind in _COUNTS or (kind not in ORDINARY and facts.casts)
             points.append(
                 Point(
                     f"{family.name}.{len(points)}", family, variant, dims, kind, drawn,
                     [each["name"] for each in about], facts, autodiff[variant.name],
-                    sloped and kind != ZEROS, daring, _bytes(about) > _LARGE, seed,
+                    sloped and kind != ZEROS, tangents and kind != ZEROS, daring, _bytes(about) > _LARGE, seed,
                 )
             )  # fmt: skip
     return sorted(points, key=lambda point: point.empty)
@@ -198,16 +222,25 @@ def _draw(
     seed: list[int],
     fields: Mapping[str, np.ndarray | None],
     about: list[dict[str, Any]],
+    launch: Launch | None,
 ) -> dict[str, np.ndarray]:
-    draw = _Draw(declaration, kind, dims, np.random.default_rng(seed))
+    recorded = launch.arrays() if launch else {}
+    draw = _Draw(declaration, kind, dims, np.random.default_rng(seed), recorded)
     return draw.arguments(variant) | (draw.state(fields, about) if about else {})
 
 
 class _Draw:
     """Draws what a kernel is tried on at one point."""
 
-    def __init__(self, declaration: Declaration, kind: str, dims: Mapping[str, int], rng: np.random.Generator) -> None:
-        self.declaration, self.kind, self.dims, self.rng = declaration, kind, dims, rng
+    def __init__(
+        self,
+        declaration: Declaration,
+        kind: str,
+        dims: Mapping[str, int],
+        rng: np.random.Generator,
+        recorded: Mapping[str, np.ndarray],
+    ) -> None:
+        self.declaration, self.kind, self.dims, self.rng, self.recorded = declaration, kind, dims, rng, recorded
 
     def arguments(self, variant: Variant) -> dict[str, np.ndarray]:
         family = self.declaration.family
@@ -215,7 +248,7 @@ class _Draw:
         for argument in family.signature.inputs:
             shape = tuple(self.dims[dim] for dim in argument.dims)
             dtype = np.dtype(family.dtype(argument.name, variant))
-            drawn = self._by_author(argument.name, shape)
+            drawn = self._given(f"input.{argument.name}", shape)
             if drawn is None:
                 drawn = self._real(shape, 0.25, 0.95) if dtype.kind == "f" else self._whole(shape)
             arrays[f"input.{argument.name}"] = drawn.astype(dtype)
@@ -223,6 +256,9 @@ class _Draw:
             shape = tuple(self.dims[dim] for dim in argument.dims)
             dtype = np.dtype(family.dtype(argument.name, variant))
             arrays[f"cotangent.{argument.name}"] = self._uniform(-1, 1, shape).astype(dtype)
+        for name in dict.fromkeys(n for each in family.entries if each.forward_mode for n in each.wrt):
+            like = arrays[f"input.{name}"]
+            arrays[f"tangent.{name}"] = self._uniform(-1, 1, like.shape).astype(like.dtype)
         return arrays
 
     def state(self, fields: Mapping[str, np.ndarray | None], about: list[dict[str, Any]]) -> dict[str, np.ndarray]:
@@ -230,7 +266,7 @@ class _Draw:
         arrays = {}
         for each in about:
             name, shape, dtype = each["name"], tuple(each["shape"]), np.dtype(each["dtype"])
-            drawn = self._by_author(name, shape)
+            drawn = self._given(f"state.{name}", shape)
             if drawn is None and name.endswith(".grad"):
                 drawn = self._uniform(-1, 1, shape)
             elif drawn is None and name not in fields:
@@ -242,7 +278,7 @@ class _Draw:
         return arrays
 
     def _real(self, shape: tuple[int, ...], least: float, most: float) -> np.ndarray:
-        if self.kind == NEAR or self.kind in _COUNTS:
+        if self.kind in ORDINARY or self.kind in _COUNTS:
             return self._uniform(least, most, shape)
         sign = self.rng.integers(0, 2, shape, np.int8) * np.float32(2) - np.float32(1)
         if self.kind == MAGNITUDES:
@@ -265,6 +301,10 @@ class _Draw:
             return np.asarray(self.rng.integers(*_COUNTS[self.kind]))
         return np.asarray(min(3, least))
 
-    def _by_author(self, name: str, shape: tuple[int, ...]) -> np.ndarray | None:
+    def _given(self, key: str, shape: tuple[int, ...]) -> np.ndarray | None:
+        """What was recorded, or what the author draws; None for neither."""
+        if key in self.recorded and self.recorded[key].shape == shape:
+            return self.recorded[key]
+        name = key.partition(".")[2]
         drawn = self.declaration.drawn(name, self.rng, shape, self.dims)
         return None if drawn is None else np.asarray(drawn)

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .computation import check_derivatives
+from .computation import check_derivative, check_derivatives
 from .declare import Declaration, Family, Implementation, scratch_shapes
 from .decorate import Request
 from .parameters import argument_dtypes, derive_signature, is_array, is_template
@@ -33,6 +33,7 @@ def _family(
     draw: Mapping[str, Any] | None,
     finite_differences: bool,
     derivatives: Sequence[str],
+    derivative: str,
 ) -> Declaration:
     make = request.decorated
     parsed = parse_signature(signature, batch)
@@ -47,7 +48,15 @@ def _family(
     doc = inspect.getdoc(make) or ""
     family = Family(make.__name__, parsed, tuple(dtypes), {}, tuple(fixed), sets, doc, derivatives=asked)
     chosen = None if sizes is None else tuple(sizes)
-    return Declaration(family, make, chosen, dict(draw or {}), finite_differences, place=request.place)
+    return Declaration(
+        family,
+        make,
+        chosen,
+        dict(draw or {}),
+        finite_differences,
+        place=request.place,
+        derivative=check_derivative(derivative),
+    )
 
 
 def _kernel(
@@ -64,6 +73,7 @@ def _kernel(
     draw: Mapping[str, Any] | None,
     finite_differences: bool,
     derivatives: Sequence[str],
+    derivative: str,
 ) -> Declaration:
     decorated = request.decorated
     parsed = parse_signature(derive_signature(decorated) if signature is None else signature, batch)
@@ -107,6 +117,7 @@ def _kernel(
         None if wrt is None else tuple(wrt),
         place=request.place,
         derived=signature is None,
+        derivative=check_derivative(derivative),
     )
 
 

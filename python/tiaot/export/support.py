@@ -1,17 +1,18 @@
 """Support: what Taichi's IR calls of its runtime and is ours to define, as LLVM IR text. Knows no signatures.
 
 Where Taichi passes a pointer to its runtime, we pass one to a frame of the call: the temporaries that its tasks share,
-the state of the random numbers, a word that is set when there is no memory for a stack, and where the fields are.
+the state of the random numbers, a word that is set when the call has failed, and where the fields are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from . import math, stacks
+from . import bounds, math, stacks
 from .code import Code
 from .ir import LoweringError, TracedModule
 from .ir.passes import temporaries
+from .ir.passes.bounds import FAILED, OUT_OF_RANGE
 from .ir.passes.stacks import NAMES as STACKS
 from .ir.tasks import CPU_LOOP, GPU_LOOP
 from .ir.writer import write_function
@@ -163,7 +164,7 @@ def own_definitions(
             functions.append(name)
         elif name in _OWN:
             texts.append(_OWN[name])
-        elif name in _RANDOM_NAMES or name in STACKS or name in (CPU_LOOP, GPU_LOOP):
+        elif name in _RANDOM_NAMES or name in STACKS or name in (CPU_LOOP, GPU_LOOP, FAILED, OUT_OF_RANGE):
             continue
         else:
             rest.append(write_function(function))
@@ -171,6 +172,9 @@ def own_definitions(
         texts.append(_RANDOM)
     if STACKS & set(declared):
         texts.append(stack_definitions)
+    if OUT_OF_RANGE in declared:
+        lines = {name: line for module in modules for name, line in module.strings.items()}
+        texts += [bounds.DEFINITIONS, *lines.values()]
     return "\n".join([*texts, math.definitions(functions, declared)]), rest
 
 

@@ -28,10 +28,12 @@ def refusals() -> tuple[type[Exception], ...]:
     from .cuda.compile import CompileError
     from .ir import LoweringError
     from .link import LinkError
+    from .recorded import RecordError
     from .trace import TraceError
     from .verify import VerificationError
 
-    return SourceError, OutputError, TraceError, LoweringError, LinkError, CompileError, VerificationError
+    own = (SourceError, OutputError, RecordError, VerificationError)
+    return *own, TraceError, LoweringError, LinkError, CompileError
 
 
 def run(command: str, work: Callable[[], None]) -> int:

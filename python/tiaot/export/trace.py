@@ -18,6 +18,8 @@ from typing import Any
 
 from .computation import STATE, Computation, of_trace
 from .declare import LEVELS, Family, Variant
+from .derivative.adjoint_tasks import adjoint_tasks
+from .ir import LoweringError
 from .parameters import Parameter
 from .signature import parse_signature
 from .state import Content, State
@@ -50,6 +52,9 @@ class Trace:
     state: State | None = None  # what its fields are, of a kernel on state
     along: tuple[str, ...] = ()
     levels: tuple[str, ...] = LEVELS  # the CPU levels that it is for
+    # Who made an adjoint, one of computation.MAKERS. Taichi's finds arrays as the kernel leaves them, ours as it finds
+    # them.
+    derivative: str = "taichi"
 
     @property
     def on_state(self) -> bool:
@@ -84,11 +89,11 @@ class Target:
     """What Taichi compiles for. `prepare` puts what it needs for that into a folder, and gives variables of its
     environment."""
 
-    name: str  # "cpu", or "cuda": then kernels over fields are left out
+    name: str  # "cpu", "cuda": then kernels over fields are left out, or "checked": the CPU, with indices checked
     prepare: Callable[[Path], Mapping[str, str]] = lambda _: {}
 
 
-CPU = Target("cpu")
+CPU, CHECKED = Target("cpu"), Target("checked")
 
 
 def trace_file(path: str | os.PathLike[str], cache: Path | None = None, target: Target = CPU) -> Traced:
@@ -140,17 +145,27 @@ def _read_family(record: dict[str, Any]) -> Family:
 
 
 def _read_trace(record: dict[str, Any], directory: str, state: State | None) -> Trace:
+    tasks = tuple(Path(directory, file).read_text() for file in record["files"])
+    wrt = tuple(record["wrt"])
+    parameters = tuple(Parameter.read(item) for item in record["parameters"])
+    if record["derivative"] == "tiaot":
+        try:
+            tasks = adjoint_tasks(tasks, parameters, wrt)
+        except LoweringError as error:
+            what = f"{record['kernel']}: the vjp of {' '.join(wrt)}"
+            raise TraceError(f'{what}: {error}; or write derivative="taichi"') from error
     return Trace(
         record["kernel"],
         Variant(**record["variant"]),
-        tuple(record["wrt"]),
-        tuple(Parameter.read(item) for item in record["parameters"]),
+        wrt,
+        parameters,
         record["autodiff"],
         record["block_rows"],
         record["overwrites"],
-        tuple(Path(directory, file).read_text() for file in record["files"]),
+        tasks,
         state,
         levels=tuple(record["levels"]),
+        derivative=record["derivative"],
     )
 
 

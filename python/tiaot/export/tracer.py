@@ -1,6 +1,8 @@
 """The child process that runs Taichi: a kernel file -> the IR of its kernels, in files, and what they are, in JSON.
 
-    python -m tiaot.export.tracer KERNEL_FILE DIRECTORY CACHE cpu|cuda
+    python -m tiaot.export.tracer KERNEL_FILE DIRECTORY CACHE cpu|checked|cuda
+
+`checked` is the CPU, with an assertion before every access to an array or a field.
 
 `add_kernel` of Taichi's own AOT module exports only the primal, so the adjoint goes through the builder underneath it,
 compiled for real ndarrays that have gradients. What `Module.save` would write is already optimised for this CPU;
@@ -41,8 +43,11 @@ def _main(path: str, directory: str, cache: str, target: str) -> None:
     path = os.path.abspath(path)
     os.chdir(directory)
     start_taichi(target)
+    kind = ""
+    if target == "checked":
+        target, kind = "cpu", ", checked"
     file, arrays = load(path, target)
-    write_traces(path, file, arrays, Path(cache) if cache else None, target)
+    write_traces(path, file, arrays, Path(cache) if cache else None, target, kind)
 
 
 def start_taichi(target: str = "cpu") -> None:
@@ -58,6 +63,7 @@ def start_taichi(target: str = "cpu") -> None:
         fast_math=False,
         print_kernel_llvm_ir=True,
         log_level=ti.ERROR,
+        check_out_of_bound=target == "checked",
     )
 
 
@@ -287,6 +293,8 @@ class _Tracer:
             implementation = declaration.make(variant)
             for wrt in ((), *family.wrt):
                 try:
+                    if wrt and implementation.autodiff and declaration.derivative == "tiaot":
+                        raise _Refused('the reverse mode of derivative="tiaot" makes no code for CUDA')
                     trace = self.trace(declaration, variant, implementation, wrt)
                 except _Refused as error:
                     refused["|".join([family.name, variant.name, *wrt])] = str(error)
@@ -346,6 +354,7 @@ class _Tracer:
     ) -> dict[str, Any]:
         family = declaration.family
         differentiate = bool(wrt) and implementation.autodiff
+        ours = differentiate and declaration.derivative == "tiaot" and wrt != STATE
         kernel = implementation.forward
         if wrt and not differentiate:
             if wrt not in implementation.vjp:
@@ -364,7 +373,8 @@ class _Tracer:
             "block_rows": implementation.block_rows,
             "overwrites": implementation.overwrites,
             "levels": LEVELS,
-            "files": self._files(family, kernel, implementation, parameters, differentiate),
+            "derivative": "tiaot" if ours else "taichi",
+            "files": self._files(family, kernel, implementation, parameters, differentiate, ours),
         }
 
     def _at(self, what: str, known: list[str], gradient: bool) -> None:
@@ -379,14 +389,21 @@ class _Tracer:
         implementation: Implementation,
         parameters: list[Parameter],
         differentiate: bool,
+        ours: bool,
     ) -> list[str]:
-        """Names of the files with the IR of the kernel's tasks. Taichi compiles a kernel once for its types."""
-        key = (kernel, differentiate, *parameters)
+        """Names of the files with the IR of the kernel's tasks. Taichi compiles a kernel once for its types.
+
+        Where the adjoint is ours, they are those of the kernel itself, with room for gradients.
+        """
+        differentiate = differentiate and not ours
+        key = (kernel, differentiate, ours, *parameters)
         if key not in self.traced:
             config = self.ti.lang.impl.current_cfg()
             # Taichi's own control-flow optimisation frees adjoints of stacks that they do not need. Elsewhere LLVM does
             # it again, and it takes most of the time of a large kernel.
             config.cfg_optimization = implementation.autodiff
+            # A reduction in memory of each thread's own is one more thing to differentiate.
+            config.make_thread_local = not ours
             config.cpu_max_num_threads = 1 if family.signature.batch else PIECES
             # Taichi does not compile again what it has compiled under the same settings, in a kernel of any name.
             config.random_seed = self.count

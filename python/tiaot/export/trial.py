@@ -4,6 +4,7 @@
     python -m tiaot.export.trial cuda LIBRARY DIRECTORY SECONDS           its code for CUDA, interpreted
     python -m tiaot.export.trial jit KERNEL_FILE DIRECTORY SECONDS        Taichi's own JIT, forward and gradients
     python -m tiaot.export.trial bounds KERNEL_FILE DIRECTORY SECONDS     the same, forward, with its indices checked
+    python -m tiaot.export.trial branches KERNEL_FILE DIRECTORY SECONDS   the same, with its branches counted
 
 DIRECTORY holds what children.py has written: `MODE.json`, the trials, and `ID.npz`, the arrays of each. Here
 `ID.MODE.*.npz` are written, and the log `MODE.log`, a line of JSON for each step: what is about to run, so that it is
@@ -33,7 +34,7 @@ def main(mode: str, path: str, directory: str, seconds: str, twin: str = "") -> 
     else:
         from .trial_jit import run_taichi
 
-        run_taichi(session, path, mode == "bounds")
+        run_taichi(session, path)
 
 
 if __name__ == "__main__":

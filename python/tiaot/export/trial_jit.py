@@ -1,4 +1,4 @@
-"""Trials in Taichi itself: its JIT, forward and gradients; or forward only, with every index checked."""
+"""Trials in Taichi itself: its JIT, forward and gradients; or forward, with indices checked or branches counted."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .branches import Branches
 from .declare import Declaration, Variant
 from .kernel_file import load_kernel_file
 from .parameters import Parameter, is_array, is_template, parameters_of, taichi_type
@@ -19,10 +20,11 @@ _STACK = 256
 _SAFE_SIZE = 15
 
 
-def run_taichi(session: Session, path: str, check_bounds: bool) -> None:
+def run_taichi(session: Session, path: str) -> None:
     import taichi as ti
     from taichi.lang.exception import TaichiAssertionError
 
+    check_bounds = session.mode == "bounds"
     ti.init(
         arch=ti.cpu,
         offline_cache=False,
@@ -36,16 +38,22 @@ def run_taichi(session: Session, path: str, check_bounds: bool) -> None:
     declarations = {each.family.name: each for each in file.declarations}
     state = TaichiState(file.fields)
     ti.lang.impl.get_runtime().materialize()  # fields, before kernels are compiled
+    branches = Branches() if session.mode == "branches" else None
     for trial, arrays in session.each():
         session.say(trial, doing="forward")
         jit = _Jit(declarations[trial["kernel"]], trial)
+        if branches:
+            branches.start(trial["kernel"])
         try:
             if trial["fields"]:
-                jit.run_on_state(session, state, arrays, not check_bounds)
+                jit.run_on_state(session, state, arrays, session.mode == "jit")
             else:
-                jit.run(session, arrays, not check_bounds)
+                jit.run(session, arrays, session.mode == "jit" or (branches and jit.implementation.vjp))
         except TaichiAssertionError as error:
             session.say(trial, failed=_last_lines(str(error)))
+        if branches:
+            every, gone = branches.found()
+            session.say(trial, ways=[each.record() for each in every], gone=[each.text() for each in gone])
 
 
 def _last_lines(text: str) -> str:
@@ -65,7 +73,7 @@ class _Jit:
         self.implementation = declaration.make(variant)
         self.dtypes = {each.name: declaration.family.dtype(each.name, variant) for each in self.signature.arguments}
 
-    def run(self, session: Session, arrays: Arrays, gradients: bool) -> None:
+    def run(self, session: Session, arrays: Arrays, gradients: object) -> None:
         inputs = {name: arrays[f"input.{name}"] for name in self.trial["inputs"]}
         cotangents = {name: arrays[f"cotangent.{name}"] for name in self.trial["outputs"]}
         made = self._forward(inputs)

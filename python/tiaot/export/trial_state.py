@@ -7,7 +7,9 @@ is held against what Taichi's JIT leaves, and its adjoint against slopes of the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+import math
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from .exact import Entry, check
 from .trial_session import Arrays, Record, Session, perturbed, spread, widened
 
 _MOST = 1 << 18  # elements of a field that are looked at
+_BLOCK = 256  # of these lie side by side, so that a stencil finds its neighbours among them
 _ENTRY: Entry = ("*",)
 
 
@@ -23,11 +26,37 @@ def thin(array: np.ndarray) -> np.ndarray:
     """Some of the elements of a large array, as one axis, spread over it; all of another."""
     if array.size <= _MOST:
         return np.asarray(array)
-    return np.ascontiguousarray(array).reshape(-1)[_chosen(array.size)]
+    return np.asarray(array[_chosen(array.shape)])
 
 
-def _chosen(size: int) -> np.ndarray:
-    return np.random.default_rng(size).choice(size, _MOST, replace=False, shuffle=False)
+def _put(array: np.ndarray, values: np.ndarray) -> None:
+    """Writes what `thin` gives of an array."""
+    array[_chosen(array.shape) if array.size > _MOST else ...] = values
+
+
+@functools.lru_cache(2)
+def _chosen(shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
+    """The indices of some elements, in blocks at the same parts of arrays of other sizes."""
+    size = math.prod(shape)
+    starts = np.unique((np.random.default_rng(0).random(_MOST // _BLOCK) * (size // _BLOCK)).astype(np.int64))
+    flat = (starts[:, None] * _BLOCK + np.arange(_BLOCK)).reshape(-1)
+    return np.unravel_index(flat, shape)
+
+
+class _Drawn(Mapping[str, np.ndarray]):
+    """What was drawn for the fields, by their names; of a large state each is read from its file when it is needed."""
+
+    def __init__(self, arrays: Arrays, names: list[str]) -> None:
+        self.arrays, self.names = arrays, names
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self.arrays[f"state.{name}"]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
 
 
 def run_module(
@@ -35,7 +64,7 @@ def run_module(
 ) -> None:
     """Writes the outputs and all fields after the kernel and after its adjoint, and the twin's verdicts."""
     inputs = {name: arrays[f"input.{name}"] for name in trial["inputs"]}
-    fields = {name: arrays[f"state.{name}"] for name in trial["fields"]}
+    fields = _Drawn(arrays, trial["fields"])
     state = module.state()
     session.say(trial, doing="forward")
     mine = _results(session, state, trial, inputs, fields)
@@ -66,15 +95,17 @@ def _results(session: Session, state: Any, trial: Record, inputs: Arrays, fields
     results |= {f"after.{name}": np.array(thin(_field_of(state, name))) for name in fields}
     if trial["gradient"]:
         session.say(trial, doing="grad")
-        _fill(state, {name: array for name, array in fields.items() if name.endswith(".grad")})
+        _fill(state, fields, ".grad")
         kernel.grad(*inputs.values())
         results |= {f"adjoint.{name}": np.array(thin(_field_of(state, name))) for name in fields}
     return results
 
 
-def _fill(state: Any, fields: Arrays) -> None:
-    for name, array in fields.items():
-        _field_of(state, name)[...] = array
+def _fill(state: Any, fields: Arrays, only: str = "") -> None:
+    """Writes what was drawn, of the names that end in `only`, one field after another."""
+    for name in fields:
+        if name.endswith(only):
+            _field_of(state, name)[...] = fields[name]
 
 
 def _field_of(state: Any, name: str) -> Any:
@@ -88,17 +119,19 @@ class _Fields:
     def __init__(self, state: Any, trial: Record, inputs: Arrays, fields: Mapping[str, np.ndarray]) -> None:
         self.state, self.inputs, self.fields = state, inputs, fields
         self.kernel = state.kernels[trial["kernel"]]
-        self.primal = {name: array for name, array in fields.items() if not name.endswith(".grad")}
+        self.primal = [name for name in fields if not name.endswith(".grad")]
         self.names = [name for name in self.primal if f"{name}.grad" in fields]
 
     def entries(self, name: str) -> list[Entry]:
         return [_ENTRY]
 
     def point(self, name: str) -> np.ndarray:
-        return self.fields[name].astype(np.float64)
+        return thin(self.fields[name]).astype(np.float64)
 
     def outputs(self, name: str, moved: np.ndarray) -> list[np.ndarray]:
-        _fill(self.state, {**self.primal, name: moved})
+        for each in self.primal:
+            _field_of(self.state, each)[...] = self.fields[each]
+        _put(_field_of(self.state, name), moved)
         self.kernel(*self.inputs.values())
         return [np.array(thin(_field_of(self.state, each))) for each in self.names]
 
@@ -109,14 +142,11 @@ class _Fields:
         _fill(self.state, self.fields)
         self.kernel(*self.inputs.values())
         for each, chosen in zip(self.names, cotangents, strict=True):
-            gradient = np.zeros(self.fields[each].shape)
-            if gradient.size > _MOST:
-                gradient.reshape(-1)[_chosen(gradient.size)] = chosen
-            else:
-                gradient[...] = chosen
-            _field_of(self.state, f"{each}.grad")[...] = gradient
+            gradient = _field_of(self.state, f"{each}.grad")
+            gradient[...] = 0
+            _put(gradient, chosen)
         self.kernel.grad(*self.inputs.values())
-        return np.array(_field_of(self.state, f"{name}.grad"))
+        return np.array(thin(_field_of(self.state, f"{name}.grad")))
 
 
 class TaichiState:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from .computation import FORWARD
 from .declare import LEVELS, Declaration
 from .kernel_file import KernelFile
 from .parameters import is_template, taichi_type
@@ -23,6 +24,8 @@ from .trace import Traced, TraceError, read_traced
 from .tracer import load, write_traces
 
 _WHOLE_FROM_REAL = re.compile(r"\bfpto[su]i\b")
+# As Taichi names the blocks of a condition and of the body of a loop; it makes selections of some conditions.
+_BRANCH = re.compile(r"label %(true_block|while_|for_loop_body\d)|= select ")
 _LEVEL = LEVELS[0]  # every machine runs it, and without FMA its rounding is the simplest
 
 
@@ -31,6 +34,7 @@ class Facts:
     """What only the code of a kernel tells."""
 
     casts: bool  # it makes whole numbers of real ones: any real number may be an index
+    branches: bool  # it goes several ways: conditions, or loops within loops
     stacks: bool  # its adjoint keeps values on Taichi's stack
     in_place: bool  # Taichi made the adjoint, and the kernel updates arrays or fields
 
@@ -87,7 +91,7 @@ def _widened(declaration: Declaration) -> Declaration:
         whole = {name for name, dtype in types.items() if dtype not in REAL_DTYPES}
         for kernel in (implementation.forward, *implementation.vjp.values()):
             _widen_annotations(kernel, whole)
-    return replace(declaration, family=replace(family, dtypes=("float64",), argument_dtypes=types, derivatives=()))
+    return replace(declaration, family=replace(family, dtypes=("float64",), argument_dtypes=types))
 
 
 def _widen_annotations(kernel: Any, whole: set[str]) -> None:
@@ -146,7 +150,7 @@ def trace_twin(
             continue
         if not differentiated[family.name]:
             declarations.append(replace(declaration, family=replace(family, wrt=()), wrt=()))
-        elif any(declaration.make(variant).vjp for variant in family.variants()):
+        elif family.derivatives or any(declaration.make(variant).vjp for variant in family.variants()):
             declarations.append(declaration)
         else:
             declarations.append(replace(declaration, family=replace(family, wrt=covering(family.wrt))))
@@ -165,29 +169,32 @@ def _facts(name: str, traced: Traced) -> Facts:
     traces = [trace for trace in traced.traces if trace.kernel == name]
     forward = [text for trace in traces if not trace.wrt for text in trace.tasks]
     backward = [text for trace in traces if trace.wrt for text in trace.tasks]
+    written = any(not trace.autodiff for trace in traces)
     return Facts(
         any(_WHOLE_FROM_REAL.search(text) for text in forward),
+        any(_BRANCH.search(text) for text in [*forward, *(backward if written else [])]),
         any("@stack_init(" in text for text in backward),
         any(trace.on_state or any(each.role == "updated" for each in trace.parameters) for trace in traces),
     )
 
 
 def build_twin(traced: Traced, target: Path, cache: Path | None) -> None:
-    """Compile and link the kernels that have a gradient into the module file `target`.
+    """Compile and link the kernels that have a derivative into the module file `target`.
 
     Raises:
         LoweringError, LinkError: when that cannot be.
     """
-    from .build import lower_cached, variants_of
+    from .build import along_tangents, lower_cached, variants_of
     from .link import link
     from .lower import compile_text
     from .tables import Versions, descriptor
 
-    families = [family for family in traced.families if family.wrt or family.gradient]
+    families = [family for family in traced.families if family.differentiated]
     names = {family.name for family in families}
     traces = [trace for trace in traced.traces if trace.kernel in names and _LEVEL in trace.levels]
+    traces += along_tangents(families, traces)
     signatures = {family.name: family.signature for family in families}
-    primals = {(trace.kernel, trace.variant.name): trace for trace in traces if not trace.wrt}
+    primals = {(trace.kernel, trace.variant.name): trace for trace in traces if trace.computation == FORWARD}
     lowered = [
         lower_cached(signatures[trace.kernel], trace, primals[trace.kernel, trace.variant.name], _LEVEL, cache)
         for trace in traces

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from typing import Any
 
 from . import terminal
 
@@ -11,6 +13,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("module", help="a module file")
     parser.add_argument("--against", required=True, metavar="SOURCE", help="the Python file that it was exported from")
     add_verify_seconds(parser)
+    add_strict(parser)
+    add_recorded(parser)
 
 
 def add_verify_seconds(parser: argparse.ArgumentParser) -> None:
@@ -22,6 +26,24 @@ def add_verify_seconds(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="how long the module, and Taichi's JIT beside it, may be tried, in CPU time (default: 60); a gradient "
         "that there was no time for is an error",
+    )
+
+
+def add_strict(parser: argparse.ArgumentParser) -> None:
+    """The option of both commands that makes an error of what was not tried."""
+    parser.add_argument(
+        "--strict", action="store_true", help="take it for an error where a branch of a kernel ran at no point"
+    )
+
+
+def add_recorded(parser: Any) -> None:
+    """The option of both commands that names a recording."""
+    parser.add_argument(
+        "--recorded",
+        metavar="FOLDER",
+        default="",
+        help="try the kernels with the launches that `with tiaot.export.recording(FOLDER):` kept, too; kernels over "
+        "fields with these alone",
     )
 
 
@@ -44,8 +66,18 @@ def run(arguments: argparse.Namespace) -> int:
 
         give_taichi_a_home()
         seconds = arguments.verify_seconds
-        for name, found in verify(arguments.module, arguments.against, seconds=seconds, say=terminal.say).items():
-            terminal.say("")
+        done = verify(
+            arguments.module,
+            arguments.against,
+            seconds=seconds,
+            strict=arguments.strict,
+            recorded=arguments.recorded,
+            say=terminal.say,
+        )
+        terminal.say("")
+        for name, found in done.lines.items():
             print(f"{name}: {found}")
+        for note in done.notes:
+            print(f"tiaot verify: {note}", file=sys.stderr)
 
     return terminal.run("verify", work)

@@ -67,7 +67,8 @@ enum { TIAOT_FORWARD = 0, TIAOT_VJP = 1, TIAOT_JACOBIAN = 2, TIAOT_GRAD = 3, TIA
  * Every element of every result is overwritten; the gradient of a shared input, and its tangent, is the sum over the
  * `rows` samples (so zeros for none). Inputs, cotangents and tangents of inputs are only read. Results do not depend on
  * the host. Returns 0, or 1 when there was no memory for a variable that changes in a loop of unknown length, which an
- * adjoint keeps all values of; results are then not valid. */
+ * adjoint keeps all values of, or 4 when an index was out of range, in a module that checks them and has a tiaot_fault;
+ * results are then not valid. */
 typedef struct tiaot_host {
   /* Runs task(context, index) once for each index in 0..count-1, in any order, and returns when all have returned. */
   void (*parallel_for)(void *user, int64_t count, void (*task)(void *context, int64_t index), void *context);
@@ -76,6 +77,17 @@ typedef struct tiaot_host {
 
 typedef int32_t (*tiaot_code)(int64_t rows, const int64_t *dims, void *const *arrays, void *workspace,
                               const tiaot_host *host);
+
+/* What a module that was exported with --check-bounds found last: a variable of the name TIAOT_FAULT_SYMBOL, which
+ * others do not have. Calls at the same time may find each other's. */
+#define TIAOT_FAULT_SYMBOL "tiaot_fault"
+#define TIAOT_FAULT_VALUES 16
+typedef struct tiaot_fault {
+  int32_t state;    /* 0: nothing. 1: it is being written. 2: the rest is whole. Written and read atomically */
+  int32_t count;    /* of values */
+  const char *text; /* with %d for each value, and %% for a percent sign */
+  int64_t values[TIAOT_FAULT_VALUES];
+} tiaot_fault;
 
 /* Bytes of workspace that a call of the entry's code with these arguments needs; >= 0. */
 typedef int64_t (*tiaot_workspace_size)(int64_t rows, const int64_t *dims);

@@ -29,6 +29,11 @@ from .types import Named, Pointer
 from .values import Local, Value, integer_of
 
 
+def is_address(name: str) -> bool:
+    """Whether the function of this name gives a pointer, or a number, and touches no memory behind its pointers."""
+    return _ADDRESSES.fullmatch(name) is not None
+
+
 @dataclass(frozen=True)
 class Array:
     """An array of the argument struct. `field` is 1 for its elements, 2 for its gradient's."""
@@ -67,8 +72,23 @@ _CHILD = re.compile(r"get_ch_S\d+_to_S(\d+)")
 _ADDRESSES = re.compile(
     r"get_ch_S\d+_to_S\d+|Dense_lookup_element|get_temporary_pointer|RuntimeContext_get_\w+|LLVMRuntime_get_\w+"
     r"|StructMeta_set_\w+|DenseMeta_set_\w+|(tiaot_)?stack_(init|push|pop|top_primal|top_adjoint)"
-    r"|tiaot_stack_(create|destroy)|tiaot_(private|summed)_pointer"
+    r"|tiaot_stack_(create|destroy)|tiaot_(private|summed)_pointer|tiaot_(out_of_range|has_failed)"
 )
+
+
+def place_of_local(function: Function, pointer: Value) -> Local | None:
+    """The alloca whose memory a pointer points into; None where it does not come from one by steps within it."""
+    while isinstance(pointer, Local):
+        definition = function.definition(pointer)
+        if isinstance(definition, Alloca):
+            return definition.result
+        if isinstance(definition, GetElementPointer):
+            pointer = definition.pointer
+        elif isinstance(definition, Cast) and definition.opcode in ("bitcast", "addrspacecast"):
+            pointer = definition.value
+        else:
+            return None
+    return None
 
 
 class Origins:
@@ -116,6 +136,9 @@ class Origins:
 
     def _loaded(self, load: Load) -> Origin:
         """What a pointer points into that was itself read from memory."""
+        variable = self.function.definition(load.pointer)
+        if isinstance(variable, Alloca):
+            return self._held(variable)
         place = self._member(load.pointer)
         if place is None:
             return UNKNOWN
@@ -124,6 +147,16 @@ class Origins:
         if len(place) == 2 and place[1] in (1, 2):
             return Array(*place)
         return UNKNOWN
+
+    def _held(self, variable: Alloca) -> Origin:
+        """What a pointer points into that a local variable holds."""
+        origins: set[Origin] = set()
+        for user in self.function.users(variable.result):
+            if isinstance(user, Store) and user.value != variable.result:
+                origins.add(self.of(user.value))
+            elif not isinstance(user, Load):
+                return UNKNOWN
+        return origins.pop() if len(origins) == 1 else UNKNOWN
 
     def _member(self, pointer: Value) -> tuple[int, ...] | None:
         """The member of the arguments' struct that a pointer points to, by its path; () for the place in the context
@@ -175,7 +208,7 @@ class Origins:
             return [self.of(instruction.pointer)]
         if isinstance(instruction, Cast) and instruction.opcode == "ptrtoint":
             return [self.of(instruction.value)]
-        if isinstance(instruction, Call) and not _ADDRESSES.fullmatch(instruction.name):
+        if isinstance(instruction, Call) and not is_address(instruction.name):
             pointers = [each for each in instruction.arguments if each.type.is_pointer and isinstance(each, Local)]
             return [self.of(each) for each in pointers]
         return []

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from .instructions import Branch, Call, Return
 from .model import Function, Module, Parameter
 from .origins import UNKNOWN, Array, Origin, Origins
+from .passes.bounds import ASSERT, check_bounds, not_after_a_failure
 from .reader import read
 from .types import Type
 from .values import Constant, Global, LoweringError, Value, integer_of
@@ -67,6 +68,7 @@ class TracedModule:
     types: Mapping[str, Type | None]
     tasks: tuple[Task, ...]
     declarations: Mapping[str, Function]
+    strings: Mapping[str, str] = field(default_factory=dict)  # texts that they point to, as lines of IR, by name
 
     @property
     def functions(self) -> Iterable[Function]:
@@ -103,14 +105,22 @@ def read_tasks(texts: Iterable[str]) -> TracedModule:
     types: dict[str, Type | None] = {}
     tasks: list[Task] = []
     declarations: dict[str, Function] = {}
+    strings: dict[str, str] = {}
     for text in texts:
-        module = read(text)
+        module, own_strings = check_bounds(read(text))
+        strings.update(own_strings)
         for name, kind in module.types.items():
             if types.setdefault(name, kind) != kind:
                 raise LoweringError(f"the tasks of a kernel have different types of the name {name!r}")
-        declarations.update({each.name: _without_attributes(each) for each in module.declarations})
+        declared = [each for each in module.declarations if each.name != ASSERT or _asserts(module)]
+        declarations.update({each.name: _without_attributes(each) for each in declared})
         tasks.append(_task(module))
-    return TracedModule(types, tuple(tasks), declarations)
+    traced = TracedModule(types, tuple(tasks), declarations, strings)
+    return traced.changed(not_after_a_failure) if strings else traced
+
+
+def _asserts(module: Module) -> bool:
+    return any(isinstance(each, Call) and each.name == ASSERT for f in module.definitions for each in f.instructions)
 
 
 def _task(module: Module) -> Task:
