@@ -99,6 +99,7 @@ def ptx_of(source: Path) -> str:
     from tiaot.export.cuda.lower import lower
     from tiaot.export.cuda.standin import CUDA
     from tiaot.export.ir import LoweringError
+    from tiaot.export.target import native
     from tiaot.export.trace import trace_file
 
     traced = trace_file(source, None, CUDA)
@@ -108,7 +109,7 @@ def ptx_of(source: Path) -> str:
     for trace in traced.traces:
         try:
             primal = primals[trace.kernel, trace.variant.name]
-            device.append(lower(signatures[trace.kernel], trace, primal).device)
+            device.append(lower(signatures[trace.kernel], trace, primal, native()).device)
         except LoweringError as error:
             print(f"{trace.symbol}: {error}", file=sys.stderr)
     return emit_ptx(device)

@@ -59,16 +59,17 @@ def _traced(source: Path, target: str) -> Any:
 def _write_texts(traced: Any, folder: Path, target: str) -> None:
     from tiaot.export import lower
     from tiaot.export.cuda import lower as cuda_lower
-    from tiaot.export.declare import LEVELS
     from tiaot.export.ir import LoweringError
+    from tiaot.export.target import native
 
     folder.mkdir(parents=True, exist_ok=True)
     signatures = {family.name: family.signature for family in traced.families}
     primals = {(trace.kernel, trace.variant.name): trace for trace in traced.traces if not trace.wrt}
     texts: list[str] = []
-    nothing = lower.compile_text("")
+    cpu = native()
+    nothing = lower.compile_text("", cpu)
 
-    def compile_text(text: str, level: str = "") -> bytes:
+    def compile_text(text: str, *_: Any) -> bytes:
         texts.append(text)
         return nothing
 
@@ -85,14 +86,14 @@ def _write_texts(traced: Any, folder: Path, target: str) -> None:
             if trace.kernel not in signatures:
                 continue
             given = (signatures[trace.kernel], trace, primals[trace.kernel, trace.variant.name])
-            for level in LEVELS if target == "cpu" else ("cuda",):
+            for level in cpu.forms if target == "cpu" else (None,):
                 texts.clear()
                 try:
-                    entry = lower.lower(*given, level) if target == "cpu" else cuda_lower.lower(*given)
+                    entry = lower.lower(*given, cpu, level) if level else cuda_lower.lower(*given, cpu)
                     texts.append(repr({**vars(entry), "object": b""}))
                 except LoweringError as error:
                     texts.append(f"LoweringError: {error}")
-                (folder / f"{trace.symbol}_{level}.txt").write_text("\n;\n".join(texts))
+                (folder / f"{trace.symbol}_{level.name if level else target}.txt").write_text("\n;\n".join(texts))
 
 
 def compare(before: Path, after: Path) -> list[str]:

@@ -208,13 +208,14 @@ def test_small_layers_stay_in_registers(tmp_path: Path) -> None:
     from tiaot.export.cuda.compile import _tool, emit_ptx
     from tiaot.export.cuda.lower import lower
     from tiaot.export.cuda.standin import CUDA
+    from tiaot.export.target import native
     from tiaot.export.trace import trace_file
 
     traced = trace_file(cuda_export.SOURCES["dense_tanh"], None, CUDA)
     signature = traced.families[0].signature
     traces = [trace for trace in traced.traces if trace.variant.name == "float32_n8_m4"]
     primal = next(trace for trace in traces if not trace.wrt)
-    lowered = [lower(signature, trace, primal) for trace in traces]
+    lowered = [lower(signature, trace, primal, native()) for trace in traces]
     kernels = [kernel for entry in lowered for kernel in entry.kernels]
     assert len(lowered) == 4 and len(kernels) == 8  # and for arrays that lie right, to move four numbers at a time
     (tmp_path / "kernels.ptx").write_text(emit_ptx([entry.device for entry in lowered]))

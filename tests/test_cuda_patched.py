@@ -15,7 +15,8 @@ from tiaot.export.cuda.lower import CudaEntry, lower
 from tiaot.export.cuda.patched import PATCHED, RUNTIME
 from tiaot.export.cuda.standin import CUDA
 from tiaot.export.ir import LoweringError
-from tiaot.export.lower import runtime_text
+from tiaot.export.target import native
+from tiaot.export.target.compile import runtime_text
 from tiaot.export.trace import trace_file
 
 HEADER = """
@@ -75,7 +76,7 @@ def lowered(folder: Path, source: str) -> dict[str, CudaEntry | str]:
     found: dict[str, CudaEntry | str] = {key[0]: why for key, why in traced.refused.items()}
     for trace in traced.traces:
         try:
-            found[trace.kernel] = lower(signatures[trace.kernel], trace, trace)
+            found[trace.kernel] = lower(signatures[trace.kernel], trace, trace, native())
         except LoweringError as error:
             found[trace.kernel] = str(error)
     return found

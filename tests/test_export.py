@@ -218,12 +218,13 @@ def test_what_cannot_be_exported_is_named(name: str, tmp_path: Path) -> None:
 
 def test_without_a_linker_it_says_what_to_install(tmp_path: Path) -> None:
     from tiaot.export.link import LinkError, find_linker
+    from tiaot.export.target import native
 
     path = os.environ["PATH"]
     os.environ["PATH"] = str(tmp_path)
     try:
         with pytest.raises(LinkError, match=r"looked for cc, gcc, clang, ld.lld, ld on the PATH; install one"):
-            find_linker()
+            find_linker(native())
     finally:
         os.environ["PATH"] = path
 

@@ -346,3 +346,24 @@ def test_the_dot_product_test_sees_small_errors(part: float) -> None:
 
     (verdict,) = check(Case(), np.random.default_rng(0), lambda: True)
     assert verdict.outcome == ("right" if part == 0 else "wrong"), verdict
+
+
+def test_some_elements_of_a_large_field_are_looked_at() -> None:
+    """The same parts of fields of other sizes, so that what is computed from a neighbour is among what is looked at."""
+    from tiaot.export import trial_state
+
+    line = np.arange(3_000_000.0)
+    chosen = trial_state.thin(line)
+    assert chosen.size == np.unique(chosen).size == trial_state._MOST
+    np.testing.assert_array_equal(trial_state.thin(line.reshape(-1, 3)), chosen)
+    half = trial_state.thin(np.arange(1_500_000.0))
+    part = trial_state._BLOCK / trial_state._MOST
+    apart = half[:: trial_state._BLOCK] / 1.5e6 - chosen[:: trial_state._BLOCK] / 3e6
+    assert np.abs(apart).max() < 2 * part
+    strided = np.zeros((3_000_000, 2))[:, 0]
+    trial_state._put(strided, chosen + 1)
+    np.testing.assert_array_equal(np.flatnonzero(strided), chosen)
+    np.testing.assert_array_equal(strided[strided > 0], chosen + 1)
+    few = np.zeros(5)
+    trial_state._put(few, np.arange(5.0))
+    np.testing.assert_array_equal(trial_state.thin(few), np.arange(5.0))

@@ -49,12 +49,19 @@ inline float approximated(double exact, uint64_t seed, bool off) {
   return turn == 0 ? value : std::nextafter(value, turn == 1 ? INFINITY : -INFINITY);
 }
 
+// GCC for aarch64 has the standard's name in C++ from version 13 on.
+#if defined(__aarch64__) && defined(__GNUC__) && !defined(__clang__) && __GNUC__ < 13
+using float16 = __fp16;
+#else
+using float16 = _Float16;
+#endif
+
 // Calls `function` with a number of the type's kind.
 template <typename F>
 void with_float(Type type, F function) {
   switch (type) {
     case Type::kF16:
-      return function(_Float16{});
+      return function(float16{});
     case Type::kF32:
       return function(float{});
     default:

@@ -145,7 +145,7 @@ nb::dict describe_entry(const tiaot_kernel_desc &kernel, const tiaot_entry_desc 
     if ((entry.wrt >> i & 1u) != 0) wrt.append(kernel.arguments[i].name);
   }
   nb::dict code_bytes;
-  for (int level = 0; level < TIAOT_LEVEL_COUNT; ++level) {
+  for (int level = 0; tiaot_cpu_level_name(level) != nullptr; ++level) {
     code_bytes[tiaot_cpu_level_name(level)] = entry.code_bytes[level];
   }
   nb::dict item;

@@ -15,6 +15,7 @@ from pathlib import Path
 from . import Module, __version__, _core, cpu_level, get_num_threads
 from . import open as open_module
 from .export.link import LinkError, find_linker
+from .export.target import native
 from .inspect_module import needed_driver
 
 _VARIABLES = ("TIAOT_CPU_LEVEL", "TIAOT_CUDA_PTX", "TIAOT_NUM_THREADS")
@@ -120,7 +121,7 @@ def _software() -> list[Finding]:
         except importlib.metadata.PackageNotFoundError:
             findings.append(Finding(name, "not installed"))
     try:
-        findings.append(Finding("linker for tiaot.export", find_linker()[0]))
+        findings.append(Finding("linker for tiaot.export", find_linker(native())[0]))
     except LinkError as error:
         findings.append(Finding("linker for tiaot.export", _one_line(error)))
     return findings

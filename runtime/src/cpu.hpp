@@ -1,22 +1,15 @@
-// cpu.hpp: which of the x86-64 psABI's levels a processor has. Knows nothing of modules.
+// cpu.hpp: the levels of this kind of CPU, and which of them to run at. Knows nothing of modules.
 #pragma once
-
-#include <cstdint>
 
 #include "tiaot/tiaot.h"
 
 namespace tiaot {
 
-// The registers that the level follows from.
-struct CpuFeatures {
-  uint32_t leaf1_ecx;      // cpuid 1
-  uint32_t leaf7_ebx;      // cpuid 7, subleaf 0
-  uint32_t extended1_ecx;  // cpuid 0x80000001
-  uint32_t xcr0;           // register state that the OS saves; 0 without OSXSAVE
-};
-
-// The highest TIAOT_LEVEL_* whose features are all there, -1 for less than x86-64-v2.
-int level_of(const CpuFeatures &features);
+// From cpu_ARCHITECTURE.cpp: the names of the levels, in ascending order; how many there are, at most
+// TIAOT_LEVEL_COUNT; and the highest that this machine has, -1 for less than the first.
+extern const char *const kLevelNames[];
+extern const int kLevels;
+int machine_level();
 
 // The level to open a module at: this machine's, or the lower one that TIAOT_CPU_LEVEL names.
 tiaot_status choose_level(int *level);

@@ -14,6 +14,11 @@
 namespace tiaot {
 namespace {
 
+#if defined(__x86_64__)
+constexpr uint16_t kMachine = EM_X86_64;
+#elif defined(__aarch64__)
+constexpr uint16_t kMachine = EM_AARCH64;
+#endif
 constexpr uint64_t kLargest = uint64_t{1} << 31;  // code reaches its data by 32-bit distances
 constexpr uint64_t kSlack = 1 << 16;              // tools round a file up to a page
 constexpr size_t kHeader = offsetof(tiaot_note, abi_version);
@@ -50,7 +55,7 @@ std::string read_layout(uint64_t size, const Read &read, Layout *layout) {
   if (size < sizeof header || !read(&header, sizeof header, 0)) return kForeign;
   if (std::memcmp(header.e_ident, ELFMAG, SELFMAG) != 0) return kForeign;
   if (header.e_ident[EI_CLASS] != ELFCLASS64 || header.e_ident[EI_DATA] != ELFDATA2LSB || header.e_type != ET_DYN ||
-      header.e_machine != EM_X86_64 || header.e_phentsize != sizeof(Elf64_Phdr)) {
+      header.e_machine != kMachine || header.e_phentsize != sizeof(Elf64_Phdr)) {
     return "it is not a shared library for this machine";
   }
   uint64_t end = sizeof header;

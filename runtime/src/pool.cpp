@@ -43,6 +43,15 @@ void futex_wake(Word &word, uint32_t count) {
   syscall(SYS_futex, reinterpret_cast<uint32_t *>(&word), FUTEX_WAKE_PRIVATE, count, nullptr, nullptr, 0);
 }
 
+// In a loop that waits for memory to change: the core has better things to do than to guess what comes next.
+void let_the_other_thread_run() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  __asm__ volatile("isb");  // `yield` does nothing on most; this waits about as long as x86-64's pause
+#endif
+}
+
 // Waits for done() for as long as spinning pays; true when it came.
 template <typename Done>
 bool spin_until(Done done) {
@@ -50,7 +59,7 @@ bool spin_until(Done done) {
   do {
     for (int i = 0; i < 32; ++i) {
       if (done()) return true;
-      __builtin_ia32_pause();
+      let_the_other_thread_run();
     }
   } while (std::chrono::steady_clock::now() < end);
   return done();

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "cpu.hpp"
 #include "error.hpp"
 #include "module.hpp"
 
@@ -68,8 +69,8 @@ std::string check_entry(const tiaot_kernel_desc &kernel, const tiaot_entry_desc 
     }
   }
   if (entry.block_rows < 1 || entry.block_rows > INT32_MAX) return who + " has an impossible block size";
-  for (tiaot_code code : entry.code) {
-    if (code == nullptr) return who + " lacks the code of a CPU level";
+  for (int level = 0; level < kLevels; ++level) {
+    if (entry.code[level] == nullptr) return who + " lacks the code of a CPU level";
   }
   if (entry.cuda != nullptr && kernel.state != 0) return who + " has CUDA code, but the kernel works on state";
   if (entry.cuda == nullptr && entry.cuda_workspace != nullptr) return who + " has a CUDA workspace without CUDA code";

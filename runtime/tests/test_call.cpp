@@ -189,7 +189,7 @@ TEST(exceptions_do_not_trap) {
   Array<float> J({20011, 4, 8});
   const DLTensor jacobian[] = {it.x, it.W, it.b, J};
   std::feclearexcept(FE_ALL_EXCEPT);
-  feenableexcept(FE_OVERFLOW | FE_INEXACT);
+  if (feenableexcept(FE_OVERFLOW | FE_INEXACT) == -1) return std::puts("       (this CPU has no traps)"), void();
   for (int threads : {1, 3}) {
     const tiaot_options options = with_threads(threads);
     CHECK_OK(tiaot_call(dense, TIAOT_FORWARD, 0, arrays, 4, &options));

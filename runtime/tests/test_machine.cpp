@@ -7,12 +7,16 @@
 
 #include "check.hpp"
 #include "cpu.hpp"
+#if defined(__x86_64__)
+#include "cpu_x86_64.hpp"
+#endif
 #include "crc32.hpp"
 #include "sha256.hpp"
 #include "threads.hpp"
 
 namespace {
 
+#if defined(__x86_64__)
 constexpr uint32_t bits(std::initializer_list<int> numbers) {
   uint32_t word = 0;
   for (int number : numbers) word |= 1u << number;
@@ -20,6 +24,7 @@ constexpr uint32_t bits(std::initializer_list<int> numbers) {
 }
 constexpr tiaot::CpuFeatures kV4{bits({0, 9, 12, 13, 19, 20, 22, 23, 27, 28, 29}), bits({3, 5, 8, 16, 17, 28, 30, 31}),
                                  bits({0, 5}), bits({1, 2, 5, 6, 7})};
+#endif
 
 // A folder that goes away with its files.
 struct Folder {
@@ -46,6 +51,8 @@ struct Folder {
 };
 
 }  // namespace
+
+#if defined(__x86_64__)
 
 TEST(this_machine) {
   __builtin_cpu_init();
@@ -107,6 +114,26 @@ TEST(wanted_level) {
   CHECK_ERROR(tiaot::choose_level(-1, nullptr, &level), TIAOT_ERROR_UNSUPPORTED,
               "this machine's CPU lacks x86-64-v2, the least that tiaot's modules need");
 }
+
+#elif defined(__aarch64__)
+
+TEST(this_machine) { CHECK_EQ(tiaot_cpu_level(), TIAOT_LEVEL_NEON); }
+
+TEST(level_names) {
+  CHECK_EQ(std::string(tiaot_cpu_level_name(TIAOT_LEVEL_NEON)), "aarch64-neon");
+  CHECK(tiaot_cpu_level_name(-1) == nullptr);
+  CHECK(tiaot_cpu_level_name(TIAOT_LEVEL_NEON + 1) == nullptr);
+}
+
+TEST(wanted_level) {
+  int level = -9;
+  CHECK_OK(tiaot::choose_level(TIAOT_LEVEL_NEON, "aarch64-neon", &level));
+  CHECK_EQ(level, TIAOT_LEVEL_NEON);
+  CHECK_ERROR(tiaot::choose_level(TIAOT_LEVEL_NEON, "x86-64-v2", &level), TIAOT_ERROR_VALUE,
+              "TIAOT_CPU_LEVEL: expected aarch64-neon, got 'x86-64-v2'");
+}
+
+#endif
 
 TEST(default_threads) {
   int32_t count = 0;

@@ -3,15 +3,16 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#include <xmmintrin.h>
 
 #include <atomic>
 #include <cfenv>
 #include <chrono>
+#include <cstdlib>
 #include <stdexcept>
 #include <thread>
 
 #include "check.hpp"
+#include "float_control.hpp"
 #include "pool.hpp"
 #include "toy.hpp"
 
@@ -32,6 +33,15 @@ struct Call {
     return tiaot_call(dense, TIAOT_VJP, 6, arrays, 6, &options);
   }
 };
+
+// Whether two control states are the same, whatever exceptions were raised.
+bool same(const tiaot::FloatControl &a, const tiaot::FloatControl &b) {
+#if defined(__x86_64__)
+  return a.x87 == b.x87 && (a.mxcsr & ~a.kRaised) == (b.mxcsr & ~b.kRaised);
+#else
+  return a.fpcr == b.fpcr;
+#endif
+}
 
 std::vector<float> expected(int seed = 1) {
   Call call(seed);
@@ -63,6 +73,10 @@ bool a_worker_comes() {
 }
 
 int exit_code_of_child(void (*body)()) {
+  if (std::getenv("TIAOT_EMULATED") != nullptr) {  // qemu-user gives up when a process that has threads forks
+    std::puts("       (no fork)");
+    return 0;
+  }
   std::fflush(stdout);
   const pid_t child = fork();
   if (child == 0) {
@@ -156,7 +170,7 @@ TEST(workers_round_as_their_caller_does) {
                                nullptr};
   CHECK(a_worker_comes());  // with the ordinary state
   const std::vector<float> to_nearest = expected();
-  const uint32_t before = _mm_getcsr();
+  const tiaot::FloatControl before = tiaot::FloatControl::of_this_thread();
   for (int mode : {FE_UPWARD, FE_DOWNWARD, FE_TOWARDZERO}) {
     std::fesetround(mode);
     const std::vector<float> right = expected();
@@ -176,7 +190,7 @@ TEST(workers_round_as_their_caller_does) {
   Call call;
   CHECK_OK(call.run(3));
   CHECK(call.gW.values() == to_nearest);  // the workers have their own state again
-  CHECK_EQ(_mm_getcsr() & ~0x3fu, before & ~0x3fu);
+  CHECK(same(tiaot::FloatControl::of_this_thread(), before));
 }
 
 // On an executor's thread, so that it is sure which one raises.

@@ -1,5 +1,6 @@
 // test_tables.cpp: tables that break a rule of tiaot/module.h are refused.
 #include "check.hpp"
+#include "cpu.hpp"
 #include "toy.hpp"
 
 namespace {
@@ -73,5 +74,5 @@ TEST(broken_tables) {
                          [](Tables &t) { t.entry.wrt = 8; });
   check::refused<Tables>((entry + "has an impossible block size").c_str(), [](Tables &t) { t.entry.block_rows = 0; });
   check::refused<Tables>((entry + "lacks the code of a CPU level").c_str(),
-                         [](Tables &t) { t.entry.code[2] = nullptr; });
+                         [](Tables &t) { t.entry.code[tiaot::kLevels - 1] = nullptr; });
 }

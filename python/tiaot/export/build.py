@@ -21,15 +21,18 @@ from .cache import Cache
 from .computation import FORWARD, Computation
 from .cuda.build import Devices, Key, build_for_cuda, value_inputs
 from .cuda.lower import CudaEntry
-from .declare import LEVELS, Family, Variant
+from .declare import Family, Variant
 from .ir import LoweringError
-from .link import link
-from .lower import LoweredEntry, compile_text, lower
-from .plain import BASELINE, header, plain_functions, state_function
+from .link import find_linker, link
+from .lower import LoweredEntry, lower
+from .plain import header, plain_functions, state_function
 from .signature import Signature
 from .state import Content, State
 from .tables import CudaCode, VariantEntries, Versions, descriptor
-from .trace import CHECKED, CPU, Trace, Traced, trace_file
+from .target import native
+from .target.compile import compile_text
+from .target.model import Cpu, Form
+from .trace import CHECKED, CPU, Trace, trace_file
 from .verify import SECONDS, Verification, VerificationError, verify
 
 Say = Callable[[str], None]
@@ -39,6 +42,7 @@ Say = Callable[[str], None]
 class Built:
     """What a kernel file declares, compiled: all that a module is linked from."""
 
+    cpu: Cpu  # what it is compiled for
     families: list[Family]
     kernels: list[tuple[Family, list[VariantEntries]]]
     objects: list[bytes]
@@ -64,6 +68,7 @@ def export(
     target: str | os.PathLike[str],
     *,
     version: str,
+    cpu: Cpu | None = None,
     jobs: int | None = None,
     gate: bool = True,
     gate_seconds: float = SECONDS,
@@ -80,6 +85,8 @@ def export(
         source: a Python file with Taichi kernels (`tiaot.export.kernel`, `tiaot.export.family`).
         target: the module to write, `NAME.tiaot.so` by custom; its header `NAME.h` is written beside it.
         version: the version of tiaot to record.
+        cpu: what to compile for; by default this machine's kind of CPU. The code for another does not run here: what is
+            held against the kernels is then the code for this machine that the same traces give.
         jobs: processes to use; by default one for each CPU that this process may run on.
         gate: whether the module is held against Taichi's JIT and finite differences first; what was found, or that it
             was not, is recorded in it.
@@ -99,18 +106,25 @@ def export(
         ValueError: when the file declares no kernel, or a declaration cannot be right.
     """
     check_output(target)
-    built = build(source, jobs=jobs, cache=cache, cuda=cuda, gate=gate, checked=checked, say=say)
+    here = native()
+    cpu = cpu or here
+    find_linker(cpu)  # that there is one is to be known first
+    how = {"jobs": jobs, "cache": cache, "cuda": cuda, "checked": checked, "say": say}
+    built = build(source, cpu=cpu, gate=gate and cpu == here, **how)
     say("linking")
     verification = Verification({family.name: "not verified" for family in built.families}, [])
     if gate:
         with tempfile.TemporaryDirectory(prefix="tiaot-export-") as directory:
             candidate = Path(directory, Path(target).name)
-            write(built, candidate, version=version, verification={})
+            tried = built
+            if cpu != here:
+                tried = build(source, cpu=here, gate=True, **how)
+            write(tried, candidate, version=version, verification={})
             try:
                 verification = verify(
                     candidate,
                     source,
-                    built.cuda_trial,
+                    tried.cuda_trial,
                     cache=cache,
                     seconds=gate_seconds,
                     strict=strict,
@@ -119,6 +133,9 @@ def export(
                 )
             except VerificationError as error:
                 raise VerificationError(f"no module was written: {error}") from None
+            if cpu != here:
+                lines = {name: f"as code for {here.name}: {line}" for name, line in verification.lines.items()}
+                verification = Verification(lines, verification.notes)
     write(built, target, version=version, verification=verification.lines)
     return Exported(built.families, verification.lines, [*built.notes, *verification.notes])
 
@@ -148,6 +165,7 @@ def check_output(target: str | os.PathLike[str]) -> None:
 def build(
     source: str | os.PathLike[str],
     *,
+    cpu: Cpu | None = None,
     jobs: int | None = None,
     cache: Path | None = None,
     cuda: Sequence[int] | None = None,
@@ -155,31 +173,33 @@ def build(
     checked: bool = False,
     say: Say = lambda _: None,
 ) -> Built:
-    """Trace and lower every kernel of a file; `export` says what is raised."""
+    """Trace and lower every kernel of a file; `export` says what is raised. `cpu` is this machine's kind where none is
+    given."""
+    cpu = cpu or native()
     if checked and cuda is not None:
         raise ValueError("--check-bounds is for CPUs: leave --cuda out")
     jobs = jobs or len(os.sched_getaffinity(0))
     say("tracing")
     traced = trace_file(source, cache, CHECKED if checked else CPU)
-    if checked:
-        traced = _without_tangents(traced)
     families, traces = traced.families, traced.traces
     signatures = {family.name: family.signature for family in families}
     traces = [*traces, *along_tangents(families, traces)]
     of_entry: dict[tuple[str, str, Computation], list[Trace]] = {}  # one for each stretch of CPU levels
+    taken = {level.implementation for level in cpu.forms}
+    traces = [trace for trace in traces if taken & set(trace.levels)]
     for trace in traces:
         of_entry.setdefault((trace.kernel, trace.variant.name, trace.computation), []).append(trace)
     requests = []
-    for level in LEVELS:
+    for level in cpu.forms:
         for trace in traces:
-            if level not in trace.levels:
+            if level.implementation not in trace.levels:
                 continue
             primals = of_entry[trace.kernel, trace.variant.name, FORWARD]
             primal = next(each for each in primals if each.levels == trace.levels)
             others = [
                 each for each in of_entry[trace.kernel, trace.variant.name, trace.computation] if each is not trace
             ]
-            requests.append((signatures[trace.kernel], trace, primal, others, level, cache))
+            requests.append((signatures[trace.kernel], trace, primal, others, cpu, level, cache))
     lowered = []
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(jobs, len(requests)), mp_context=context) as processes:
@@ -188,7 +208,7 @@ def build(
             say(f"compiling {len(lowered)} of {len(requests)}: {entry.function}")
         devices = Devices({}, None, [])
         if cuda is not None:
-            devices = build_for_cuda(source, traced, cuda, processes, cache, jobs, gate, say)
+            devices = build_for_cuda(source, traced, cpu, cuda, processes, cache, jobs, gate, say)
     Cache(cache).prune()
     kernels = [
         (family, variants_of(family, [trace for _, trace, *_ in requests], lowered, devices.entries))
@@ -196,16 +216,17 @@ def build(
     ]
     objects = [*(entry.object for entry in lowered), *devices.objects]
     return Built(
-        families, kernels, objects, traced.state, traced.contents, traced.notes, checked, devices.code, devices.trial
+        cpu,
+        families,
+        kernels,
+        objects,
+        traced.state,
+        traced.contents,
+        traced.notes,
+        checked,
+        devices.code,
+        devices.trial,
     )
-
-
-def _without_tangents(traced: Traced) -> Traced:
-    """What was traced, without what the checks of indices are not known in."""
-    left = [family.name for family in traced.families if family.derivatives]
-    families = [dataclasses.replace(family, derivatives=()) for family in traced.families]
-    note = f"--check-bounds: jvp and hvp of {', '.join(left)} are left out: indices are not checked in them"
-    return dataclasses.replace(traced, families=families, notes=[*traced.notes, *([note] if left else [])])
 
 
 def write(built: Built, target: str | os.PathLike[str], *, version: str, verification: Mapping[str, str]) -> None:
@@ -217,17 +238,17 @@ def write(built: Built, target: str | os.PathLike[str], *, version: str, verific
     Raises:
         LinkError: when there is no linker, or it fails.
     """
-    name = module_name(target)
+    name, cpu = module_name(target), built.cpu
     taichi = importlib.metadata.version("taichi")
     versions = Versions(version, taichi, ".".join(str(part) for part in llvm.llvm_version_info))
-    objects = [*built.objects, compile_text(plain_functions(built.kernels), BASELINE)]
+    objects = [*built.objects, compile_text(plain_functions(cpu, built.kernels), cpu, cpu.baseline)]
     if built.checked:
-        objects.append(compile_text(RECORD, BASELINE))
+        objects.append(compile_text(RECORD, cpu, cpu.baseline))
     if built.state:
-        objects.append(compile_text(state_function(name, built.state, built.contents), BASELINE))
+        objects.append(compile_text(state_function(name, built.state, built.contents), cpu, cpu.baseline))
 
     def described(digest: str, verified: Mapping[str, str]) -> str:
-        return descriptor(name, digest, versions, built.kernels, built.state, verified, built.cuda, built.contents)
+        return descriptor(name, cpu, digest, versions, built.kernels, built.state, verified, built.cuda, built.contents)
 
     # The hash covers all that is linked: the tables too, as they are without it.
     digest = hashlib.sha256()
@@ -235,10 +256,10 @@ def write(built: Built, target: str | os.PathLike[str], *, version: str, verific
         digest.update(len(data).to_bytes(8, "little"))
         digest.update(data)
     hexadecimal = digest.hexdigest()
-    objects.append(compile_text(described(hexadecimal, verification)))
-    link(objects, hexadecimal, version, target)
+    objects.append(compile_text(described(hexadecimal, verification), cpu))
+    link(objects, cpu, hexadecimal, version, target)
     file = Path(target)
-    file.with_name(f"{name}.h").write_text(header(name, file.name, built.kernels, built.state))
+    file.with_name(f"{name}.h").write_text(header(name, file.name, cpu, built.kernels, built.state))
 
 
 def module_name(target: str | os.PathLike[str]) -> str:
@@ -246,13 +267,19 @@ def module_name(target: str | os.PathLike[str]) -> str:
     return Path(target).name.removesuffix(".so").removesuffix(".tiaot")
 
 
-def _lower(request: tuple[Signature, Trace, Trace, list[Trace], str, Path | None]) -> LoweredEntry:
-    signature, trace, primal, others, level, folder = request
-    return lower_cached(signature, trace, primal, level, folder, others)
+def _lower(request: tuple[Signature, Trace, Trace, list[Trace], Cpu, Form, Path | None]) -> LoweredEntry:
+    signature, trace, primal, others, cpu, level, folder = request
+    return lower_cached(signature, trace, primal, cpu, level, folder, others)
 
 
 def lower_cached(
-    signature: Signature, trace: Trace, primal: Trace, level: str, folder: Path | None, others: Sequence[Trace] = ()
+    signature: Signature,
+    trace: Trace,
+    primal: Trace,
+    cpu: Cpu,
+    level: Form,
+    folder: Path | None,
+    others: Sequence[Trace] = (),
 ) -> LoweredEntry:
     """`lower`, but for what the cache in `folder` has.
 
@@ -260,12 +287,12 @@ def lower_cached(
         LoweringError: with the kernel's name, when it uses something that cannot be lowered.
     """
     cache = Cache(folder)
-    key = ("lower", level, repr(signature), repr(trace), repr(primal), repr(list(others)))
+    key = ("lower", cpu.name, level.name, repr(signature), repr(trace), repr(primal), repr(list(others)))
     if (stored := cache.get(*key)) is not None:
         record, _, image = stored.partition(b"\n")
         return LoweredEntry(**json.loads(record), object=image)
     try:
-        entry = lower(signature, trace, primal, level, others)
+        entry = lower(signature, trace, primal, cpu, level, others)
         record = {name: value for name, value in vars(entry).items() if name != "object"}
         cache.put(json.dumps(record).encode() + b"\n" + entry.object, *key)
         return entry

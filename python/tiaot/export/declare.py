@@ -8,13 +8,15 @@ from typing import Any
 
 from .computation import FORWARD, GRAD, Computation, sets_along
 from .signature import REAL_DTYPES, Signature, parse_signature
+from .target.x86_64 import X86_64
 
 
 class ExportError(Exception):
     """Kernels of a session cannot be exported; the message says where and why."""
 
 
-LEVELS = ("x86-64-v2", "x86-64-v3", "x86-64-v4")
+# Those that an implementation may be for: x86-64's. A level of another CPU takes what one of these takes.
+LEVELS = tuple(level.name for level in X86_64.forms)
 
 
 @dataclass(frozen=True)

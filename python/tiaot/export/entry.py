@@ -31,18 +31,18 @@ _LANES_BYTES = 12288  # of a block in lanes: it fits a 32 KiB first-level cache 
 _LANES_ROWS = 64  # of a block in lanes whose size is not known at export
 _STACK_BYTES = 16384  # scratch up to this size lies on the stack, larger or dynamic in the caller's workspace
 _LEAST_VECTOR_BYTES = 16
-_VECTOR_BYTES = {"x86-64-v2": 16, "x86-64-v3": 32, "x86-64-v4": 64}
 
 
 class Entry:
     """One entry's function, written by `text`."""
 
     def __init__(
-        self, signature: Signature, trace: Trace, primal: Trace, level: str, others: Sequence[Trace] = ()
+        self, signature: Signature, trace: Trace, primal: Trace, vector_bytes: int, others: Sequence[Trace] = ()
     ) -> None:
         """`primal` is the forward trace of the same variant: run first where the adjoint reads the primal outputs.
 
-        `others` are the traces of the same entry for other CPU levels, with which it shares its workspace function.
+        `vector_bytes` is how long the CPU's vectors are. `others` are the traces of the same entry for other CPU
+        levels, with which it shares its workspace function.
         """
         self.signature = signature
         self.along = trace.along
@@ -58,7 +58,7 @@ class Entry:
                     )
         self.item = ITEM_SIZES[self.variant.dtype]
         self.type = IR_TYPES[self.variant.dtype]
-        self.vector_length = _VECTOR_BYTES[level] // self.item
+        self.vector_length = vector_bytes // self.item
         self.differentiate = trace.autodiff and bool(trace.wrt)
         self.module = read_tasks(trace.tasks)
         self.primal: TracedModule | None = None
@@ -71,7 +71,7 @@ class Entry:
         self.few: list[int] = []
         if self.in_lanes and not self._sums_over_batch():
             narrower = (_LEAST_VECTOR_BYTES, 2 * _LEAST_VECTOR_BYTES)
-            self.few = [bytes_ // self.item for bytes_ in narrower if bytes_ < _VECTOR_BYTES[level]]
+            self.few = [bytes_ // self.item for bytes_ in narrower if bytes_ < vector_bytes]
         self.block_rows = self._block_rows()
         scratch_bytes = self._workspace(Code(self._fixed_sizes()))
         self.on_stack = not scratch_bytes.startswith("%") and int(scratch_bytes) <= _STACK_BYTES

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 from .. import __version__
 from . import terminal
 from .cuda import read_architectures
+from .target import CPUS, find_cpu
+from .target.model import Cpu
 from .verify_command import add_recorded, add_strict, add_verify_seconds
 
 if TYPE_CHECKING:
@@ -28,6 +30,13 @@ def _architectures(text: str) -> tuple[int, ...]:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def _cpu(text: str) -> Cpu:
+    try:
+        return find_cpu(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("source", nargs="?", help="a Python file with Taichi kernels")
@@ -36,6 +45,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-o", "--output", help="the module to write (default: SOURCE.tiaot.so, in this folder); NAME.h goes beside it"
     )
     parser.add_argument("-j", "--jobs", type=int, help="processes to use (default: one for each CPU)")
+    parser.add_argument(
+        "--target",
+        type=_cpu,
+        metavar="|".join(cpu.name for cpu in CPUS),
+        help="the CPUs to compile for (default: this machine's kind); for others, with their C compiler as the linker",
+    )
     parser.add_argument(
         "--cuda",
         type=_architectures,
@@ -106,6 +121,7 @@ def run(arguments: argparse.Namespace) -> int:
                 source,
                 output,
                 version=__version__,
+                cpu=arguments.target,
                 jobs=jobs,
                 gate=gate,
                 gate_seconds=arguments.verify_seconds,

@@ -158,7 +158,8 @@ def _as_exported(file: KernelFile, kernels: Mapping[str, Any]) -> list[Declarati
         types = {each: variants[0]["dtypes"][each] for each in family.argument_dtypes}
         kinds = {entry["kind"] for variant in variants for entry in variant["entries"]}
         along = tuple(each for each in family.derivatives if each in kinds)
-        family = replace(family, dtypes=dtypes, argument_dtypes=types, derivatives=along)
+        wrt = family.wrt if "vjp" in kinds else ()
+        family = replace(family, dtypes=dtypes, argument_dtypes=types, derivatives=along, wrt=wrt)
         declaration = replace(declaration, family=family)
         if kernel["state"]:
             declaration = declaration.with_state(_has_gradient(kernel))

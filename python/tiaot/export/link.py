@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import struct
 import subprocess
@@ -12,12 +13,14 @@ from pathlib import Path
 
 from .elf import Section, read_sections
 from .tables import ABI_VERSION, NOTE_SECTION
+from .target.model import Cpu
 
 _NOTE = struct.Struct("<III12sIIIIIIQ16s64s16Q")  # tiaot_note of module.h
 _RANGES = 8
 _SUMS = 32  # where file_crc and note_crc lie in it
 _DRIVERS = ("cc", "gcc", "clang")  # compilers know where libm lies and with which linker to link
 _LINKERS = ("ld.lld", "ld")
+_DEBIAN = {"x86_64-linux-gnu": "x86-64-linux-gnu"}  # as its packages are called, where that is not the prefix
 _FLAGS = ("--hash-style=gnu", "--as-needed", "-z,relro", "-z,now", "-z,noexecstack", "-z,defs")
 
 
@@ -25,36 +28,46 @@ class LinkError(Exception):
     """No linker, or it failed; the message says what was looked for or what it said."""
 
 
-def find_linker() -> list[str]:
-    """The command that links, without its arguments: a C compiler's driver, or a bare linker.
+def find_linker(target: Cpu) -> list[str]:
+    """The command that links for a target, without its arguments: a C compiler's driver, or a bare linker.
 
     Raises:
         LinkError: when there is none.
     """
-    for name in _DRIVERS:
+    drivers, linkers = _DRIVERS, _LINKERS
+    if platform.machine() not in target.machines:
+        drivers, linkers = (f"{target.gnu}-gcc",), (f"{target.gnu}-ld",)
+    for name in drivers:
         if path := shutil.which(name):
             return [path, "-shared", "-nostdlib", *(f"-Wl,{flag}" for flag in _FLAGS)]
-    for name in _LINKERS:
+    for name in linkers:
         if path := shutil.which(name):
             return [path, "-shared", *(word for flag in _FLAGS for word in flag.split(","))]
+    if linkers is not _LINKERS:
+        package = f"gcc-{_DEBIAN.get(target.gnu, target.gnu)}"
+        raise LinkError(
+            f"no linker for {target.name}: looked for {', '.join((*drivers, *linkers))} on the PATH; install one "
+            f"(Debian: apt install {package})"
+        )
     raise LinkError(
         f"no linker: looked for {', '.join((*_DRIVERS, *_LINKERS))} on the PATH; install one "
         "(Debian: apt install gcc, or binutils for ld alone)"
     )
 
 
-def link_library(objects: list[bytes], name: str = "", build_id: str = "") -> bytes:
+def link_library(objects: list[bytes], target: Cpu, name: str = "", build_id: str = "") -> bytes:
     """Link objects into a shared library.
 
     Args:
         objects: relocatable objects, in the order in which they are to lie in the file.
+        target: what they are compiled for.
         name: its SONAME, what a program that is linked with it will look for; "" for none.
         build_id: hexadecimal digits, which profilers know the library by; "" for none.
 
     Raises:
         LinkError: when there is no linker or it fails.
     """
-    command = find_linker()
+    command = find_linker(target)
     with tempfile.TemporaryDirectory(prefix="tiaot-link-") as directory:
         names = []
         for index, data in enumerate(objects):
@@ -78,11 +91,12 @@ def link_library(objects: list[bytes], name: str = "", build_id: str = "") -> by
         return Path(directory, "module.so").read_bytes()
 
 
-def link(objects: list[bytes], digest: str, version: str, path: str | os.PathLike[str]) -> None:
+def link(objects: list[bytes], target: Cpu, digest: str, version: str, path: str | os.PathLike[str]) -> None:
     """Link objects into the module file `path`, which appears whole or not at all.
 
     Args:
         objects: relocatable objects, in the order in which they are to lie in the file; one has the note's section.
+        target: what they are compiled for.
         digest: the module's hash, 64 hexadecimal digits.
         version: the version of tiaot to record.
         path: where to write. A file that is there is replaced, not written into: it may be read by a process.
@@ -90,12 +104,12 @@ def link(objects: list[bytes], digest: str, version: str, path: str | os.PathLik
     Raises:
         LinkError: when there is no linker or it fails.
     """
-    target = Path(path).absolute()
-    image = fill_note(link_library(objects, target.name, digest[:40]), digest, version)
-    partial = target.with_name(f".{target.name}.{os.getpid()}")
+    file = Path(path).absolute()
+    image = fill_note(link_library(objects, target, file.name, digest[:40]), digest, version)
+    partial = file.with_name(f".{file.name}.{os.getpid()}")
     partial.write_bytes(image)
     partial.chmod(0o755)
-    partial.replace(target)
+    partial.replace(file)
 
 
 def fill_note(image: bytes, digest: str, version: str, abi_version: int = ABI_VERSION) -> bytes:

@@ -10,70 +10,25 @@ from collections.abc import Mapping, Sequence
 
 from .code import IR_TYPES
 from .computation import Computation
-from .declare import LEVELS, Family
+from .declare import Family
 from .dtypes import ELEMENT_TYPES
 from .signature import Argument
 from .state import Content, State
 from .tables import CODE_TYPE, WORKSPACE_TYPE, VariantEntries, function_pointer
-
-BASELINE = "x86-64"  # what these functions are compiled for: they are the ones that find out what the CPU has
+from .target.model import Cpu
 
 _C_TYPES = {each.name: each.c for each in ELEMENT_TYPES}
 
-# EAX, EBX, ECX, EDX of CPUID: what the x86-64 psABI lists for each level, as (leaf, register, bits). Each level has all
-# of those before it too. Register state that the OS does not save (XGETBV) rules a level out.
-_FEATURES = {
-    "x86-64-v2": [
-        (1, "ecx", (0, 9, 13, 19, 20, 23)),  # SSE3 SSSE3 CMPXCHG16B SSE4.1 SSE4.2 POPCNT
-        (0x80000001, "ecx", (0,)),  # LAHF-SAHF
-    ],
-    "x86-64-v3": [
-        (1, "ecx", (12, 22, 27, 28, 29)),  # FMA MOVBE OSXSAVE AVX F16C
-        (7, "ebx", (3, 5, 8)),  # BMI1 AVX2 BMI2
-        (0x80000001, "ecx", (5,)),  # LZCNT
-    ],
-    "x86-64-v4": [(7, "ebx", (16, 17, 28, 30, 31))],  # AVX512 F DQ CD BW VL
-}
-_STATE = {"x86-64-v2": 0, "x86-64-v3": 0x6, "x86-64-v4": 0xE6}
 
-_DETECT = """
-@tiaot_plain_level = internal global i32 0
-define internal i32 @tiaot_detect_level() noinline {
-  %basic = call { i32, i32, i32, i32 } asm "cpuid", "={ax},={bx},={cx},={dx},{ax},{cx}"(i32 0, i32 0)
-  %extended = call { i32, i32, i32, i32 } asm "cpuid", "={ax},={bx},={cx},={dx},{ax},{cx}"(i32 -2147483648, i32 0)
-  %highest = extractvalue { i32, i32, i32, i32 } %basic, 0
-  %highest.e = extractvalue { i32, i32, i32, i32 } %extended, 0
-  %r1 = call { i32, i32, i32, i32 } asm "cpuid", "={ax},={bx},={cx},={dx},{ax},{cx}"(i32 1, i32 0)
-  %l1.ecx = extractvalue { i32, i32, i32, i32 } %r1, 2
-  %r7 = call { i32, i32, i32, i32 } asm "cpuid", "={ax},={bx},={cx},={dx},{ax},{cx}"(i32 7, i32 0)
-  %r7.ebx = extractvalue { i32, i32, i32, i32 } %r7, 1
-  %has7 = icmp uge i32 %highest, 7
-  %l7.ebx = select i1 %has7, i32 %r7.ebx, i32 0
-  %re = call { i32, i32, i32, i32 } asm "cpuid", "={ax},={bx},={cx},={dx},{ax},{cx}"(i32 -2147483647, i32 0)
-  %re.ecx = extractvalue { i32, i32, i32, i32 } %re, 2
-  %hase = icmp ugt i32 %highest.e, -2147483648
-  %l2147483649.ecx = select i1 %hase, i32 %re.ecx, i32 0
-  %osxsave = and i32 %l1.ecx, 134217728
-  %saves = icmp ne i32 %osxsave, 0
-  br i1 %saves, label %read, label %decide
-read:
-  %xcr = call { i32, i32 } asm "xgetbv", "={ax},={dx},{cx}"(i32 0)
-  %xcr0 = extractvalue { i32, i32 } %xcr, 0
-  br label %decide
-decide:
-  %state = phi i32 [ 0, %0 ], [ %xcr0, %read ]
-"""
-
-
-def plain_functions(kernels: list[tuple[Family, list[VariantEntries]]]) -> str:
-    """IR text of the plain functions of all kernels."""
-    lines = [_DETECT.strip(), *_decide(), "declare i8* @aligned_alloc(i64, i64)", "declare void @free(i8*)"]
+def plain_functions(target: Cpu, kernels: list[tuple[Family, list[VariantEntries]]]) -> str:
+    """IR text of the plain functions of all kernels. They are for every CPU of the target: they find its level out."""
+    lines = [target.detection, "declare i8* @aligned_alloc(i64, i64)", "declare void @free(i8*)"]
     functions, codes, workspaces = [], set(), set()
     for family, variants in kernels:
         for dtype in family.dtypes:
             chosen = [variant for variant in variants if variant.dtype == dtype]
             for place, (computation, _) in enumerate(chosen[0].entries):
-                functions.append(_function(family, dtype, computation, chosen, place))
+                functions.append(_function(target, family, dtype, computation, chosen, place))
         for variant in variants:
             for _, lowered in variant.entries:
                 codes |= {entry.function for entry in lowered}
@@ -99,27 +54,6 @@ def state_function(module: str, state: State, contents: Sequence[Content]) -> st
             f"  call void @llvm.memcpy.p0i8.p0i8.i64(i8* %to{number}, {source}, i64 {len(each.data)}, i1 false)"
         )
     return "\n".join([*lines, "  ret void", "}"])
-
-
-def _decide() -> list[str]:
-    """The level's number, 1 for the lowest; -1 where there is not even that."""
-    lines, level = [], "-1"
-    passed = "true"
-    for number, name in enumerate(LEVELS, start=1):
-        for place, (leaf, register, bits) in enumerate(_FEATURES[name]):
-            mask = sum(1 << bit for bit in bits)
-            lines.append(f"  %m{number}{place} = and i32 %l{leaf}.{register}, {mask}")
-            lines.append(f"  %h{number}{place} = icmp eq i32 %m{number}{place}, {mask}")
-            lines.append(f"  %p{number}{place} = and i1 {passed}, %h{number}{place}")
-            passed = f"%p{number}{place}"
-        lines.append(f"  %s{number} = and i32 %state, {_STATE[name]}")
-        lines.append(f"  %t{number} = icmp eq i32 %s{number}, {_STATE[name]}")
-        lines.append(f"  %q{number} = and i1 {passed}, %t{number}")
-        passed = f"%q{number}"
-        lines.append(f"  %level{number} = select i1 {passed}, i32 {number}, i32 {level}")
-        level = f"%level{number}"
-    store = f"  store atomic i32 {level}, i32* @tiaot_plain_level monotonic, align 4"
-    return [*lines, store, f"  ret i32 {level}", "}"]
 
 
 def plain_name(family: Family, computation: Computation, dtype: str) -> str:
@@ -156,7 +90,9 @@ def _by_value(written: bool, argument: Argument, dtype: str) -> bool:
     return not written and not argument.dims and dtype != "float16"
 
 
-def _function(family: Family, dtype: str, computation: Computation, variants: list[VariantEntries], place: int) -> str:
+def _function(
+    target: Cpu, family: Family, dtype: str, computation: Computation, variants: list[VariantEntries], place: int
+) -> str:
     signature = family.signature
     name = plain_name(family, computation, dtype)
     arrays = _arrays(family, computation)
@@ -224,7 +160,7 @@ unfit:
   ret i32 3
 run:
   %wide = sext i32 %level to i64
-  %base = mul i64 {choice}, {len(LEVELS)}
+  %base = mul i64 {choice}, {len(target.forms)}
   %above = add i64 %base, %wide
   %index = sub i64 %above, 1
   %pc = getelementptr [{len(table)} x i8*], [{len(table)} x i8*]* @{name}.code, i64 0, i64 %index
@@ -268,7 +204,9 @@ def _prefix(module: str) -> str:
     return f"module_{name}" if name[:1].isdigit() else name
 
 
-def header(module: str, file: str, kernels: list[tuple[Family, list[VariantEntries]]], state: State | None) -> str:
+def header(
+    module: str, file: str, target: Cpu, kernels: list[tuple[Family, list[VariantEntries]]], state: State | None
+) -> str:
     """The C header of the plain functions of a module, which is in a file of that name."""
     guard = f"TIAOT_{_identifier(module)}_H"
     parts = [
@@ -279,7 +217,8 @@ def header(module: str, file: str, kernels: list[tuple[Family, list[VariantEntri
         " * element of its last, non-const arrays, which overlap no other array, and writes to nothing else but state.",
         " * It runs on the calling thread and is thread-safe. The gradient of an array without the batch dimension is",
         " * the sum over the batch. Returns 0, or why the results are not valid: 1 no memory for workspace, 2 this CPU",
-        " * is below x86-64-v2, 3 no variant was compiled for these sizes, 4 an index is out of range, where these are",
+        f" * is below {target.forms[0].name}, 3 no variant was compiled for these sizes, 4 an index is out of range, "
+        "where these are",
         " * checked. A float16 is its bits as uint16_t. Where floating-point exceptions trap, switch that off around a",
         " * call: vectors are calculated whole, also where only some of their lanes are of use. */",
         f"#ifndef {guard}",

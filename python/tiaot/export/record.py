@@ -92,7 +92,6 @@ class _Recorder:
     def _keep(self, kernel: Any, number: int, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> None:
         from .fields import find_fields
         from .parameters import is_template
-        from .recorded import template_name
 
         main = vars(sys.modules["__main__"])
         namespace = {**kernel.func.__globals__, **main}
@@ -133,6 +132,17 @@ class _Recorder:
         """Writes down what there is."""
         launches = [each for of_kernel in self.kept.values() for each in of_kernel]
         (self.folder / INDEX).write_text(json.dumps(launches))
+
+
+def template_name(value: Any, namespace: Mapping[str, Any], fields: Mapping[str, Any]) -> str:
+    """What tells two values of a template parameter apart, in two runs of a program; "" where nothing does."""
+    if isinstance(value, bool | int | float | str):
+        return repr(value)
+    for known in (fields, namespace):
+        for name, each in known.items():
+            if each is value and not name.startswith("__"):
+                return name
+    return ""
 
 
 def _array(value: Any) -> np.ndarray | None:

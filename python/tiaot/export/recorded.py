@@ -15,7 +15,7 @@ import numpy as np
 
 from .declare import Declaration, Variant
 from .parameters import is_template
-from .record import INDEX
+from .record import INDEX, template_name
 from .signature import Signature
 
 
@@ -88,17 +88,6 @@ def launches_of(declaration: Declaration, launches: list[Launch], namespace: Map
         if is_template(each)
     }
     return [each for each in own if all(text and each.templates.get(key) == text for key, text in wanted.items())]
-
-
-def template_name(value: Any, namespace: Mapping[str, Any], fields: Mapping[str, Any]) -> str:
-    """What tells two values of a template parameter apart, in two runs of a program; "" where nothing does."""
-    if isinstance(value, bool | int | float | str):
-        return repr(value)
-    for known in (fields, namespace):
-        for name, each in known.items():
-            if each is value and not name.startswith("__"):
-                return name
-    return ""
 
 
 def record_program(command: list[str], folder: Path) -> None:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 from .abi import index_name
 from .computation import Computation
-from .declare import LEVELS, Family
+from .declare import Family
 from .signature import DTYPES, Argument, Signature
 from .state import Content, Field, State
+from .target.model import Cpu
 
 if TYPE_CHECKING:  # what needs LLVM; `tiaot doctor` comes here without it
     from .cuda.compile import Image
@@ -25,7 +26,7 @@ ABI_VERSION = 5
 DESCRIPTOR_SYMBOL = "tiaot_module_descriptor"
 NOTE_SECTION = ".note.tiaot"
 _NOTE_BYTES = 264  # sizeof(tiaot_note)
-TARGET = "x86_64-linux"
+LEVEL_COUNT = 3  # TIAOT_LEVEL_COUNT: the places for code of a table's entry
 CODE_TYPE = "i32 (i64, i64*, i8**, i8*, i8*)"
 WORKSPACE_TYPE = "i64 (i64, i64*)"
 CUDA_CODE_TYPE = "i32 (i64, i64*, i8**, i64, i8*, i8*)"
@@ -68,6 +69,7 @@ class CudaCode:
 
 def descriptor(
     name: str,
+    target: Cpu,
     digest: str,
     versions: Versions,
     kernels: list[tuple[Family, list[VariantEntries]]],
@@ -78,7 +80,7 @@ def descriptor(
 ) -> str:
     """IR text of the descriptor; `digest` is the module's hash, `verification` how each kernel was checked, `contents`
     what a state starts with."""
-    tables = _Tables()
+    tables = _Tables(target)
     for entry in [each for _, variants in kernels for v in variants for each in v.cuda.values()]:
         if not isinstance(entry, str):
             tables.lines.append(f"declare hidden {_function_type(CUDA_CODE_TYPE, entry.function)}")
@@ -97,7 +99,7 @@ def descriptor(
     module = [
         f"i32 {ABI_VERSION}",
         "i32 112",  # sizeof(tiaot_module_desc)
-        *(tables.string(text) for text in (name, digest, TARGET, versions.tiaot, versions.taichi, versions.llvm)),
+        *(tables.string(text) for text in (name, digest, target.name, versions.tiaot, versions.taichi, versions.llvm)),
         f"i32 {len(rows)}",
         f"i32 {len(state.fields) if state else 0}",
         tables.array(rows),
@@ -219,7 +221,7 @@ def _entry(
     tables: _Tables, signature: Signature, computation: Computation, lowered: list[LoweredEntry], cuda: CudaEntry | str
 ) -> list[str]:
     first = lowered[0]
-    assert [entry.level for entry in lowered] == list(LEVELS)
+    assert [entry.level for entry in lowered] == [level.name for level in tables.target.forms]
     assert len({(entry.block_rows, bool(entry.workspace)) for entry in lowered}) == 1
     return [
         f"i32 {_KINDS[computation.kind]}",
@@ -228,7 +230,9 @@ def _entry(
         f"i64 {first.block_rows}",
         function_pointer(WORKSPACE_TYPE, first.workspace) if first.workspace else "i8* null",
         *(function_pointer(CODE_TYPE, entry.function) for entry in lowered),
+        *["i8* null"] * (LEVEL_COUNT - len(lowered)),
         *(f"i64 {entry.code_bytes}" for entry in lowered),
+        *["i64 0"] * (LEVEL_COUNT - len(lowered)),
         "i8* null" if isinstance(cuda, str) else function_pointer(CUDA_CODE_TYPE, cuda.function),
         "i8* null" if isinstance(cuda, str) else function_pointer(WORKSPACE_TYPE, cuda.workspace),
         tables.string(cuda if isinstance(cuda, str) else ""),
@@ -245,7 +249,8 @@ def function_pointer(kind: str, name: str) -> str:
 class _Tables:
     """Constant arrays of structs; every pointer is an i8*."""
 
-    def __init__(self) -> None:
+    def __init__(self, target: Cpu) -> None:
+        self.target = target
         self.lines: list[str] = []
         self._strings: dict[str, str] = {}
 

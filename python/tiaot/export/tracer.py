@@ -47,7 +47,25 @@ def _main(path: str, directory: str, cache: str, target: str) -> None:
     if target == "checked":
         target, kind = "cpu", ", checked"
     file, arrays = load(path, target)
+    if kind:
+        file = _without_unchecked(file)
     write_traces(path, file, arrays, Path(cache) if cache else None, target, kind)
+
+
+def _without_unchecked(file: KernelFile) -> KernelFile:
+    """The file without the entries that are made of others, in which indices are not checked; with a note on them."""
+    declarations, left = [], []
+    for each in file.declarations:
+        family = dataclasses.replace(each.family, derivatives=())
+        left += [f"{kind} of {family.name}" for kind in each.family.derivatives]
+        if each.derivative == "tiaot" and family.wrt:
+            left.append(f"vjp of {family.name}")
+            each = dataclasses.replace(each, wrt=())
+            family = dataclasses.replace(family, wrt=())
+        declarations.append(dataclasses.replace(each, family=family))
+    note = f"--check-bounds: left out, since indices are not checked in it: {', '.join(left)}"
+    notes = (*file.notes, note) if left else file.notes
+    return dataclasses.replace(file, declarations=tuple(declarations), notes=notes)
 
 
 def start_taichi(target: str = "cpu") -> None:

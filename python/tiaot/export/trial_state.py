@@ -37,8 +37,10 @@ def _put(array: np.ndarray, values: np.ndarray) -> None:
 @functools.lru_cache(2)
 def _chosen(shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
     """The indices of some elements, in blocks at the same parts of arrays of other sizes."""
-    size = math.prod(shape)
-    starts = np.unique((np.random.default_rng(0).random(_MOST // _BLOCK) * (size // _BLOCK)).astype(np.int64))
+    count, blocks = _MOST // _BLOCK, math.prod(shape) // _BLOCK
+    # One in each of `count` equal parts, so that no two are the same.
+    within = np.random.default_rng(0).random(count) * (blocks // count)
+    starts = np.arange(count) * blocks // count + within.astype(np.int64)
     flat = (starts[:, None] * _BLOCK + np.arange(_BLOCK)).reshape(-1)
     return np.unravel_index(flat, shape)
 

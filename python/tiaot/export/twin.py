@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from .computation import FORWARD
-from .declare import LEVELS, Declaration
+from .declare import Declaration
 from .kernel_file import KernelFile
 from .parameters import is_template, taichi_type
 from .signature import REAL_DTYPES
@@ -26,7 +26,6 @@ from .tracer import load, write_traces
 _WHOLE_FROM_REAL = re.compile(r"\bfpto[su]i\b")
 # As Taichi names the blocks of a condition and of the body of a loop; it makes selections of some conditions.
 _BRANCH = re.compile(r"label %(true_block|while_|for_loop_body\d)|= select ")
-_LEVEL = LEVELS[0]  # every machine runs it, and without FMA its rounding is the simplest
 
 
 @dataclass(frozen=True)
@@ -186,22 +185,25 @@ def build_twin(traced: Traced, target: Path, cache: Path | None) -> None:
     """
     from .build import along_tangents, lower_cached, variants_of
     from .link import link
-    from .lower import compile_text
     from .tables import Versions, descriptor
+    from .target import native
+    from .target.compile import compile_text
 
+    cpu = native()
+    level = cpu.forms[0]  # every machine runs it, and without FMA, as x86-64-v2 is, its rounding is the simplest
     families = [family for family in traced.families if family.differentiated]
     names = {family.name for family in families}
-    traces = [trace for trace in traced.traces if trace.kernel in names and _LEVEL in trace.levels]
+    traces = [trace for trace in traced.traces if trace.kernel in names and level.implementation in trace.levels]
     traces += along_tangents(families, traces)
     signatures = {family.name: family.signature for family in families}
     primals = {(trace.kernel, trace.variant.name): trace for trace in traces if trace.computation == FORWARD}
     lowered = [
-        lower_cached(signatures[trace.kernel], trace, primals[trace.kernel, trace.variant.name], _LEVEL, cache)
+        lower_cached(signatures[trace.kernel], trace, primals[trace.kernel, trace.variant.name], cpu, level, cache)
         for trace in traces
     ]
     # The tables have a place for each level: all are the one that there is.
-    entries = [replace(entry, level=level) for level in LEVELS for entry in lowered]
-    kernels = [(family, variants_of(family, traces * len(LEVELS), entries, {})) for family in families]
+    entries = [replace(entry, level=each.name) for each in cpu.forms for entry in lowered]
+    kernels = [(family, variants_of(family, traces * len(cpu.forms), entries, {})) for family in families]
     digest = "0" * 64
-    tables = compile_text(descriptor(target.stem, digest, Versions("", "", ""), kernels, traced.state, {}, None))
-    link([*(entry.object for entry in lowered), tables], digest, "", target)
+    described = descriptor(target.stem, cpu, digest, Versions("", "", ""), kernels, traced.state, {}, None)
+    link([*(entry.object for entry in lowered), compile_text(described, cpu)], cpu, digest, "", target)

@@ -21,8 +21,10 @@ extern "C" {
 #define TIAOT_MAX_ARRAYS 64 /* inputs + cotangents + results of one entry, and the state */
 #define TIAOT_MAX_DIMS 32   /* named dimensions of one kernel */
 
-/* CPU levels, in ascending order: the x86-64 psABI's microarchitecture levels. */
+/* CPU levels, in ascending order: of x86-64 the psABI's microarchitecture levels; of aarch64 the one that every CPU
+ * has. A table has TIAOT_LEVEL_COUNT places; those beyond the levels of a kind of CPU are NULL and 0. */
 enum { TIAOT_LEVEL_V2 = 0, TIAOT_LEVEL_V3 = 1, TIAOT_LEVEL_V4 = 2, TIAOT_LEVEL_COUNT = 3 };
+enum { TIAOT_LEVEL_NEON = 0 };
 
 /* Element types: DLPack's type code in bits 8..15 (0 int, 1 uint, 2 float), the width in bits in bits 0..7. */
 enum {
@@ -214,7 +216,7 @@ typedef struct tiaot_module_desc {
   uint32_t struct_size;      /* sizeof(tiaot_module_desc) */
   const char *name;          /* "dense_tanh" */
   const char *hash;          /* SHA-256 of the objects that were linked, 64 lower-case hex digits */
-  const char *target;        /* "x86_64-linux" */
+  const char *target;        /* "x86_64-linux", "aarch64-linux" */
   const char *tiaot_version; /* of the exporter */
   const char *taichi_version;
   const char *llvm_version;

@@ -79,7 +79,8 @@ TIAOT_API const char *tiaot_version(void);
  * copy of the file in memory: whatever happens to the file during the call and later, it has no effect on the module. A
  * file that another has taken the place of can be opened while the old one still is. The CPU level is chosen here: the
  * highest that this machine has, or the lower one that the environment variable TIAOT_CPU_LEVEL names (x86-64-v2,
- * x86-64-v3 or x86-64-v4); naming one that the machine lacks is TIAOT_ERROR_UNSUPPORTED. */
+ * x86-64-v3 or x86-64-v4; aarch64 has the level aarch64-neon alone); naming one that the machine lacks is
+ * TIAOT_ERROR_UNSUPPORTED. */
 TIAOT_API tiaot_status tiaot_module_open(const char *path, tiaot_module **module);
 
 /* Where tiaot_module_open_from takes a module from. Zero-initialise it, then set what you need. */

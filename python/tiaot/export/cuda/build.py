@@ -17,6 +17,7 @@ from ..declare import Family
 from ..ir import LoweringError
 from ..signature import Signature
 from ..tables import CudaCode
+from ..target.model import Cpu
 from ..trace import Trace, Traced, trace_file
 from .compile import Image, assemble, emit_ptx, optimize, ptxas_version
 from .copies import sum_kernel, sum_name
@@ -43,6 +44,7 @@ class Devices:
 def build_for_cuda(
     source: str | os.PathLike[str],
     traced: Traced,
+    target: Cpu,
     architectures: Sequence[int],
     processes: Executor,
     cache: Path | None,
@@ -50,8 +52,8 @@ def build_for_cuda(
     gate: bool,
     say: Callable[[str], None],
 ) -> Devices:
-    """Trace, lower and assemble the kernels of a file for CUDA; `traced` are those for the CPU. With `gate` there is
-    what they are tried with, too.
+    """Trace, lower and assemble the kernels of a file for CUDA; `traced` are those for the CPU, which is a `target`.
+    With `gate` there is what they are tried with, too.
 
     Raises:
         CompileError: when there is no ptxas, or it does not take what it is given.
@@ -69,7 +71,7 @@ def build_for_cuda(
     signatures = {family.name: family.signature for family in traced.families}
     primals = {(trace.kernel, trace.variant.name): trace for trace in found.traces if not trace.wrt}
     requests = [
-        (signatures[trace.kernel], trace, primals[trace.kernel, trace.variant.name], cache)
+        (signatures[trace.kernel], trace, primals[trace.kernel, trace.variant.name], target, cache)
         for trace in found.traces
         if trace.kernel in signatures and (trace.kernel, trace.variant.name) in primals
     ]
@@ -87,7 +89,7 @@ def build_for_cuda(
     ptx = emit_ptx([*(entry.device for entry in lowered), extra])
     images = _assemble(ptx, architectures, version, cache, jobs)
     code = CudaCode(kernels, images, version)
-    library = trial_library(lowered, kernels, ptx) if gate else b""
+    library = trial_library(target, lowered, kernels, ptx) if gate else b""
     return Devices(entries, code, [entry.object for entry in lowered], library)
 
 
@@ -102,16 +104,16 @@ def _assemble(ptx: str, architectures: Sequence[int], version: str, folder: Path
     return images
 
 
-def _lower(request: tuple[Signature, Trace, Trace, Path | None]) -> CudaEntry | str:
+def _lower(request: tuple[Signature, Trace, Trace, Cpu, Path | None]) -> CudaEntry | str:
     """One entry, or why it cannot be had."""
-    signature, trace, primal, folder = request
+    signature, trace, primal, target, folder = request
     cache = Cache(folder)
-    key = ("cuda lower", repr(signature), repr(trace), repr(primal))
+    key = ("cuda lower", target.name, repr(signature), repr(trace), repr(primal))
     if (stored := cache.get(*key)) is not None:
         record = json.loads(stored)
         return CudaEntry(**{**record, "object": base64.b64decode(record["object"])})
     try:
-        entry = lower(signature, trace, primal)
+        entry = lower(signature, trace, primal, target)
     except LoweringError as error:
         return str(error).removeprefix(f"{trace.kernel}: ")
     data = {"object": base64.b64encode(entry.object).decode()}

@@ -1,5 +1,4 @@
-"""Device code: the kernels' IR -> PTX -> an image for each architecture. The only file that runs LLVM for a device, and
-ptxas."""
+"""Device code: the kernels' IR -> PTX -> an image for each architecture. The only file that runs ptxas."""
 
 from __future__ import annotations
 
@@ -16,14 +15,12 @@ from pathlib import Path
 
 import llvmlite.binding as llvm
 
-from ..ir import LoweringError
-from ..lower import initialize_llvm, runtime_text, undefined
-from . import ARCHITECTURES, patched
+from ..target import compile
+from ..target.nvidia import NVIDIA
+from . import ARCHITECTURES
 from .device import BLOCK, OVERFLOW
 
-TRIPLE = "nvptx64-nvidia-cuda"
-DATA_LAYOUT = "e-i64:64-i128:128-v16:16-v32:32-n16:32:64"
-LOWEST = f"sm_{ARCHITECTURES[0]}"  # what LLVM 15 plans for; it knows none beyond sm_86, and ptxas plans again
+_LOWEST = NVIDIA.forms[0]  # what LLVM 15 plans for; it knows none beyond sm_86, and ptxas plans again
 
 
 class CompileError(Exception):
@@ -44,50 +41,13 @@ class Image:
     code_bytes: int  # of what it holds, uncompressed
 
 
-def _machine() -> object:
-    initialize_llvm()
-    return llvm.Target.from_triple(TRIPLE).create_target_machine(cpu=LOWEST, features="+ptx75", opt=3)
-
-
 def optimize(text: str) -> str:
     """Link what kernels call and optimise them: IR text to IR text.
 
     Raises:
         LoweringError: when LLVM does not take the text, or a function is not to be had on a device.
     """
-    machine = _machine()
-    try:
-        module = llvm.parse_assembly(f'target datalayout = "{DATA_LAYOUT}"\ntarget triple = "{TRIPLE}"\n{text}\n')
-        module.verify()
-    except RuntimeError as error:
-        raise LoweringError(f"LLVM refused the lowered code: {error}") from error
-    patched.refuse(undefined(module))
-    for file in (patched.RUNTIME, "slim_libdevice.10.bc"):
-        wanted = frozenset(undefined(module)) - {OVERFLOW}
-        if wanted:
-            module.link_in(llvm.parse_assembly(_with_target(runtime_text(file, wanted))))
-            for each in module.functions:
-                if each.name in wanted and not each.is_declaration:
-                    each.linkage = "internal"
-    options = llvm.create_pipeline_tuning_options(3)
-    options.loop_unrolling = True
-    options.loop_vectorization = False
-    options.slp_vectorization = False
-    builder = llvm.create_pass_builder(machine, options)
-    builder.getModulePassManager().run(module, builder)
-    for name in undefined(module):
-        if name != OVERFLOW:
-            raise LoweringError(f"the kernel needs {name!r}, which there is not on CUDA")
-    return str(module)
-
-
-def _with_target(text: str) -> str:
-    """A file of Taichi's runtime for this target, and without the marks that keep its functions from being inlined."""
-    text = re.sub(
-        r"^(attributes #.*)$", lambda m: re.sub(r" (?:noinline|optnone)\b", "", m[1]), text, flags=re.MULTILINE
-    )
-    lines = [line for line in text.splitlines() if not line.startswith(("target datalayout", "target triple"))]
-    return f'target datalayout = "{DATA_LAYOUT}"\ntarget triple = "{TRIPLE}"\n' + "\n".join(lines)
+    return str(compile.optimize(text, NVIDIA, _LOWEST))
 
 
 def overflows(optimized: str) -> bool:
@@ -97,11 +57,11 @@ def overflows(optimized: str) -> bool:
 
 def emit_ptx(texts: Sequence[str]) -> str:
     """PTX of optimised kernels, each text a module of its own."""
-    machine = _machine()
+    machine = compile.target_machine(NVIDIA, _LOWEST)
     module = llvm.parse_assembly(texts[0])
     for text in texts[1:]:
         module.link_in(llvm.parse_assembly(text))
-    ptx = machine.emit_assembly(module)  # type: ignore[attr-defined]
+    ptx = machine.emit_assembly(module)
     # What a block has at most, so that ptxas knows how many registers a thread may take.
     return re.sub(r"(\.visible \.entry \w+\([^)]*\))", rf"\1\n.maxntid {BLOCK}, 1, 1", ptx).rstrip("\0")
 

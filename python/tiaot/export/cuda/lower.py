@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from ..entry import Entry
 from ..ir import LoweringError
-from ..lower import compile_text
 from ..signature import Signature
+from ..target.compile import compile_text
+from ..target.model import Cpu
 from ..trace import Trace
 from . import patched
 from .compile import optimize, overflows
@@ -57,8 +58,8 @@ def _adapted(trace: Trace) -> Trace:
     return dataclasses.replace(completed, tasks=tuple(map(use_own_tanh, completed.tasks)))
 
 
-def lower(signature: Signature, trace: Trace, primal: Trace) -> CudaEntry:
-    """Lower one traced entry.
+def lower(signature: Signature, trace: Trace, primal: Trace, target: Cpu) -> CudaEntry:
+    """Lower one traced entry, for devices beside CPUs of the target.
 
     Raises:
         LoweringError: when the kernel uses something that cannot be lowered.
@@ -76,6 +77,6 @@ def lower(signature: Signature, trace: Trace, primal: Trace) -> CudaEntry:
             "write the gradient (vjp=)"
         )
     function = f"{trace.symbol}_cuda"
-    host = compile_text(entry.host_text(function))
+    host = compile_text(entry.host_text(function), target)
     names = entry.kernel_names()
     return CudaEntry(function, names, entry.any_rows, entry.order, device, host)

@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterable
 
 from ..ir import LoweringError
-from ..lower import runtime_text
+from ..target.compile import runtime_text
 from ..trace import Trace
 
 RUNTIME = "runtime_cuda.bc"

@@ -10,7 +10,8 @@ import os
 from pathlib import Path
 
 from ..link import link_library
-from ..lower import compile_text
+from ..target import native
+from ..target.compile import compile_text
 from ..trace import Target
 
 _CAPABILITY = (7, 5)  # of the device: Taichi's code for it runs on every later one
@@ -58,7 +59,7 @@ CUDA = Target("cuda", _environment)
 
 def write_driver(folder: Path) -> None:
     """Write the library `libcuda.so` into a folder, for LD_LIBRARY_PATH."""
-    Path(folder, "libcuda.so").write_bytes(link_library([compile_text(_text())]))
+    Path(folder, "libcuda.so").write_bytes(link_library([compile_text(_text(), native())], native()))
 
 
 def _text() -> str:

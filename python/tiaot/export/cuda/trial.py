@@ -6,14 +6,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..link import link_library
-from ..lower import compile_text
 from ..tables import CUDA_CODE_TYPE, WORKSPACE_TYPE, index_name
+from ..target.compile import compile_text
+from ..target.model import Cpu
 from .lower import CudaEntry
 
 
-def trial_library(entries: Sequence[CudaEntry], kernels: Sequence[str], ptx: str) -> bytes:
-    """A shared library with the strings `ptx` and `kernel_names`, a name a line, and for each entry pointers to its two
-    functions, FUNCTION_pointer and FUNCTION_workspace_pointer."""
+def trial_library(target: Cpu, entries: Sequence[CudaEntry], kernels: Sequence[str], ptx: str) -> bytes:
+    """A shared library with the strings `ptx` and `kernel_names`, a name a line, and for each entry, an object for the
+    target, pointers to its two functions, FUNCTION_pointer and FUNCTION_workspace_pointer."""
     text = [_string("ptx", ptx), _string("kernel_names", "\n".join(kernels))]
     text += [f"@{index_name(kernel)} = hidden constant i32 {number}" for number, kernel in enumerate(kernels)]
     for entry in entries:
@@ -21,7 +22,7 @@ def trial_library(entries: Sequence[CudaEntry], kernels: Sequence[str], ptx: str
             result, _, formals = kind.partition(" ")
             text.append(f"declare hidden {result} @{name}{formals}")
             text.append(f"@{name}_pointer = constant i8* bitcast ({kind}* @{name} to i8*)")
-    return link_library([*(entry.object for entry in entries), compile_text("\n".join(text))])
+    return link_library([*(entry.object for entry in entries), compile_text("\n".join(text), target)], target)
 
 
 def _string(name: str, value: str) -> str:
