@@ -127,6 +127,36 @@ def test_exporting_again_gives_the_same_bytes(tmp_path: Path) -> None:
     assert target.with_name("dense_tanh.h").read_bytes() == shipped.with_name("dense_tanh.h").read_bytes()
 
 
+MANY_SUMS = """
+@family("x[B, n], W[m, n] -> y[B, m]", batch="B", fixed=[{"n": 4, "m": 4}], dtypes=["float32"], wrt=["W"])
+def layer(variant):
+    @ti.kernel
+    def forward(x: variant.array(2), W: variant.array(2), y: variant.array(2)):
+        for i in range(y.shape[0]):
+            for j in ti.static(range(4)):
+                for k in ti.static(range(4)):
+                    y[i, j] += ti.sin(W[j, k] * x[i, k])
+    return autodiff(forward)
+"""
+
+
+def test_many_sums_over_a_batch_are_not_interleaved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The partial sums of several vectors of samples would not stay in registers; the code is smaller, too."""
+    from tiaot.export.entry import Entry
+    from tiaot.export.lower import lower
+    from tiaot.export.target.x86_64 import X86_64
+    from tiaot.export.trace import trace_file
+
+    source = tmp_path / "layer.py"
+    source.write_text(HEADER + MANY_SUMS)
+    traced = trace_file(source)
+    primal, vjp = sorted(traced.traces, key=lambda trace: len(trace.wrt))
+    arguments = (traced.families[0].signature, vjp, primal, X86_64, X86_64.forms[-1])
+    bytes_of_code = lower(*arguments).code_bytes
+    monkeypatch.setattr(Entry, "has_many_sums", False)
+    assert 1.2 * bytes_of_code < lower(*arguments).code_bytes
+
+
 def test_lowered_code_names_no_cpu_of_this_machine() -> None:
     """Taichi's IR, from which all follows, holds no CPU name or feature list; the levels are given by name."""
     from tiaot.export.trace import trace_file

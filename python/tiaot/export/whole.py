@@ -87,6 +87,7 @@ class WholeEntry(WholeArrays):
 
     block_rows = 1
     needs_workspace = True
+    has_many_sums = False  # not looked for: LLVM finds sums of its own, and judges by them
 
     def __init__(self, signature: Signature, trace: Trace, primal: Trace) -> None:
         super().__init__(signature, trace, primal)
