@@ -20,10 +20,6 @@ def initialize_llvm() -> None:
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
     llvm.initialize_native_asmparser()
-    # Unrolled kernels are long straight lines of independent chains, longer than a CPU looks ahead. Scheduled for ILP
-    # before registers are given out, a layer of 8 x 4 is a fifth faster, and nothing slower.
-    llvm.set_option("tiaot", "-pre-RA-sched=list-ilp")
-    llvm.set_option("tiaot", "-enable-misched=false")
     # Neighbours are put into one vector up to here. Further it would take the rows of a tile together, which lie apart,
     # load them with gathers, and look for that in time that grows faster than the tile.
     llvm.set_option("tiaot", "-slp-max-vf=16")
@@ -32,6 +28,8 @@ def initialize_llvm() -> None:
 def target_machine(target: Target, form: Form) -> Any:
     """LLVM's code generator for a form of a target, whatever the CPU of this machine."""
     initialize_llvm()
+    for option in target.scheduling:  # of the whole process, and looked at when code is emitted
+        llvm.set_option("tiaot", option)
     return llvm.Target.from_triple(target.triple).create_target_machine(
         cpu=form.cpu, features=form.features, opt=3, reloc=target.relocation, codemodel=target.code_model
     )
