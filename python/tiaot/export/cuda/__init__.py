@@ -4,7 +4,8 @@ from __future__ import annotations
 
 # 75 is compute capability 7.5. Code for one runs on later ones of the same major number, too.
 ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
-# What a module gets where none are named. Code for 8.6 is, instruction for instruction, what ptxas writes for 8.9.
+# What a module gets where none are named. 8.9 runs code for 8.6, which in all kernels of dense_tanh is, instruction for
+# instruction, what ptxas writes for 8.9.
 BY_DEFAULT = tuple(each for each in ARCHITECTURES if each != 89)
 
 
