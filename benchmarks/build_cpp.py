@@ -43,3 +43,12 @@ def build_program(module: Path, program: Path) -> str:
     """'' when `program` is first_result.c linked with the module, otherwise why not, in one line."""
     arguments = ["-O2", f"-I{module.parent}", str(_HERE / "first_result.c"), str(module), f"-Wl,-rpath,{module.parent}"]
     return run_compiler("CC", "cc", [*arguments, "-o", str(program)])
+
+
+def build_latency_program(program: Path) -> str:
+    """'' when `program` is latency_program.cpp linked with the installed library, otherwise why not, in one line."""
+    from tiaot.config_command import flags
+
+    sources = [str(_HERE / source) for source in ("latency_program.cpp", "dense_tanh.cpp")]
+    fast = [flag for flag in _FLAGS.split() if flag not in ("-fPIC", "-shared", "-ldl")]
+    return run_compiler("CXX", "c++", [*fast, *sources, *flags(cflags=True, libs=True), "-pthread", "-o", str(program)])

@@ -268,7 +268,9 @@ def main(argv: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     pack = commands.add_parser("pack", help="make a folder for the machine with the GPU")
     pack.add_argument("folder", type=Path)
-    pack.add_argument("--cuda", default="", metavar="ARCHITECTURES", help="sm_80,sm_90; all by default")
+    pack.add_argument(
+        "--cuda", default="", metavar="ARCHITECTURES", help="sm_80,sm_90; those of a plain --cuda by default"
+    )
     everything = commands.add_parser("run", help="all steps; run.sh calls it")
     everything.add_argument("--folder", type=Path, required=True)
     everything.add_argument("--out", type=Path, required=True)

@@ -22,7 +22,8 @@ TESTS = (
     "whole_cases.py",
 )
 KERNELS = ("tests/kernels", "examples/kernels")
-ON_STATE = {"fields"}  # kernels that have no code for CUDA
+# Kernels over state, and what is about CPU levels or about gradients that there are for the CPU alone.
+WITHOUT_CUDA = {"fields", "levels", "reverse"}
 MOST_BYTES = 64 << 20
 
 RUN = """#!/usr/bin/env bash
@@ -106,7 +107,7 @@ def sources() -> list[Path]:
     """The files of kernels whose modules are packed."""
     found = [_ROOT / "kernels" / "dense_tanh.py"]
     for folder in KERNELS:
-        found += sorted(path for path in (_ROOT / folder).glob("*.py") if path.stem not in ON_STATE)
+        found += sorted(path for path in (_ROOT / folder).glob("*.py") if path.stem not in WITHOUT_CUDA)
     return found
 
 

@@ -100,7 +100,7 @@ def _plain_kernel(T, shared_grad):
     return layer
 
 
-def _zero_kernel(element, rank):
+def zero_kernel(element, rank):
     """Writes zeros: an ndarray of vectors takes a millisecond for its own fill()."""
 
     @ti.kernel
@@ -133,7 +133,7 @@ def prepare_ndarrays(wrt, inputs):
         to.from_numpy(array)
     v.from_numpy(inputs.v)
     cleared = [a.grad for a in arrays if a is not y and a.grad is not None]
-    zero = {a: _zero_kernel(a.element_type, len(a.shape)) for a in cleared}
+    zero = {a: zero_kernel(a.element_type, len(a.shape)) for a in cleared}
 
     def run():
         if not typed:

@@ -151,9 +151,14 @@ def variant_of(kernel: Any, inputs: list) -> dict[str, Any]:
 def calls(kernel: Any, inputs: list) -> Iterator[tuple[dict[str, Any], Callable[..., Any], list, list[np.ndarray]]]:
     """Every entry: (its description, the call, its inputs, what it computes on the CPU)."""
     rng = np.random.default_rng(7)
+
+    def like(each: Any) -> np.ndarray:
+        return rng.uniform(-1, 1, np.shape(each)).astype(np.asarray(each).dtype)
+
     variant = variant_of(kernel, inputs)
     forward = outputs(kernel, inputs)
-    cotangents = [rng.uniform(-1, 1, each.shape).astype(each.dtype) for each in forward]
+    cotangents = [like(each) for each in forward]
+    named = dict(zip((argument["name"] for argument in about(kernel)["inputs"]), inputs, strict=True))
     for entry in variant["entries"]:
         if entry["kind"] == "forward":
 
@@ -161,14 +166,38 @@ def calls(kernel: Any, inputs: list) -> Iterator[tuple[dict[str, Any], Callable[
                 kernel(*given, out=out if len(out) > 1 else out[0])
 
             yield entry, primal, inputs, forward
+            continue
+        wrt = tuple(entry["wrt"])
+        tangents = [like(named[name]) for name in wrt]
+        if entry["kind"] == "jvp":
+            yield entry, *along_tangents(kernel.jvp, [*inputs, *tangents], wrt)
+        elif entry["kind"] == "hvp":
+            yield entry, *along_tangents(kernel.hvp, [*inputs, *cotangents, *tangents], wrt)
         else:
-            wrt = tuple(entry["wrt"])
 
             def pull_back(*given: Any, out: tuple, wrt: tuple[str, ...] = wrt) -> None:
                 kernel.vjp(*given, wrt=wrt, out=out)
 
             every = [*inputs, *cotangents]
             yield entry, pull_back, every, list(kernel.vjp(*every, wrt=wrt))
+
+
+def along_tangents(
+    call: Callable[..., Any], every: list, wrt: tuple[str, ...]
+) -> tuple[Callable[..., Any], list, list[np.ndarray]]:
+    """A jvp or an hvp as `calls` has it, with its two results, or tuples of results, one behind the other."""
+
+    def as_tuple(value: Any) -> tuple:
+        return value if isinstance(value, tuple) else (value,)
+
+    first, second = call(*every, wrt=wrt)
+    single = not isinstance(first, tuple)
+
+    def flat(*given: Any, out: tuple) -> None:
+        half = len(out) // 2
+        call(*given, wrt=wrt, out=out if single else (out[:half], out[half:]))
+
+    return flat, every, [*as_tuple(first), *as_tuple(second)]
 
 
 def run(

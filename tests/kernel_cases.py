@@ -1,5 +1,5 @@
-"""How to draw the inputs, for a size, of every kernel that ships, or is in tests/kernels or examples/kernels and has no
-fields. Knows no results: who uses it holds one way of running a kernel against another. Needs no Taichi."""
+"""How to draw the inputs, for a size, of every kernel that ships, or is in tests/kernels or examples/kernels and has
+code for CUDA. Knows no results: who uses it holds one way of running a kernel against another. Needs no Taichi."""
 
 from __future__ import annotations
 
@@ -100,6 +100,28 @@ DRAWN: dict[str, dict[str, Draw]] = {
         "part": lambda n, rng: [*_single(("n",))(n, rng), n // 5, n - n // 3],
         "gather": lambda n, rng: [*_single(("n",))(n, rng), rng.integers(0, max(n, 1), n)],
         "half_dot": _half(("n",), ("n",)),
+    },
+    "arcs": {"arcs": _uniform(("n", 3))},
+    "derivatives": {
+        "orbit": lambda n, rng: [rng.uniform(0.5, 1, (n, 2)), rng.uniform(-1, 1, (n, 2)), 20, 0.01],
+        "newton": _uniform(("n",), low=0.1),
+        "functions": _uniform(("n",)),
+        "scatter": lambda n, rng: [
+            rng.uniform(-1, 1, n),
+            rng.integers(0, 5, n).astype(np.int32),
+            rng.uniform(-1, 1, 5),
+        ],
+        "extent": _uniform(("n",)),
+        "update": lambda n, rng: [*rng.uniform(-1, 1, (2, n)), 0.1],
+        "recurrence": lambda n, rng: [rng.uniform(-1, 1, n), 20],
+        "weigh": _uniform(("n", 5), (5,)),
+        "layer": lambda n, rng: _uniform(("n", 3), (2, 3), dtype=(np.float32, np.float64)[n % 2])(n, rng),
+    },
+    "loops": {
+        "square": _single(("n",)),
+        "power": _uniform(("n",), (1,), low=0.1),
+        "chain": lambda n, rng: [rng.uniform(-1, 1, min(n, 100))],
+        "halve": lambda n, rng: _uniform(("n", 2), dtype=(np.float32, np.float64)[n % 2])(n, rng),
     },
     "integers": {
         "divide": lambda n, rng: [_any_integers(n, rng), _any_integers(n, rng) // (1 << 29)],

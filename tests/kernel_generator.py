@@ -468,7 +468,9 @@ class Generator:
         head, dimensions = self.head(batch)
         names = [self.fresh("i") for _ in dimensions]
         head = head.replace("INDICES", ", ".join(names))
-        scope.below.update(zip(names, dimensions, strict=True))
+        # A sample's index is no value: a batch is cut into blocks, and the index is that within one.
+        if not batch:
+            scope.below.update(zip(names, dimensions, strict=True))
         scope.fixed.update(names)
         for each in arrays:
             if batch:

@@ -10,7 +10,7 @@ from pathlib import Path
 SIZE = 5  # of every dimension that has no size of its own
 COMMENT = re.compile(r"/\* ((?:\w+ \([^)]*\)(?: of float16)?(?:, )?)+) \*/\n(?=int )")
 PROTOTYPE = re.compile(r"^int (\w+)\(([^;]*)\);", re.MULTILINE)
-FIELD = re.compile(r"^/\* (\w+) ([\w.]+)\[([\d, ]*)\], strides .*\n#define (\w+) \d+", re.MULTILINE)
+FIELD = re.compile(r"^/\* (\w+) ([\w.]+)\[([\d, ]*)\], strides \[([\d, ]*)\] \*/\n#define (\w+) \d+", re.MULTILINE)
 
 # draw() gives a number in [0, 1), the next one each time; a number of a kind is made of it, and printed so.
 KINDS = {
@@ -82,6 +82,10 @@ def program(header: Path) -> str:
             init = re.search(r"void (\w+_init_state)\(", text)
             assert init is not None
             lines.append(f"    {init[1]}(state);")
+            for kind, _, shape, strides, offset in FIELD.findall(text):
+                if kind in ("float", "double"):  # others may be used as indices
+                    where, count = _element(kind, shape, strides, offset)
+                    lines.append(f"    for (int64_t at_ = 0; at_ < {count}; at_++) {where} = {KINDS[kind][0]};")
         given, results = [], []
         for each in parameters(match[2]):
             given.append(each.name)
@@ -99,25 +103,33 @@ def program(header: Path) -> str:
             lines.append(
                 f"    {each.kind} *{each.name} = malloc((size_t)({each.name}_count + 1) * sizeof *{each.name});"
             )
-            lines.append(f"    for (int64_t i = 0; i < {each.name}_count; i++) {each.name}[i] = {draw};")
+            lines.append(f"    for (int64_t at_ = 0; at_ < {each.name}_count; at_++) {each.name}[at_] = {draw};")
             if each.written:
                 results.append((each.name, kind))
         lines.append(f'    printf("{match[1]} status: %d\\n", {match[1]}({", ".join(given)}));')
         for name, kind in results:
-            lines += _printed(f"{match[1]} {name}", kind, f"{name}[i]", f"{name}_count")
+            lines += _printed(f"{match[1]} {name}", kind, f"{name}[at_]", f"{name}_count")
         if any(each.kind == "void" for each in parameters(match[2])):
-            for kind, name, shape, offset in FIELD.findall(text):
-                count = " * ".join(["1", *filter(None, shape.split(", "))])
-                where = f"(({kind} *)((char *)state + {offset}))[i]"
+            for kind, name, shape, strides, offset in FIELD.findall(text):
+                where, count = _element(kind, shape, strides, offset)
                 lines += _printed(f"{match[1]} {name}", kind, where, count)
         lines.append("  }")
     return "\n".join([*lines, "  return 0;", "}", ""])
+
+
+def _element(kind: str, shape: str, strides: str, offset: str) -> tuple[str, str]:
+    """Element number `at_` of a field, and how many there are."""
+    place, behind = "0", "1"
+    for size, stride in reversed([*zip(re.findall(r"\d+", shape), re.findall(r"\d+", strides), strict=True)]):
+        place += f" + at_ / ({behind}) % {size} * {stride}"
+        behind += f" * {size}"
+    return f"(({kind} *)((char *)state + {offset}))[{place}]", behind
 
 
 def _printed(what: str, kind: str, value: str, count: str) -> list[str]:
     _, form, given = KINDS[kind]
     return [
         f'    printf("{what}:");',
-        f'    for (int64_t i = 0; i < {count}; i++) printf(" " {form}, {given.format(value)});',
+        f'    for (int64_t at_ = 0; at_ < {count}; at_++) printf(" " {form}, {given.format(value)});',
         '    printf("\\n");',
     ]

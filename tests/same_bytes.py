@@ -25,12 +25,12 @@ SOURCES = [path for folder in ("kernels", "examples/kernels", "tests/kernels") f
 def write_modules(sources: list[Path], folder: Path, cuda: bool) -> None:
     """Writes the module of each file, as `NAME.so` and `NAME.h`."""
     from tiaot.export.build import export
-    from tiaot.export.cuda import ARCHITECTURES
+    from tiaot.export.cuda import BY_DEFAULT
 
     for source in sources:
         print(source.stem, flush=True)
         target = folder / f"{source.stem}.so"
-        export(source, target, version="0", gate=False, cuda=ARCHITECTURES if cuda else None)
+        export(source, target, version="0", gate=False, cuda=BY_DEFAULT if cuda else None)
 
 
 def write_texts(sources: list[Path], folder: Path, cuda: bool, traces: Path | None) -> None:

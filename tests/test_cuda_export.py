@@ -24,7 +24,7 @@ pytest.importorskip("taichi")
 pytest.importorskip("llvmlite")
 
 FATBIN_MAGIC = struct.pack("<I", 0xBA55ED50)  # what cuModuleLoadData knows a fat binary by
-ARCHITECTURES = ["7.5", "8.0", "8.6", "8.9", "9.0", "10.0", "12.0"]
+ARCHITECTURES = ["7.5", "8.0", "8.6", "9.0", "10.0", "12.0"]
 HEADER = (
     "import taichi as ti\nfrom tiaot.export import family, kernel, written\nreals = ti.types.ndarray(ti.f32, ndim=1)\n"
 )

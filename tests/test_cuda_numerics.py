@@ -45,6 +45,7 @@ WITHOUT = {
     "whole": {("recurrence", "vjp")},
     "rows": {("move", "vjp"), ("tally", "vjp")},
     "half": {("row", "vjp")},
+    "derivatives": {("recurrence", "vjp")},
     "various": {("product", "vjp"), ("smooth", "forward"), ("smooth", "vjp")},
 }
 

@@ -110,21 +110,62 @@ def test_integer_arithmetic_of_the_user_wraps(various: tiaot.Module) -> None:
     assert np.array_equal(various.wrapped(i), expected)
 
 
+ELSEWHERE = {"PYTHONHASHSEED": "1234", "TZ": "Asia/Tokyo"}
+
+
 def test_exporting_again_gives_the_same_bytes(tmp_path: Path) -> None:
-    """Also elsewhere: in another folder, with another hash seed, on one CPU; and the same as what ships."""
+    """Also elsewhere: in another folder, with another hash seed; and the same as what ships."""
     shipped = Path(tiaot.load("dense_tanh").module.path)
     target = tmp_path / "dense_tanh.tiaot.so"
-    cpus = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(cpus)})
-    try:
-        done = run_export(
-            SHIPPED, target, "--cuda", "--no-cache", PYTHONHASHSEED="1234", TZ="Asia/Tokyo", HOME=str(tmp_path)
-        )
-    finally:
-        os.sched_setaffinity(0, cpus)
+    done = run_export(SHIPPED, target, "--cuda", "--no-cache", HOME=str(tmp_path), **ELSEWHERE)
     assert done.returncode == 0, done.stderr
     assert target.read_bytes() == shipped.read_bytes()
     assert target.with_name("dense_tanh.h").read_bytes() == shipped.with_name("dense_tanh.h").read_bytes()
+
+
+def test_exporting_on_one_cpu_gives_the_same_bytes(tmp_path: Path) -> None:
+    source = Path(__file__).parent / "kernels" / "levels.py"
+    targets = [tmp_path / name / "levels.so" for name in ("all", "one")]
+    cpus = os.sched_getaffinity(0)
+    try:
+        for target, allowed in zip(targets, (cpus, {min(cpus)}), strict=True):
+            target.parent.mkdir()
+            os.sched_setaffinity(0, allowed)
+            done = run_export(source, target, "--no-cache", **(ELSEWHERE if target is targets[1] else {}))
+            assert done.returncode == 0, done.stderr
+    finally:
+        os.sched_setaffinity(0, cpus)
+    assert targets[0].read_bytes() == targets[1].read_bytes()
+
+
+MANY_SUMS = """
+@family("x[B, n], W[m, n] -> y[B, m]", batch="B", fixed=[{"n": 4, "m": 4}], dtypes=["float32"], wrt=["W"])
+def layer(variant):
+    @ti.kernel
+    def forward(x: variant.array(2), W: variant.array(2), y: variant.array(2)):
+        for i in range(y.shape[0]):
+            for j in ti.static(range(4)):
+                for k in ti.static(range(4)):
+                    y[i, j] += ti.sin(W[j, k] * x[i, k])
+    return autodiff(forward)
+"""
+
+
+def test_many_sums_over_a_batch_are_not_interleaved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The partial sums of several vectors of samples would not stay in registers; the code is smaller, too."""
+    from tiaot.export.entry import Entry
+    from tiaot.export.lower import lower
+    from tiaot.export.target.x86_64 import X86_64
+    from tiaot.export.trace import trace_file
+
+    source = tmp_path / "layer.py"
+    source.write_text(HEADER + MANY_SUMS)
+    traced = trace_file(source)
+    primal, vjp = sorted(traced.traces, key=lambda trace: len(trace.wrt))
+    arguments = (traced.families[0].signature, vjp, primal, X86_64, X86_64.forms[-1])
+    bytes_of_code = lower(*arguments).code_bytes
+    monkeypatch.setattr(Entry, "has_many_sums", False)
+    assert 1.2 * bytes_of_code < lower(*arguments).code_bytes
 
 
 def test_lowered_code_names_no_cpu_of_this_machine() -> None:

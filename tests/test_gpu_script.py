@@ -71,7 +71,7 @@ def test_what_is_packed_exists(tmp_path: Path) -> None:
     assert all((ROOT / name).exists() for name in gpu_pack.SOURCES)
     assert all((ROOT / "tests" / name).exists() for name in gpu_pack.TESTS)
     stems = {path.stem for folder in gpu_pack.KERNELS for path in (ROOT / folder).glob("*.py")}
-    assert stems - gpu_pack.ON_STATE | {"dense_tanh"} == set(kernel_cases.DRAWN)
+    assert stems - gpu_pack.WITHOUT_CUDA | {"dense_tanh"} == set(kernel_cases.DRAWN)
     with pytest.raises(ValueError, match="is there already"):
         gpu_pack.pack(tmp_path)
 

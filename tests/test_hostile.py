@@ -289,6 +289,7 @@ def test_out_of_memory(tmp_path: Path) -> None:
     code = """
 armed = ctypes.c_int.in_dll(ctypes.CDLL(sys.argv[1]), "armed")
 long = np.ones((2, 3, 4, 5, 6), f)
+others = iter([k.restrict("float32_dynamic") for _ in range(4)])
 calls = {
     "repr": lambda: repr(k), "repr of vjp": lambda: repr(k.vjp), "restrict": lambda: k.restrict("float32_dynamic"),
     "restrict to none": lambda: k.restrict("x" * 100), "signature": lambda: k.__signature__,
@@ -298,6 +299,8 @@ calls = {
     "info": lambda: k.module.info(), "repr of module": lambda: repr(k.module), "variants": lambda: k.variants,
     "open": lambda: tiaot.open(k.module.path), "set_num_threads": lambda: tiaot.set_num_threads("x" * 100),
     "number": lambda: k(x, W, 1.0), "names": lambda: k(b=b, x=x, W=W),
+    "jvp": lambda: next(others).jvp(x, W, b, W, b, wrt=("W", "b")),
+    "bind hvp": lambda: next(others).hvp.bind(x, W, b, v, W, b, wrt=("W", "b")),
 }
 for name, call in calls.items():
     told(call)  # what is imported at the first use
@@ -309,5 +312,5 @@ for name, call in calls.items():
 """
     outcomes = dict(line.split(": ") for line in run(code, str(library), LD_PRELOAD=str(library)).splitlines())
     assert set(outcomes.values()) <= {"MemoryError", "fine", "TypeError", "ValueError", "AttributeError"}, outcomes
-    for name in ("repr", "restrict", "wrong call", "wrong count", "repr of module"):
+    for name in ("repr", "restrict", "wrong call", "wrong count", "repr of module", "jvp", "bind hvp"):
         assert outcomes[name] == "MemoryError", name

@@ -12,6 +12,7 @@ from typing import Any
 
 import module_files
 import pytest
+from tiaot import inspect_module
 
 pytest.importorskip("taichi")
 pytest.importorskip("llvmlite")
@@ -82,6 +83,11 @@ def test_a_module_without_symbols(path: Path, tmp_path: Path) -> None:
     done = inspect(stripped)
     assert done.returncode == 1
     assert "has no symbol square_float32" in done.stderr and "stripped" in done.stderr
+
+
+def test_the_code_of_another_machine() -> None:
+    with pytest.raises(NotImplementedError, match="x86-64, not of aarch64-linux"):
+        inspect_module.loops_of({"target": "aarch64-linux", "path": "made.so"})
 
 
 def test_no_objdump(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """The C++ unit tests of the runtime, built with warnings as errors and run by CTest."""
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -41,6 +42,25 @@ def test_it_is_installed_without_python(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stdout + done.stderr
     text = (prefix / "lib/here/pkgconfig/tiaot.pc").read_text()
     assert "prefix=${pcfiledir}/../../../" in text
+    if shutil.which("abidiff"):
+        check_abi(prefix)
+
+
+def check_abi(prefix: Path) -> None:
+    """That the library, built with debug information, has the interface that is written down in libtiaot.abi.
+
+    Where a change is meant, CONTRIBUTING.md says how the file is written anew.
+    """
+    library = prefix / "lib/here/libtiaot.so.0"
+    compare = ["abidiff", "--exported-interfaces-only", "--no-added-syms", RUNTIME / "libtiaot.abi", library]
+    done = subprocess.run(compare, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    # It would tell, of a field that has another place.
+    written = (RUNTIME / "libtiaot.abi").read_text()
+    other, field = prefix / "other.abi", r"'64'(>\s*<var-decl name='variant')"
+    other.write_text(re.sub(field, r"'128'\1", written))
+    done = subprocess.run([*compare[:3], other, library], capture_output=True, text=True, check=False)
+    assert done.returncode != 0 and "variant' offset changed from 128 to 64" in done.stdout, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("compiler", ["g++-11", "clang++-14", "clang++-16"])

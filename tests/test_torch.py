@@ -417,30 +417,6 @@ def test_a_gradient_penalty_is_torchs(kernel: tiaot.torch.Kernel, double: list[t
     close(*found)
 
 
-def test_third_derivatives_are_refused(kernel: tiaot.torch.Kernel, double: list[torch.Tensor]) -> None:
-    x = double[0].clone().requires_grad_()
-    (first,) = torch.autograd.grad(kernel(x, *double[1:]).square().sum(), x, create_graph=True)
-    (second,) = torch.autograd.grad(first.square().sum(), x, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        second.sum().backward()
-
-
-def test_second_derivatives_under_transforms_and_forward_mode_are_refused(
-    kernel: tiaot.torch.Kernel, double: list[torch.Tensor]
-) -> None:
-    def total(first: torch.Tensor) -> torch.Tensor:
-        return kernel(first, *double[1:]).sum()
-
-    with pytest.raises(NotImplementedError, match=r"not under torch\.func"):
-        torch.func.grad(lambda first: torch.func.grad(total)(first).sum())(double[0])
-    with pytest.raises(NotImplementedError, match="no forward-mode derivative"):
-        torch.func.jvp(total, (double[0],), (double[0],))
-    for requires_grad in (False, True):
-        with torch.autograd.forward_ad.dual_level(), pytest.raises(NotImplementedError, match="no forward-mode"):
-            primal = double[0].clone().requires_grad_(requires_grad)
-            total(torch.autograd.forward_ad.make_dual(primal, double[0]))
-
-
 # handles
 
 

@@ -305,9 +305,8 @@ bool Decoder::add_control(Instruction &it, const std::string &name, const Words 
   } else if (name == "shfl") {
     it.op = Op::kShuffle;
     const Shuffle *kind = take_first(kShuffles, modifiers_);
-    if (kind == nullptr || operands.size() != 5) refuse("a shuffle of no known kind");
+    if (kind == nullptr || it.type != Type::kB32 || operands.size() != 5) refuse("a shuffle of no known kind");
     it.shuffle = *kind;
-    modifiers_.clear();
     destinations(it, operands[0]);
     for (size_t i = 1; i < 5; ++i) it.of[i - 1] = operand(operands[i]);
   } else {

@@ -24,9 +24,8 @@ bool has_barriers(const Function &kernel) {
 }
 
 // `together`: its warps wait for each other.
-void run_block(Grid &grid, Block &block, bool together, std::vector<std::unique_ptr<Warp>> &warps) {
+void run_warps(Grid &grid, Block &block, bool together, std::vector<std::unique_ptr<Warp>> &warps) {
   const uint32_t count = (grid.threads + kLanes - 1) / kLanes;
-  if (block.shared != nullptr) block.shared->mark(block.shared->start, block.shared->bytes, false);
   const std::vector<uint32_t> order = ordered(count, grid.settings.order, block.number);
   if (!together) {
     for (const uint32_t each : order) {
@@ -49,6 +48,12 @@ void run_block(Grid &grid, Block &block, bool together, std::vector<std::unique_
     }
     waiting = left;
   }
+}
+
+// Each block finds its shared memory unwritten, and races with none that had it before.
+void run_block(Grid &grid, Block &block, bool together, std::vector<std::unique_ptr<Warp>> &warps) {
+  if (block.shared != nullptr) block.shared->mark(block.shared->start, block.shared->bytes, false);
+  run_warps(grid, block, together, warps);
   if (block.shared != nullptr) block.shared->forget_touches();
 }
 

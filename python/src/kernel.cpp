@@ -191,7 +191,7 @@ const char *kind_name(int kind) {
   return kNames[kind];
 }
 
-EntryObject *entry_for_wrt(EntryObject *object, PyObject *const *values, PyObject *keywords) {
+EntryObject *entry_for_wrt(EntryObject *object, PyObject *const *values, PyObject *keywords) try {
   EntryState &entry = object->state;
   if (entry.default_wrt.mask == 0) return raise_no_derivative(entry);
   PyObject *given = nullptr;
@@ -199,6 +199,11 @@ EntryObject *entry_for_wrt(EntryObject *object, PyObject *const *values, PyObjec
     if (PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(keywords, i), "wrt") == 0) given = values[i];
   }
   if (given == nullptr) return object;
+  const auto has_seen = [&](const EntryState &one) { return one.last_wrt_object.get() == given; };
+  if (has_seen(entry)) return object;
+  for (const Ref &other : entry.for_other_wrt) {
+    if (has_seen(entry_of(other.get()))) return reinterpret_cast<EntryObject *>(other.get());
+  }
   Wrt wrt;
   if (!read_wrt(entry, given, &wrt)) return nullptr;
   for (int i = 0; i < wrt.count; ++i) {
@@ -211,10 +216,14 @@ EntryObject *entry_for_wrt(EntryObject *object, PyObject *const *values, PyObjec
   for (const Ref &other : entry.for_other_wrt) {
     if (is_right(entry_of(other.get()))) return reinterpret_cast<EntryObject *>(other.get());
   }
-  EntryObject *other =
-      new_entry(entry.module, entry.owner.get(), entry.kernel, entry.variant, entry.arrays, nullptr, entry.kind, wrt);
-  if (other != nullptr) entry.for_other_wrt.emplace_back(reinterpret_cast<PyObject *>(other));
-  return other;
+  Ref other(reinterpret_cast<PyObject *>(
+      new_entry(entry.module, entry.owner.get(), entry.kernel, entry.variant, entry.arrays, nullptr, entry.kind, wrt)));
+  if (!other) return nullptr;
+  entry.for_other_wrt.push_back(std::move(other));
+  return reinterpret_cast<EntryObject *>(entry.for_other_wrt.back().get());
+} catch (const std::exception &) {
+  raise_caught();
+  return nullptr;
 }
 
 namespace {

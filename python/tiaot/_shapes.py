@@ -67,6 +67,12 @@ class Signature:
     def refuse(self, kind: str, names: Collection[str]) -> NoReturn:
         """Raises NotImplementedError for a jvp, or hvp, with respect to these inputs, which the module lacks."""
         wrt = [name for name in self.inputs if name in names]
+        without = [name for name in wrt if name not in self.differentiable]
+        if kind == "hvp" and without:
+            raise NotImplementedError(
+                f"{self.label}: a derivative of its gradient was asked for, but the module has no gradient for "
+                f"argument '{without[0]}'{self.why_no_gradient(without[0])}"
+            )
         derivatives = "'jvp', 'hvp'" if kind == "hvp" else "'jvp'"
         remedy = f"with '{' '.join(wrt)}' in wrt" if self._entries(kind) else f"with derivatives=[{derivatives}]"
         asked = "a derivative of its gradient" if kind == "hvp" else "a derivative along tangents"

@@ -1,4 +1,4 @@
-"""A kernel as an operator of torch's dispatcher, and under autograd and torch.func. Knows nothing of layers."""
+"""A kernel as an operator of torch's dispatcher, and under autograd. Knows nothing of layers."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import copy
 import itertools
 import keyword
 import threading
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NoReturn
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from . import _core
 from ._shapes import Signature
+from ._torch_functions import Forward, as_tuple, vjp
 
 _core.prepare_torch(torch)
 
@@ -66,45 +66,21 @@ class Operator:
             gradients = [g.to(t.device) if g.device != t.device else g for g, t in zip(gradients, inputs, strict=True)]
         return gradients
 
-    def run_second(
-        self, needed: Sequence[bool], wanted: Sequence[bool], operands: Sequence[Tensor], tangents: Sequence[Tensor]
-    ) -> list[Tensor | None]:
-        """What the gradients of `run_vjp` pull back to their operands: a tensor for each that is wanted, else None.
-
-        For cotangents v and tangents u of the inputs that are needed it is, by the symmetry of second derivatives, the
-        derivative of the vjp along u, and for v the derivative of the outputs along u.
+    def along(self, kind: str, wrt: tuple[str, ...], operands: Sequence[Tensor]) -> list[Tensor]:
+        """What an entry along tangents, a "jvp" or an "hvp", computes, through the dispatcher, for tensors of any
+        kind: the tangents of the outputs, or of the gradients of the inputs in `wrt`.
         """
-        count = len(self.signature.inputs)
-        given = dict(zip(itertools.compress(self.signature.inputs, needed), tangents, strict=True))
-        inputs = dict(zip(self.signature.inputs, operands[:count], strict=True))
-        second: list[Tensor | None] = [None] * len(operands)
+        return list(getattr(torch.ops.tiaot, f"{self.name}_{kind}").default(list(operands), list(wrt)))
 
-        def along(kind: str, names: Iterable[str]) -> tuple[tuple[str, ...], list[Tensor]]:
-            wrt = self.signature.covering(kind, {*given, *names})
-            if wrt is None:
-                self._refuse_second(kind, [name for name in inputs if name in {*given, *names}])
-            return wrt, [given[name] if name in given else torch.zeros_like(inputs[name]) for name in wrt]
+    def _run_jvp(self, operands: Sequence[Tensor], wrt: Sequence[str]) -> list[Tensor]:
+        return list(as_tuple(self.raw.jvp(*operands, wrt=tuple(wrt))[1]))
 
-        names = list(itertools.compress(self.signature.inputs, wanted[:count]))
-        if names:
-            wrt, directions = along("hvp", names)
-            products = dict(zip(wrt, self.raw.hvp(*operands, *directions, wrt=wrt)[1], strict=True))
-            second[:count] = [products[name] if name in names else None for name in self.signature.inputs]
-        if any(wanted[count:]):
-            wrt, directions = along("jvp", ())
-            moved = _tuple(self.raw.jvp(*operands[:count], *directions, wrt=wrt)[1])
-            second[count:] = [each if want else None for each, want in zip(moved, wanted[count:], strict=True)]
-        return second
-
-    def _refuse_second(self, kind: str, names: Sequence[str]) -> NoReturn:
-        raise NotImplementedError(
-            f"{self.signature.label}: a derivative of its gradient was asked for; it takes an {kind} with respect to "
-            f"({', '.join(names)}), which the module lacks: export it with derivatives=['jvp', 'hvp']"
-        )
+    def _run_hvp(self, operands: Sequence[Tensor], wrt: Sequence[str]) -> list[Tensor]:
+        return list(self.raw.hvp(*operands, wrt=tuple(wrt))[1])
 
     def vjp(self, needed: Sequence[bool], operands: Sequence[Tensor]) -> list[Tensor]:
         """The same through the dispatcher, for tensors of any kind."""
-        results = _tuple(self.vjp_op(*operands, list(needed)))
+        results = as_tuple(self.vjp_op(*operands, list(needed)))
         return list(itertools.compress(results, self._of_differentiable(needed)))
 
     def _complete(self, needed: Sequence[bool], gradients: Sequence[Any], model: Any) -> Any:
@@ -128,10 +104,8 @@ class Operator:
 
     def general(self, *tensors: Any) -> Any:
         self.check(tensors)
-        if any(map(_has_tangent, tensors)):
-            self.refuse_forward_mode()
-        if _transforming():
-            return _Forward.apply(self, *tensors)
+        if _transforming() or torch.autograd.forward_ad._current_level >= 0:
+            return Forward.apply(self, *tensors)
         return self.forward(*tensors)
 
     def check(self, tensors: Sequence[Any]) -> None:
@@ -175,9 +149,6 @@ class Operator:
     def _refuse(self, name: str, expected: str, got: str) -> None:
         raise TypeError(f"{self.signature.label}: argument '{name}': expected {expected}, got {got}")
 
-    def vjp_under_transforms(self, needed: Sequence[bool], operands: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        return _Vjp.apply(self, tuple(needed), *operands)
-
     def scatter(self, needed: Sequence[bool], gradients: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
         """A gradient or None for each input."""
         rest = iter(gradients)
@@ -197,7 +168,8 @@ class Operator:
             _library.impl(self.name, self._run_forward, key)
         torch.library.register_fake(forward, self._fake_forward, lib=_library)
         torch.library.register_vmap(forward, self._map_forward, lib=_library)
-        torch.library.register_autograd(forward, self._backward, setup_context=self._keep_inputs, lib=_library)
+        library: Any = _RefusingTangents(signature.label)
+        torch.library.register_autograd(forward, self._backward, setup_context=self._keep_inputs, lib=library)
         count = len(signature.differentiable)
         if count == 0:
             return
@@ -207,15 +179,27 @@ class Operator:
             _library.impl(f"{self.name}_vjp", self._run_vjp, key)
         torch.library.register_fake(vjp, self._fake_vjp, lib=_library)
         torch.library.register_vmap(vjp, self._map_vjp, lib=_library)
-        torch.library.register_autograd(vjp, self._second_derivative, lib=_library)
+        torch.library.register_autograd(vjp, self._second_derivative, lib=library)
+        for kind, run, fake in (("jvp", self._run_jvp, self._fake_jvp), ("hvp", self._run_hvp, self._fake_hvp)):
+            if signature.covering(kind, ()) is not None:
+                _library.define(f"{self.name}_{kind}(Tensor[] operands, str[] wrt) -> Tensor[]")
+                for key in ("CPU", "CUDA"):
+                    _library.impl(f"{self.name}_{kind}", run, key)
+                torch.library.register_fake(f"tiaot::{self.name}_{kind}", fake, lib=_library)
 
     def _fake_forward(self, *tensors: Tensor) -> Any:
+        made = self.outputs_like(tensors)
+        return made[0] if self.single else tuple(made)
+
+    def outputs_like(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """Tensors of the outputs' shapes and element types, for inputs; their content is undefined. Raises what a call
+        with these shapes, element types and devices has to.
+        """
         shapes, dtypes = [tensor.shape for tensor in tensors], [dtype_name(tensor) for tensor in tensors]
         results = self.signature.results(shapes, dtypes)
         self._check_devices(tensors)
         model = self._placed(tensors)
-        made = [model.new_empty(shape, dtype=getattr(torch, dtype)) for shape, dtype in results]
-        return made[0] if self.single else tuple(made)
+        return [model.new_empty(shape, dtype=getattr(torch, dtype)) for shape, dtype in results]
 
     def _fake_vjp(self, *arguments: Any) -> Any:
         *tensors, needed = arguments
@@ -225,6 +209,13 @@ class Operator:
         self._check_devices(tensors)
         gradients = [tensor.new_empty(tensor.shape) for tensor in itertools.compress(tensors, needed)]
         return self._complete(needed, gradients, self._placed(tensors))
+
+    def _fake_jvp(self, operands: Sequence[Tensor], wrt: Sequence[str]) -> list[Tensor]:
+        return self.outputs_like(operands[: len(self.signature.inputs)])
+
+    def _fake_hvp(self, operands: Sequence[Tensor], wrt: Sequence[str]) -> list[Tensor]:
+        inputs = zip(self.signature.inputs, operands, strict=False)
+        return [tensor.new_empty(tensor.shape) for name, tensor in inputs if name in wrt]
 
     def _keep_inputs(self, ctx: Any, inputs: tuple[Tensor, ...], output: Any) -> None:
         ctx.save_for_backward(*inputs)
@@ -244,21 +235,15 @@ class Operator:
                 )
 
     def _second_derivative(self, ctx: Any, *_: Any) -> None:
-        self.refuse_second_derivative()
-
-    def refuse_second_derivative(self) -> None:
         raise NotImplementedError(
-            f"{self.signature.label}: a derivative of its gradient was asked for, which is there for plain tensors "
-            "under torch.autograd only, not under torch.func, torch.compile and the like"
+            f"{self.signature.label}: a derivative of its gradient was asked for, which is there under torch.autograd "
+            "and torch.func, not for tensors that torch traces and the like"
         )
-
-    def refuse_forward_mode(self) -> None:
-        raise NotImplementedError(f"{self.signature.label}: there is no forward-mode derivative (jvp) on tensors")
 
     # vmap: the mapped dimension joins the batch where that leaves no sum to take apart; otherwise call by call.
 
     def _map_forward(self, info: Any, in_dims: Sequence[int | None], *tensors: Tensor) -> tuple[Any, Any]:
-        results = self.map_forward(info, in_dims, tensors, lambda *each: _tuple(self.forward(*each)))
+        results = self.map_forward(info, in_dims, tensors, lambda *each: as_tuple(self.forward(*each)))
         return (results[0], 0) if self.single else (results, tuple(0 for _ in results))
 
     def _map_vjp(self, info: Any, in_dims: Sequence[Any], *arguments: Any) -> tuple[Any, Any]:
@@ -276,16 +261,27 @@ class Operator:
         call: Callable[..., Sequence[Tensor]],
     ) -> tuple[Tensor, ...]:
         signature = self.signature
-        wanted = itertools.compress(signature.inputs, needed)
-        foldable = signature.has_batch and all(name in signature.batched for name in wanted)
-        return self._map(info, in_dims, tensors, (*signature.inputs, *signature.outputs), foldable, call)
+        wanted = tuple(itertools.compress(signature.inputs, needed))
+        return self._map(info, in_dims, tensors, (*signature.inputs, *signature.outputs), wanted, call)
 
     def map_forward(
         self, info: Any, in_dims: Sequence[int | None], tensors: Sequence[Tensor], call: Callable[..., Sequence[Tensor]]
     ) -> tuple[Tensor, ...]:
-        signature = self.signature
-        foldable = signature.has_batch and all(name in signature.batched for name in signature.outputs)
-        return self._map(info, in_dims, tensors, signature.inputs, foldable, call)
+        return self._map(info, in_dims, tensors, self.signature.inputs, self.signature.outputs, call)
+
+    def map_along(
+        self,
+        kind: str,
+        info: Any,
+        in_dims: Sequence[int | None],
+        wrt: tuple[str, ...],
+        tensors: Sequence[Tensor],
+        call: Callable[..., Sequence[Tensor]],
+    ) -> tuple[Tensor, ...]:
+        inputs, outputs = self.signature.inputs, self.signature.outputs
+        if kind == "jvp":
+            return self._map(info, in_dims, tensors, (*inputs, *wrt), outputs, call)
+        return self._map(info, in_dims, tensors, (*inputs, *outputs, *wrt), wrt, call)
 
     def _map(
         self,
@@ -293,14 +289,17 @@ class Operator:
         in_dims: Sequence[int | None],
         tensors: Sequence[Tensor],
         names: Sequence[str],
-        foldable: bool,
+        made: Sequence[str],
         call: Callable[..., Sequence[Tensor]],
     ) -> tuple[Tensor, ...]:
-        """The results of `call` for each place along the mapped dimensions, stacked in front."""
+        """The results of `call` for each place along the mapped dimensions, stacked in front. `names` and `made` are
+        the arguments that the tensors and the results have the shapes of.
+        """
         count = info.batch_size
         mapped = [t if d is None else t.movedim(d, 0) for t, d in zip(tensors, in_dims, strict=True)]
         is_mapped = [d is not None for d in in_dims]
         batched = [name in self.signature.batched for name in names]
+        foldable = self.signature.has_batch and all(name in self.signature.batched for name in made)
         if foldable and not any(m and not b for m, b in zip(is_mapped, batched, strict=True)):
             rows = next(t.shape[1 if m else 0] for t, m, b in zip(mapped, is_mapped, batched, strict=True) if b)
             folded = [
@@ -313,6 +312,28 @@ class Operator:
             return tuple(result.unsqueeze(0)[:0] for result in once)
         each = [call(*(t[i] if m else t for t, m in zip(mapped, is_mapped, strict=True))) for i in range(count)]
         return tuple(torch.stack(results) for results in zip(*each, strict=True))
+
+
+class _RefusingTangents:
+    """The library, for kernels of autograd, which are to refuse tangents: torch would take an operator that has no rule
+    for them, as none has that is registered from Python, for a constant. Those of Forward and its like never come here.
+    """
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+
+    def impl(self, name: str, kernel: Callable[..., Any], key: str, *, with_keyset: bool) -> None:
+        def refusing(keyset: Any, *arguments: Any) -> Any:
+            if torch.autograd.forward_ad._current_level >= 0 and torch._C._is_fwd_grad_enabled():
+                for each in arguments:
+                    if isinstance(each, Tensor) and torch.autograd.forward_ad.unpack_dual(each).tangent is not None:
+                        raise NotImplementedError(
+                            f"{self._label}: there is no forward-mode derivative under torch.compile and of the "
+                            "operator itself: call the tiaot.torch.Kernel, and do not compile the call"
+                        )
+            return kernel(keyset, *arguments)
+
+        _library.impl(name, refusing, key, with_keyset=with_keyset)
 
 
 class _Limited:
@@ -352,8 +373,7 @@ class _Recorded(torch.autograd.Function):
         needed = ctx.needs_input_grad[1:]
         operands = (*ctx.saved_tensors, *cotangents)
         if torch.is_grad_enabled():  # create_graph=True: the gradient itself may be asked for its gradient
-            plain = not _transforming() and not any(map(_has_tangent, operands))
-            gradients = list(_Gradient.apply(operator, needed, *operands)) if plain else operator.vjp(needed, operands)
+            gradients = list(vjp(operator, needed, operands))
         else:
             try:
                 gradients = operator.run_vjp(needed, operands)
@@ -361,102 +381,14 @@ class _Recorded(torch.autograd.Function):
                 gradients = operator.vjp(needed, operands)
         return (None, *gradients) if all(needed) else (None, *operator.scatter(needed, gradients))
 
-    @staticmethod
-    def jvp(ctx: Any, *_: Any) -> None:
-        ctx.operator.refuse_forward_mode()
-
-
-class _Gradient(torch.autograd.Function):
-    """The gradient of _Recorded where it may be asked for its own gradient, once."""
-
-    @staticmethod
-    def forward(ctx: Any, operator: Operator, needed: tuple[bool, ...], *operands: Tensor) -> tuple[Tensor, ...]:
-        ctx.operator, ctx.needed = operator, needed
-        ctx.save_for_backward(*operands)
-        return tuple(operator.run_vjp(needed, operands))
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *tangents: Tensor) -> tuple[Any, ...]:
-        operator: Operator = ctx.operator
-        wanted = ctx.needs_input_grad[2:]
-        return None, None, *operator.run_second(ctx.needed, wanted, ctx.saved_tensors, tangents)
-
 
 # Function.apply looks for transforms and signatures first, which takes as long as all the rest; TensorCall has looked.
 record = super(torch.autograd.Function, _Recorded).apply
 
 
-class _Forward(torch.autograd.Function):
-    """The form that torch.func's transforms take."""
-
-    @staticmethod
-    def forward(operator: Operator, *tensors: Tensor) -> Any:
-        return operator.forward(*tensors)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        ctx.operator, *tensors = inputs
-        ctx.save_for_backward(*tensors)
-
-    @staticmethod
-    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Any, ...]:
-        operator: Operator = ctx.operator
-        needed = ctx.needs_input_grad[1:]
-        gradients = operator.vjp_under_transforms(needed, (*ctx.saved_tensors, *cotangents))
-        return (None, *operator.scatter(needed, gradients))
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[Any, ...], operator: Operator, *tensors: Tensor) -> tuple[Any, Any]:
-        results = operator.map_forward(
-            info, in_dims[1:], tensors, lambda *each: _tuple(_Forward.apply(operator, *each))
-        )
-        return (results[0], 0) if operator.single else (results, tuple(0 for _ in results))
-
-    @staticmethod
-    def jvp(ctx: Any, *_: Any) -> None:
-        ctx.operator.refuse_forward_mode()
-
-
-class _Vjp(torch.autograd.Function):
-    """The gradient under torch.func's transforms; it has none of its own."""
-
-    @staticmethod
-    def forward(operator: Operator, needed: tuple[bool, ...], *operands: Tensor) -> tuple[Tensor, ...]:
-        return tuple(operator.vjp(needed, operands))
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        ctx.operator = inputs[0]
-
-    @staticmethod
-    def backward(ctx: Any, *_: Tensor) -> None:
-        ctx.operator.refuse_second_derivative()
-
-    @staticmethod
-    def vmap(
-        info: Any, in_dims: tuple[Any, ...], operator: Operator, needed: tuple[bool, ...], *operands: Tensor
-    ) -> tuple[Any, Any]:
-        def call(*each: Tensor) -> tuple[Tensor, ...]:
-            return operator.vjp_under_transforms(needed, each)
-
-        results = operator.map_vjp(info, in_dims[2:], needed, operands, call)
-        return results, tuple(0 for _ in results)
-
-    @staticmethod
-    def jvp(ctx: Any, *_: Any) -> None:
-        ctx.operator.refuse_forward_mode()
-
-
 def _transforming() -> bool:
     """Whether one of torch.func's transforms is at work."""
     return torch._C._are_functorch_transforms_active()
-
-
-def _has_tangent(tensor: Tensor) -> bool:
-    """Whether forward-mode automatic differentiation carries a tangent along."""
-    forward_ad = torch.autograd.forward_ad
-    return forward_ad._current_level >= 0 and forward_ad.unpack_dual(tensor).tangent is not None
 
 
 def dtype_name(tensor: Tensor) -> str:
@@ -465,10 +397,6 @@ def dtype_name(tensor: Tensor) -> str:
 
 def _parameter(name: str) -> str:
     return name + "_" if keyword.iskeyword(name) else name
-
-
-def _tuple(results: Any) -> tuple[Tensor, ...]:
-    return results if isinstance(results, tuple) else (results,)
 
 
 def operator_of(kernel: _core.Kernel) -> Operator:

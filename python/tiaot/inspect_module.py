@@ -48,8 +48,11 @@ def entries_of(info: dict[str, Any]) -> list[dict[str, Any]]:
 def loops_of(info: dict[str, Any]) -> dict[str, list[inspect_code.Loop]]:
     """For each entry's symbol the loops of its code at the level that runs here.
 
-    Raises RuntimeError where there is no objdump, or no symbol for an entry's code.
+    Raises RuntimeError where there is no objdump, or no symbol for an entry's code, NotImplementedError for another
+    machine's code than x86-64's.
     """
+    if not info["target"].startswith("x86_64"):
+        raise NotImplementedError(f"{info['path']}: --code reads the code of x86-64, not of {info['target']}")
     level = info["cpu_level"].rpartition("-")[2]
     functions = {entry["symbol"]: f"{entry['symbol']}_{level}" for entry in entries_of(info)}
     found = inspect_code.find_loops(info["path"], list(functions.values()))

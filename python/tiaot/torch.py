@@ -53,12 +53,12 @@ class Kernel(Handle):
     """A kernel on tensors; from load or wrap.
 
     kernel(*inputs) computes the output, or a tuple where there are several, as new tensors; inputs may be given by
-    their names. Its gradient with respect to the inputs that have one is recorded as for torch's own functions; the
-    gradient's own under torch.autograd, where the module has the kernel's jvp and hvp. Tensors are dense ones on the
-    CPU or one CUDA device, of the kernel's element type; a strided one is copied first, as torch's own functions do. A
-    Python number may stand for a tensor without dimensions; beside tensors on a CUDA device, inputs that the kernel
-    takes by value may be on the CPU. On a CUDA device the work goes to torch's current stream, and the call does not
-    wait for it.
+    their names. Its gradient with respect to the inputs that have one is recorded as for torch's own functions. So are
+    forward mode, where the module has the kernel's jvp, and second derivatives, where it has the hvp too. Tensors are
+    dense ones on the CPU or one CUDA device, of the kernel's element type; a strided one is copied first, as torch's
+    own functions do. A Python number may stand for a tensor without dimensions; beside tensors on a CUDA device, inputs
+    that the kernel takes by value may be on the CPU. On a CUDA device the work goes to torch's current stream, and the
+    call does not wait for it.
 
     Tensors of float16 or bfloat16 that the kernel does not take as they are count as float32 under torch.autocast, or
     anywhere with `upcast`: they are cast in, and the results are cast to their type.
@@ -66,9 +66,9 @@ class Kernel(Handle):
     `num_threads` limits the threads of a call and of its gradient; for calls on plain tensors, under autograd at most.
 
     Raises TypeError for another element type, device or layout, or a wrong number of arguments; ValueError for a wrong
-    shape; NotImplementedError for a derivative that the module does not have, and for second derivatives and
-    `num_threads` under torch.func, torch.compile and the like; tiaot.ModuleError when the module has been closed;
-    RuntimeError when the CUDA driver reports a failure.
+    shape; NotImplementedError for a derivative that the module does not have, for third derivatives, for second ones
+    under torch.compile, and for `num_threads` under torch.func, torch.compile and the like; tiaot.ModuleError when the
+    module has been closed; RuntimeError when the CUDA driver reports a failure.
     """
 
     def __init__(self, kernel: _core.Kernel, *, upcast: bool = False) -> None:

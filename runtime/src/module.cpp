@@ -79,7 +79,8 @@ tiaot_status check_library(const char *origin, void *library, CheckedFile *file,
                               std::to_string(TIAOT_ABI_VERSION) + " and size " + std::to_string(sizeof *desc));
   }
   if (!check_pointers(*desc, image))
-    return refuse(origin, "its tables are wrong: a pointer leads out of the module, or to no text");
+    return refuse(origin,
+                  "its tables are wrong: a pointer leads out of the module, between its elements, or to no text");
   if (desc->hash == nullptr || file->hash != desc->hash) {
     return refuse(origin, "the file is damaged: its note has the hash of another module");
   }
@@ -103,8 +104,8 @@ tiaot_status check_source(const tiaot_source &source) {
                  source.kind == TIAOT_FROM_PATH ? "path" : "data");
   }
   if (source.sha256 != nullptr && std::strspn(source.sha256, "0123456789abcdefABCDEF") != 64) {
-    return raise(TIAOT_ERROR_VALUE, "tiaot_module_open_from: sha256: expected 64 hexadecimal digits, got '%.100s'",
-                 source.sha256);
+    return raise(TIAOT_ERROR_VALUE, "tiaot_module_open_from: sha256: expected 64 hexadecimal digits, got '%.*s'",
+                 whole_characters(source.sha256, 100), source.sha256);
   }
   return TIAOT_OK;
 }

@@ -1,6 +1,5 @@
-// pointers.cpp: that every pointer in a module's tables stays inside of the module, so that reading them cannot fault,
-// and that texts are UTF-8.
-// Knows nothing of what the tables mean; see tables.cpp.
+// pointers.cpp: that every pointer in a module's tables stays inside of the module and is aligned to what it points to,
+// so that reading them cannot fault, and that texts are UTF-8. Knows nothing of what the tables mean; see tables.cpp.
 #include <cstring>
 
 #include "module.hpp"
@@ -44,10 +43,11 @@ class Walk {
   }
 
  private:
-  // Whether an array lies in the module, and `check` holds for each of its elements.
+  // Whether an array lies in the module, aligned, and `check` holds for each of its elements.
   template <typename T, typename Check>
   bool all(const T *array, uint32_t count, const Check &check) const {
     if (array == nullptr || count == 0) return true;
+    if (reinterpret_cast<uintptr_t>(array) % alignof(T) != 0) return false;
     if (!image_.holds(array, uint64_t{count} * sizeof(T))) return false;
     for (uint32_t i = 0; i < count; ++i) {
       if (!check(array[i])) return false;
@@ -134,7 +134,8 @@ uint64_t LoadedImage::room(const void *data, bool executable) const {
 }
 
 bool check_pointers(const tiaot_module_desc &desc, const LoadedImage &image) {
-  return image.holds(&desc, sizeof desc) && Walk(image).module(desc);
+  return reinterpret_cast<uintptr_t>(&desc) % alignof(tiaot_module_desc) == 0 && image.holds(&desc, sizeof desc) &&
+         Walk(image).module(desc);
 }
 
 }  // namespace tiaot

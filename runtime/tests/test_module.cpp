@@ -201,7 +201,7 @@ TEST(pointers_that_lead_out_of_the_module) {
   const auto *header = note::at<Elf64_Ehdr>(bytes, 0);
   const auto *sections = note::at<Elf64_Shdr>(bytes, header->e_shoff);
   const Elf64_Shdr *tables = note::find_section(bytes, ".data.rel.ro");
-  int tried = 0;
+  int outside = 0, between = 0;
   for (int i = 0; i < header->e_shnum; ++i) {
     if (sections[i].sh_type != SHT_RELA) continue;
     for (uint64_t r = 0; r < sections[i].sh_size / sizeof(Elf64_Rela); ++r) {
@@ -209,14 +209,21 @@ TEST(pointers_that_lead_out_of_the_module) {
       auto *relocation = note::at<Elf64_Rela>(wild, sections[i].sh_offset) + r;
       if (ELF64_R_TYPE(relocation->r_info) != kRelative) continue;
       if (relocation->r_offset - tables->sh_addr >= tables->sh_size) continue;
-      relocation->r_addend = int64_t{1} << 33;
-      note::sum_file(wild);
-      write(folder / "m.so", wild);
-      ++tried;
-      refused(folder / "m.so", "its tables are wrong: a pointer leads out of the module, or to no text");
+      const auto target = static_cast<uint64_t>(relocation->r_addend);
+      for (const uint64_t other : {uint64_t{1} << 33, target + 4}) {
+        // What the tables themselves hold is aligned to 8 bytes.
+        if (other == target + 4 && target - tables->sh_addr >= tables->sh_size) continue;
+        relocation->r_addend = static_cast<int64_t>(other);
+        note::sum_file(wild);
+        write(folder / "m.so", wild);
+        ++(other == target + 4 ? between : outside);
+        refused(folder / "m.so",
+                "its tables are wrong: a pointer leads out of the module, between its elements, or to no text");
+      }
     }
   }
-  CHECK(tried > 100);
+  CHECK(outside > 100);
+  CHECK(between > 20);
 }
 
 TEST(the_file_is_replaced_while_its_module_is_open) {
@@ -336,6 +343,10 @@ TEST(from_memory_and_from_a_descriptor) {
   wrong.sha256 = "12ab";
   CHECK_ERROR(tiaot_module_open_from(&wrong, &module), TIAOT_ERROR_VALUE,
               "tiaot_module_open_from: sha256: expected 64 hexadecimal digits, got '12ab'");
+  const std::string long_one = std::string(99, 'a') + "\u00e4\u00e4";  // cut between two characters, not inside of one
+  wrong.sha256 = long_one.c_str();
+  CHECK_ERROR(tiaot_module_open_from(&wrong, &module), TIAOT_ERROR_VALUE,
+              "tiaot_module_open_from: sha256: expected 64 hexadecimal digits, got '" + std::string(99, 'a') + "'");
   wrong.kind = 3;
   CHECK_EQ(tiaot_module_open_from(&wrong, &module), TIAOT_ERROR_VALUE);
   wrong.struct_size = 8;

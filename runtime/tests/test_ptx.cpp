@@ -11,7 +11,7 @@ namespace {
 
 constexpr uint32_t kThreads = 64;
 
-// A kernel k(x, y) of one block of 64 threads, whose thread is %r1, with x + 4 * thread and y + 4 * thread in %rd1,
+// A kernel k(x, y) of blocks of 64 threads, whose thread is %r1, with x + 4 * thread and y + 4 * thread in %rd1,
 // %rd2.
 std::string kernel(const std::string &body, const std::string &declarations = "") {
   return R"(.version 7.5
@@ -36,7 +36,7 @@ struct Ran {
   std::string said;  // findings, or why it was given up
 };
 
-Ran run(const std::string &text, ptx::Order order = ptx::Order::kForward) {
+Ran run(const std::string &text, ptx::Order order = ptx::Order::kForward, uint32_t blocks = 1) {
   Ran ran;
   std::vector<uint32_t> x(kThreads);
   for (uint32_t i = 0; i < kThreads; ++i) x[i] = 100 + i;
@@ -51,7 +51,7 @@ Ran run(const std::string &text, ptx::Order order = ptx::Order::kForward) {
   settings.most_steps = 100000;
   try {
     const std::unique_ptr<ptx::Program> program = ptx::parse(text);
-    ptx::run(*program->kernel("k"), 1, kThreads, parameters, memory, settings);
+    ptx::run(*program->kernel("k"), blocks, kThreads, parameters, memory, settings);
     ran.said = memory.findings();
   } catch (const ptx::Error &error) {
     ran.said = error.what();
@@ -141,6 +141,23 @@ TEST(barriers_of_a_block) {
              "a barrier that not all threads reach: k");
 }
 
+TEST(shared_memory_is_of_a_block) {
+  // Each thread reads what it wrote itself, without a barrier; each block, with others in each place.
+  const std::string body = R"(
+  .shared .align 4 .b8 pad[256];
+  mov.u32 %r4, %ctaid.x;
+  xor.b32 %r5, %r1, %r4;
+  mul.wide.u32 %rd6, %r5, 4;
+  mov.u64 %rd5, pad;
+  add.s64 %rd6, %rd5, %rd6;
+  st.shared.u32 [%rd6], %r1;
+  ld.shared.u32 %r2, [%rd6];
+)";
+  const Ran ran = run(kernel(body + kStore), ptx::Order::kForward, 3);
+  CHECK_EQ(ran.said, "");
+  CHECK_EQ(ran.y[63], 63u);
+}
+
 TEST(functions_are_called) {
   const std::string function = R"(
 .func (.param .b32 result) squared(.param .b32 of)
@@ -228,6 +245,10 @@ TEST(atomic_operations_are_no_race) {
 TEST(what_is_not_known_is_an_error) {
   const auto refused = [](const std::string &statement) { return run(kernel(statement)).said; };
   CHECK_EQ(refused("vote.sync.any.pred %p1, %p2, -1;"), "PTX: k: 'vote.sync.any.pred %p1, %p2, -1': is not known here");
+  CHECK_EQ(refused("shfl.sync.up.b64 %r2, %r1, 4, 0, -1;"),
+           "PTX: k: 'shfl.sync.up.b64 %r2, %r1, 4, 0, -1': a shuffle of no known kind");
+  CHECK_EQ(refused("shfl.sync.up.weird.b32 %r2, %r1, 4, 0, -1;"),
+           "PTX: k: 'shfl.sync.up.weird.b32 %r2, %r1, 4, 0, -1': .weird is not known here");
   CHECK_EQ(refused("add.rz.f32 %f1, %f1, %f1;"), "PTX: 'add.rz.f32 %f1, %f1, %f1' is not known here");
   CHECK_EQ(refused("add.weird.s32 %r1, %r1, 1;"), "PTX: k: 'add.weird.s32 %r1, %r1, 1': .weird is not known here");
   CHECK_EQ(refused("add.s32 %r1, %r1, %q1;"), "PTX: k: 'add.s32 %r1, %r1, %q1': there is no register %q1");

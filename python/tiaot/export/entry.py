@@ -31,6 +31,7 @@ _LANES_BYTES = 12288  # of a block in lanes: it fits a 32 KiB first-level cache 
 _LANES_ROWS = 64  # of a block in lanes whose size is not known at export
 _STACK_BYTES = 16384  # scratch up to this size lies on the stack, larger or dynamic in the caller's workspace
 _LEAST_VECTOR_BYTES = 16
+_MANY_SUMS = 8  # additions that are under way at a time: two a cycle, four cycles each
 
 
 class Entry:
@@ -143,6 +144,20 @@ class Entry:
             size = code.round_up(code.multiply(elements, str(self.item)), 64)
             total = code.add_up(total, size)
         return total
+
+    @property
+    def has_many_sums(self) -> bool:
+        """Whether samples add to so many numbers that these keep a CPU busy side by side.
+
+        LLVM would work on four vectors of samples at a time all the same, to have more chains of additions, and the
+        partial sums of all four do not stay in registers.
+        """
+        if not self.in_lanes or not self._sums_over_batch():
+            return False
+        code = Code(self._fixed_sizes())
+        shared = [each for each in self.signature.inputs if each.name in self.trace.wrt and not each.batched]
+        sizes = [self._sample(code, each) for each in shared]
+        return all(size.isdigit() for size in sizes) and sum(map(int, sizes)) >= _MANY_SUMS
 
     # ---- the adjoint's reads ----
 

@@ -55,5 +55,5 @@ def lower(
     if entry.needs_workspace:
         workspace = function + "_workspace"
         text += "\n" + entry.workspace_function(workspace)
-    image = compile_text(text, target, level)
+    image = compile_text(text, target, level, interleaving=not entry.has_many_sums)
     return LoweredEntry(trace.symbol, level.name, function, workspace, entry.block_rows, code_size(image), image)

@@ -29,6 +29,7 @@ from .ir.model import Function
 from .ir.origins import Array, Root
 from .ir.passes.atomics import depends_on_order, plain_additions
 from .ir.passes.finish import finish
+from .ir.passes.indices import plain_indices
 from .ir.passes.offsets import widen_offsets
 from .ir.passes.stacks import grow_stacks
 from .ir.passes.summed import Target, summed
@@ -86,6 +87,7 @@ class WholeEntry(WholeArrays):
 
     block_rows = 1
     needs_workspace = True
+    has_many_sums = False  # not looked for: LLVM finds sums of its own, and judges by them
 
     def __init__(self, signature: Signature, trace: Trace, primal: Trace) -> None:
         super().__init__(signature, trace, primal)
@@ -160,7 +162,7 @@ class WholeEntry(WholeArrays):
 
         def prepare(function: Function) -> Function:
             shared = function is task.body and (parallel or (part.name, index) in self.sums)
-            function = grow_stacks(function)
+            function = grow_stacks(plain_indices(function, task.functions) if task.pieces else function)
             if not shared:
                 function = plain_additions(function)
             elif not parallel:

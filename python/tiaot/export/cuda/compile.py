@@ -17,7 +17,7 @@ import llvmlite.binding as llvm
 
 from ..target import compile
 from ..target.nvidia import NVIDIA
-from . import ARCHITECTURES
+from . import BY_DEFAULT
 from .device import BLOCK, OVERFLOW
 
 _LOWEST = NVIDIA.forms[0]  # what LLVM 15 plans for; it knows none beyond sm_86, and ptxas plans again
@@ -92,7 +92,7 @@ def ptxas_version() -> str:
     return found[1] if found else said.strip().splitlines()[-1]
 
 
-def assemble(ptx: str, architectures: Sequence[int] = ARCHITECTURES, jobs: int = 2) -> list[Image]:
+def assemble(ptx: str, architectures: Sequence[int] = BY_DEFAULT, jobs: int = 2) -> list[Image]:
     """An image for each architecture, compressed, and the PTX itself for others.
 
     Raises:

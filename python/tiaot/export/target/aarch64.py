@@ -14,6 +14,7 @@ AARCH64 = Cpu(
     data_layout="e-m:e-i8:8:32-i16:16:32-i64:64-i128:128-n32:64-S128",
     forms=(Form("aarch64-neon", "generic", 16, implementation="x86-64-v2"),),  # whose vectors are as long
     libraries=("runtime_x64.bc",),
+    scheduling=("-pre-RA-sched=default", "-enable-misched=true"),  # list-ilp crashes at some kernels
     vectorizes=True,
     provided=C_LIBRARY,
     relocation="pic",

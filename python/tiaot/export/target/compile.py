@@ -20,10 +20,6 @@ def initialize_llvm() -> None:
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
     llvm.initialize_native_asmparser()
-    # Unrolled kernels are long straight lines of independent chains, longer than a CPU looks ahead. Scheduled for ILP
-    # before registers are given out, a layer of 8 x 4 is a fifth faster, and nothing slower.
-    llvm.set_option("tiaot", "-pre-RA-sched=list-ilp")
-    llvm.set_option("tiaot", "-enable-misched=false")
     # Neighbours are put into one vector up to here. Further it would take the rows of a tile together, which lie apart,
     # load them with gathers, and look for that in time that grows faster than the tile.
     llvm.set_option("tiaot", "-slp-max-vf=16")
@@ -32,13 +28,18 @@ def initialize_llvm() -> None:
 def target_machine(target: Target, form: Form) -> Any:
     """LLVM's code generator for a form of a target, whatever the CPU of this machine."""
     initialize_llvm()
+    for option in target.scheduling:  # of the whole process, and looked at when code is emitted
+        llvm.set_option("tiaot", option)
     return llvm.Target.from_triple(target.triple).create_target_machine(
         cpu=form.cpu, features=form.features, opt=3, reloc=target.relocation, codemodel=target.code_model
     )
 
 
-def optimize(text: str, target: Target, form: Form) -> Any:
+def optimize(text: str, target: Target, form: Form, *, interleaving: bool = True) -> Any:
     """Link what IR text calls and optimise it: a module of llvmlite's.
+
+    Args:
+        interleaving: whether LLVM may work on several vectors of a loop's iterations at a time.
 
     Raises:
         LoweringError: when LLVM does not take the text, or it calls a function that there is not on the target.
@@ -56,6 +57,7 @@ def optimize(text: str, target: Target, form: Form) -> Any:
     options = llvm.create_pipeline_tuning_options(3)
     options.loop_unrolling = True
     options.loop_vectorization = options.slp_vectorization = target.vectorizes
+    options.loop_interleaving = interleaving
     builder = llvm.create_pass_builder(machine, options)
     builder.getModulePassManager().run(module, builder)
     for name in undefined(module):
@@ -64,14 +66,14 @@ def optimize(text: str, target: Target, form: Form) -> Any:
     return module
 
 
-def compile_text(text: str, target: Target, form: Form | None = None) -> bytes:
-    """Optimise IR text and emit an object file, for the lowest form of the target where none is given.
+def compile_text(text: str, target: Target, form: Form | None = None, *, interleaving: bool = True) -> bytes:
+    """Optimise IR text, as `optimize` does, and emit an object file: for the lowest form where none is given.
 
     Raises:
         LoweringError: when LLVM does not take the text, or it calls a function that there is not on the target.
     """
     form = form or target.forms[0]
-    return target_machine(target, form).emit_object(optimize(text, target, form))
+    return target_machine(target, form).emit_object(optimize(text, target, form, interleaving=interleaving))
 
 
 _DECLARATION = re.compile(r'declare [^@]*@"?([\w.]+)"?\(')

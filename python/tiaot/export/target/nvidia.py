@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from ..cuda import ARCHITECTURES, patched
 from ..cuda.device import OVERFLOW
-from .model import Form, Target
+from .model import FOR_ILP, Form, Target
 
 
 class _Nvidia(Target):
@@ -20,6 +20,7 @@ NVIDIA = _Nvidia(
     data_layout="e-i64:64-i128:128-v16:16-v32:32-n16:32:64",
     forms=tuple(Form(f"sm_{each}", f"sm_{each}", 16, "+ptx75") for each in ARCHITECTURES),
     libraries=(patched.RUNTIME, "slim_libdevice.10.bc"),
+    scheduling=FOR_ILP,
     vectorizes=False,
     provided=frozenset({OVERFLOW}),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .model import C_LIBRARY, Cpu, Form
+from .model import C_LIBRARY, FOR_ILP, Cpu, Form
 
 # LLVM keeps to 256 bits at x86-64-v4 where it is not told otherwise, for CPUs that clock down with 512.
 _LEVELS = (
@@ -83,6 +83,7 @@ X86_64 = Cpu(
     data_layout="e-m:e-p270:32:32-p271:32:32-p272:64:64-i64:64-f80:128-n8:16:32:64-S128",
     forms=_LEVELS,
     libraries=("runtime_x64.bc",),
+    scheduling=FOR_ILP,
     vectorizes=True,
     provided=C_LIBRARY,
     relocation="pic",
