@@ -19,7 +19,8 @@ from .problems import Inputs, Problem
 def export(problem: Problem, folder: Path, derivative: str) -> str:
     """Writes the module of a problem to a folder. '' where that was done, otherwise why not.
 
-    Without the cache, which does not see the environment; unverified: the gradient is held against those of the peers before it is timed.
+    Without the cache, which does not see the environment. Unverified: the gradient is held against those of the peers
+    before it is timed.
     """
     source = Path(__file__).parent / "kernels" / f"{problem.name}.py"
     options = ["--no-cache", "--no-verify", str(source), "-o", f"{problem.name}.tiaot.so"]
