@@ -19,10 +19,12 @@ from .problems import Inputs, Problem
 def export(problem: Problem, folder: Path, derivative: str) -> str:
     """Writes the module of a problem to a folder. '' where that was done, otherwise why not.
 
-    Unverified: the gradient is held against those of the peers before it is timed.
+    Without the cache, which does not see the environment. Unverified: the gradient is held against those of the peers
+    before it is timed.
     """
     source = Path(__file__).parent / "kernels" / f"{problem.name}.py"
-    command = [sys.executable, "-m", "tiaot", "export", "--no-verify", str(source), "-o", f"{problem.name}.tiaot.so"]
+    options = ["--no-cache", "--no-verify", str(source), "-o", f"{problem.name}.tiaot.so"]
+    command = [sys.executable, "-m", "tiaot", "export", *options]
     done = subprocess.run(
         command, cwd=folder, env={**os.environ, VARIABLE: derivative}, capture_output=True, text=True, check=False
     )
