@@ -83,6 +83,16 @@ def test_unchanged_kernels_are_not_traced_again(source: Path, monkeypatch: pytes
     assert reused(source) == []
 
 
+def test_options_from_outside_of_the_file_count(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    option = 'wrt=[] if os.environ.get("FORWARD") else None, derivative=os.environ.get("MAKER")'
+    source.write_text(KERNELS.replace('@kernel("x[n] -> y[n]")', f'@kernel("x[n] -> y[n]", {option})'))
+    assert reused(source) == []
+    assert reused(source) == ["first", "second"]
+    for name, value in (("FORWARD", "1"), ("MAKER", "taichi")):
+        monkeypatch.setenv(name, value)
+        assert reused(source) == []
+
+
 def test_files_that_a_kernel_file_imports_count(source: Path) -> None:
     reused(source)
     (source.parent / "sizes.py").write_text("SHIFT = 3.5\n")

@@ -112,7 +112,8 @@ def write_traces(
     refused = refusals(file.fields)
     for declaration in file.declarations:
         name = declaration.family.name
-        key = ("trace", target + kind, name, common, source_without_other_kernels(source, name))
+        asked = json.dumps([_describe(declaration.family), declaration.wrt, declaration.derivative])  # whatever says so
+        key = ("trace", target + kind, name, common, source_without_other_kernels(source, name), asked)
         stored = known.get(*key)
         if stored is not None:
             content = json.loads(stored)
