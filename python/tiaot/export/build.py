@@ -9,7 +9,7 @@ import json
 import multiprocessing
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +49,7 @@ class Built:
     state: State | None
     contents: list[Content]  # what a state starts with
     notes: list[str]  # what was left out, for the author
+    makers: Mapping[str, list[str]]  # who made the adjoints of each kernel: "vjp by tiaot"
     checked: bool  # every index is
     cuda: CudaCode | None
     cuda_trial: bytes  # what the code for CUDA is tried with, where there is some and it was asked for
@@ -136,8 +137,19 @@ def export(
             if cpu != here:
                 lines = {name: f"as code for {here.name}: {line}" for name, line in verification.lines.items()}
                 verification = Verification(lines, verification.notes)
-    write(built, target, version=version, verification=verification.lines)
-    return Exported(built.families, verification.lines, [*built.notes, *verification.notes])
+    lines = {name: "; ".join([line, *built.makers.get(name, [])]) for name, line in verification.lines.items()}
+    write(built, target, version=version, verification=lines)
+    return Exported(built.families, lines, [*built.notes, *verification.notes])
+
+
+def _makers(traces: Iterable[Trace]) -> dict[str, list[str]]:
+    """Who made the adjoints of each kernel, in words."""
+    found: dict[str, dict[str, None]] = {}
+    for trace in traces:
+        if trace.wrt and not trace.along:
+            maker = {"tiaot": "tiaot", "taichi": "Taichi"}[trace.derivative] if trace.autodiff else "its author"
+            found.setdefault(trace.kernel, {})[f"{'gradient' if trace.on_state else 'vjp'} by {maker}"] = None
+    return {name: list(makers) for name, makers in found.items()}
 
 
 class SourceError(Exception):
@@ -223,6 +235,7 @@ def build(
         traced.state,
         traced.contents,
         traced.notes,
+        _makers(traces),
         checked,
         devices.code,
         devices.trial,

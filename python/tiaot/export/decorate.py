@@ -98,7 +98,7 @@ def check_is_kernel(decorated: Any) -> None:
 
 
 def autodiff(forward: Any, *, scratch: Mapping[str, Sequence[str | int]] | None = None) -> Implementation:
-    """An implementation whose vjp is made by Taichi's autodiff of `forward`, once for each set of inputs in `wrt`.
+    """An implementation whose vjp is made of `forward`, once for each set of inputs in `wrt`; see `derivative`.
 
     Args:
         forward: the primal kernel; writes every element of every output.
