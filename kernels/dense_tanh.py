@@ -2,8 +2,8 @@
 
 Small sizes are fixed: the loops over them are unrolled, the batch lies along the vector lanes, and the gradient is made
 of the layer. For any other size the layer is a matrix product, which wants register tiles, and what a tile needs on the
-way back would not stay in registers, so the backward kernels are written here, in the same tiles. A CPU takes block after block
-through all steps; on CUDA each step is a loop over tiles, one for each thread.
+way back would not stay in registers, so the backward kernels are written here, in the same tiles. A CPU takes block
+after block through all steps; on CUDA each step is a loop over tiles, one for each thread.
 
 With z = W x + b, y = tanh z and a cotangent v:  d = (1 - y^2) v,  grad_x = d W,  grad_W = sum d x^T,  grad_b = sum d.
 """
