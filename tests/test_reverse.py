@@ -28,6 +28,8 @@ NAMES = [
     "branches",
     "orbit",
     "scan",
+    "running",
+    "apart",
     "relax",
     "moment",
     "chained",

@@ -109,6 +109,28 @@ def scan(x: f64_1, y: f64_1):
             y[i] = y[i - 1] * x[i] + ti.cos(y[i - 1])
 
 
+@ours("x[n], w[m] -> y[n]")
+@ti.kernel
+def running(x: f64_1, w: f64_1, y: f64_1):
+    """A variable that goes from turn to turn of a serial loop, and elements that do not."""
+    s = 0.0
+    ti.loop_config(serialize=True)
+    for i in range(x.shape[0]):
+        s = 0.9 * s + x[i] * x[i]
+        for j in range(w.shape[0]):
+            y[i] += s * w[j] * w[j]
+
+
+@ours("x[n], w[m] -> y[n]")
+@ti.kernel
+def apart(x: f64_1, w: f64_1, y: f64_1):
+    """A serial loop whose turns need nothing of each other."""
+    ti.loop_config(serialize=True)
+    for i in range(x.shape[0]):
+        for j in range(w.shape[0]):
+            y[i] = y[i] * w[j] + x[i] * x[i]
+
+
 @ours("x[n], v[n] -> x[n]")
 @ti.kernel
 def relax(x: f64_1, v: f64_1):

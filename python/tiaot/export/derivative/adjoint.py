@@ -2,11 +2,11 @@
 
     adjoint(function, ...)
 
-Each turn of a parallel loop, and a serial task as a whole, is a *sweep*: it runs forward as it is, and then backward,
-block after block in the opposite order. Beside every active number lies its adjoint, in a local variable, beside every
-active memory its gradient. The sweep backward takes the adjoint of a result, and adds to those of the operands what
-the rules of the forward mode say, which are linear in the tangents; a store gives up the gradient of what it has
-overwritten. So the arrays of the turn may be updated in place.
+Each turn of a parallel loop, or of one whose turns need nothing of each other, and any other task as a whole, is a
+*sweep*: it runs forward as it is, and then backward, block after block in the opposite order. Beside every active
+number lies its adjoint, in a local variable, beside every active memory its gradient. The sweep backward takes the
+adjoint of a result, and adds to those of the operands what the rules of the forward mode say, which are linear in the
+tangents; a store gives up the gradient of what it has overwritten. So a turn may update arrays in place.
 
 What the sweep backward needs of the values of the sweep forward is computed again where that is cheap and its operands
 are still there: indices, elements of arrays that nothing writes to, sums and products of these. Everything else is
@@ -21,7 +21,7 @@ other side would then be differentiated, too. What the pass does not understand 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn, TypeVar
 
 from ..ir import types as t
@@ -52,7 +52,7 @@ from ..ir.passes.chains import offset_chain
 from ..ir.values import Constant, Global, Local, LoweringError, Value, integer, integer_of, zero
 from ..ir.writer import write_instruction
 from .activity import Activity, Memory, is_real, written
-from .dead import only_computes, without_dead
+from .dead import has_effect, only_computes, without_dead
 from .rules import Arithmetic, real, rule_of
 
 _CHEAP = frozenset({"add", "sub", "mul", "sdiv", "srem", "udiv", "urem", "shl", "lshr", "ashr", "and", "or", "xor"})
@@ -166,8 +166,10 @@ class _Pass:
 
     def _find_sweep(self, is_loop: bool) -> None:
         """What is swept: the blocks, the first and the last of them."""
-        self.index: Local | None = None  # of the parallel loop
-        if not is_loop:
+        self.index: Local | None = None  # of the loop
+        self.is_parallel = is_loop
+        loop = None if is_loop else self._independent()
+        if loop is None and not is_loop:
             self.sweep = list(self.flow.order)
             self.first = self.sweep[0]
             ends = [label for label in self.sweep if isinstance(self.function.by_label[label].end, Return)]
@@ -176,21 +178,55 @@ class _Pass:
             self.last = ends[0]
             self.outer: Loop | None = None
             return
-        loops = [loop for loop in self.flow.loops if loop.depth == 1]
-        if len(loops) != 1:
-            raise LoweringError(
-                f"{self.function.name!r}: the reverse mode expected a parallel loop alone, found {len(loops)}"
-            )
-        self.outer = loop = loops[0]
-        header = self.function.by_label[loop.header]
-        inside = [label for label in header.end.targets if label in loop]
-        leaving = [label for label in loop.blocks if set(self.function.by_label[label].end.targets) - loop.blocks]
-        if len(inside) != 1 or inside[0] == loop.header or leaving != [loop.header]:
+        loop = loop or self._only_loop()
+        if loop is None:
             raise LoweringError(f"{self.function.name!r}: the reverse mode does not know the parallel loop of it")
+        self.outer = loop
+        header = self.function.by_label[loop.header]
         if len(header.phis) == 1:
             self.index = header.phis[0].result
         self.sweep = [label for label in self.flow.order if label in loop and label != loop.header]
-        self.first, self.last = inside[0], loop.latch
+        (self.first,) = (label for label in header.end.targets if label in loop)
+        self.last = loop.latch
+
+    def _only_loop(self) -> Loop | None:
+        """The one loop that lies in no other, where it is left from its header alone."""
+        loops = [loop for loop in self.flow.loops if loop.depth == 1]
+        if len(loops) != 1 or loops[0].header == loops[0].latch:
+            return None
+        inside = [label for label in self.function.by_label[loops[0].header].end.targets if label in loops[0]]
+        return loops[0] if len(inside) == 1 and self.flow.leaving(loops[0]) == [loops[0].header] else None
+
+    def _independent(self) -> Loop | None:
+        """The loop that a serial task consists of, where no turn of it needs what another one has done: it writes to
+        arrays alone, each element with the loop's index at one and the same place, or only adds to them."""
+        loop = self._only_loop()
+        if loop is None or len(phis := self.function.by_label[loop.header].phis) != 1:
+            return None
+        (start,) = (value for value, label in zip(phis[0].values, phis[0].labels, strict=True) if label not in loop)
+        (following,) = (value for value, label in zip(phis[0].values, phis[0].labels, strict=True) if label in loop)
+        step = self.function.definition(following)
+        if not isinstance(step, Binary) or step.opcode != "add" or step.left != phis[0].result or start == following:
+            return None
+        if integer_of(step.right) in (None, 0):
+            return None
+        added: set[Memory] = set()
+        touched: set[Memory] = set()
+        stored: set[Memory] = set()
+        for block in self.function.blocks:
+            for each in block.instructions:
+                if isinstance(each, AtomicUpdate) and each.operation == "fadd" and not self.function.users(each.result):
+                    added.add(self._memory(each.pointer))
+                elif isinstance(each, Load):
+                    touched.add(self._memory(each.pointer))
+                elif isinstance(each, Store) and block.label in loop:
+                    stored.add(self._memory(each.pointer))
+                elif isinstance(each, Store) or (has_effect(each) and not each.ends_block):
+                    return None
+        blocks = [label for label in self.flow.order if label in loop]
+        if added & (touched | stored):
+            return None
+        return loop if all(self._own_axes(each, phis[0].result, blocks) for each in stored) else None
 
     # ---- the whole ----
 
@@ -511,9 +547,8 @@ class _Pass:
     def _known_count(self, loop: Loop) -> int | None:
         """How often a loop comes back to its header, where that is a constant."""
         header = self.function.by_label[loop.header]
-        leaving = [label for label in loop.blocks if set(self.function.by_label[label].end.targets) - loop.blocks]
         end = header.end
-        if leaving != [loop.header] or not isinstance(end, Branch) or end.yes not in loop:
+        if self.flow.leaving(loop) != [loop.header] or not isinstance(end, Branch) or end.yes not in loop:
             return None
         test = self.function.definition(end.condition) if end.condition is not None else None
         if not isinstance(test, Compare) or test.predicate != "slt":
@@ -853,7 +888,7 @@ class _Pass:
     def _add_to_memory(self, instruction: Load, pointer: Value, change: Value) -> None:
         target = self._gradient(instruction, pointer)
         memory = self._memory(pointer)
-        if self.outer is None or isinstance(memory, Local) or self._is_own(memory):
+        if not self.is_parallel or isinstance(memory, Local) or self._is_own(memory):
             old = self.build.load(target, align=instruction.align, name="a")
             self.build.store(self.build.binary("fadd", old, change), target, align=instruction.align)
         elif change.type in (t.FLOAT, t.DOUBLE):
@@ -865,16 +900,15 @@ class _Pass:
     def _is_own(self, memory: Memory) -> bool:
         """Whether no two turns of the parallel loop touch the same element of active memory."""
         if memory not in self.own:
-            self.own[memory] = isinstance(memory, Array) and self._own_axes(memory)
+            self.own[memory] = self.index is not None and self._own_axes(memory, self.index, self.sweep)
         return self.own[memory]
 
-    def _own_axes(self, array: Array) -> bool:
-        """Whether all elements of an array that the sweep touches have the loop's index at one and the same place."""
-        rank = self.around.ranks.get(array.index)
+    def _own_axes(self, array: Memory, index: Local, labels: Sequence[str]) -> bool:
+        """Whether all elements of an array that some blocks touch have this index at one and the same place."""
         common: set[int] | None = None
-        if rank is None or self.index is None:
+        if not isinstance(array, Array) or (rank := self.around.ranks.get(array.index)) is None:
             return False
-        for label in self.sweep:
+        for label in labels:
             for each in self.function.by_label[label].instructions:
                 pointers = [each.pointer] if isinstance(each, Load) else [pointer for pointer, _ in written(each)]
                 for pointer in pointers:
@@ -886,7 +920,7 @@ class _Pass:
                     chain = offset_chain(self.function, step.indices[0], rank)
                     if chain is None:
                         return False
-                    places = {place for place, (_, index) in enumerate(chain) if index == self.index}
+                    places = {place for place, (_, each_index) in enumerate(chain) if each_index == index}
                     common = places if common is None else common & places
         return bool(common)
 

@@ -115,6 +115,14 @@ class ControlFlow:
         """The innermost loop that a block lies in."""
         return self._innermost.get(label)
 
+    def leaving(self, loop: Loop) -> list[str]:
+        """The blocks of a loop from which control may leave it."""
+        return [
+            label
+            for label in self.order
+            if label in loop and set(self.function.by_label[label].end.targets) - loop.blocks
+        ]
+
     def loops_around(self, label: str) -> list[Loop]:
         """The loops that a block lies in, outer ones first."""
         return [loop for loop in self.loops if label in loop]
