@@ -21,6 +21,7 @@ from ..ir.instructions import AtomicUpdate, Call, Instruction, Load, Store
 from ..ir.model import Block, Function, Module
 from ..ir.model import Parameter as Formal
 from ..ir.origins import UNKNOWN, Array, Origin, Other, Temporary
+from ..ir.passes.indices import plain_indices
 from ..ir.passes.names import with_names
 from ..ir.reader import read
 from ..ir.tasks import CPU_LOOP
@@ -111,8 +112,12 @@ def _fields(parameters: Sequence[Parameter]) -> dict[int, Parameter]:
 
 def _read(text: str) -> _Task:
     """A task in SSA form, with loops in the form that the pass takes."""
+    given = read(text)
+    for call in _main(given).instructions:
+        if isinstance(call, Call) and call.name == CPU_LOOP and isinstance(body := call.arguments[7], Global):
+            given = given.with_functions(plain_indices(given.functions[body.name]))
     try:
-        parsed = llvm.parse_assembly(text, llvm.create_context())  # of its own, so that types keep their names
+        parsed = llvm.parse_assembly(write(given), llvm.create_context())  # of its own, so that types keep their names
         parsed.verify()
     except RuntimeError as error:
         raise LoweringError(f"LLVM refused Taichi's code: {error}") from error
