@@ -124,7 +124,16 @@ define internal void @tiaot_stack_push(i8* %room, i64* %count, {_TABLE}* %table,
   %more = add i64 %index, 1
   store i64 %more, i64* %count
   %many = icmp uge i64 %index, 32
-  br i1 %many, label %grow, label %clear
+  br i1 %many, label %look, label %clear
+look:
+  %block = lshr i64 %index, 5
+  %up = add i64 %block, 1
+  %zeros = call i64 @llvm.ctlz.i64(i64 %up, i1 true)
+  %chunk = sub i64 63, %zeros
+  %pc = getelementptr {_TABLE}, {_TABLE}* %table, i32 0, i32 1, i64 %chunk
+  %cc = load i8*, i8** %pc
+  %missing = icmp eq i8* %cc, null
+  br i1 %missing, label %grow, label %clear
 grow:
   call void @tiaot_stack_grow({_TABLE}* %table, i64 %index, i64 %size)
   br label %clear
