@@ -145,7 +145,6 @@ def test_branches_that_values_near_one_miss_are_reached(tmp_path: Path) -> None:
 def test_an_adjoint_of_our_own_passes_where_taichis_is_wrong(tmp_path: Path) -> None:
     done = export(UNREACHED.replace(BY_TAICHI, ""), tmp_path)
     assert done.returncode == 0, done.stderr
-    assert all("the vjp of Taichi's JIT is another one" in record for record in records(tmp_path).values())
     assert all(record.endswith("vjp by tiaot") for record in records(tmp_path).values())
 
 

@@ -30,7 +30,7 @@ def spread(t: ti.i32):  # of the fields as they are drawn the logarithm is no nu
     for i in grid:
         loss[None] += ti.log(grid[i] - 4.0) * grid[index[i]]
 
-@kernel("x[n], m -> x[n]")
+@kernel("x[n], m -> x[n]", derivative="taichi")  # which is wrong where elements are read and overwritten
 @ti.kernel
 def update(x: array, m: ti.i32):
     for i in x:
