@@ -59,7 +59,7 @@ def optimize(text: str, target: Target, form: Form, *, interleaving: bool = True
     options.loop_vectorization = options.slp_vectorization = target.vectorizes
     options.loop_interleaving = interleaving
     if re.search(r"\bhalf\b", text):
-        # Vectors of float16 numbers that lie some steps apart become shuffles that LLVM 15 has no code for: it would end
+        # Vectors of float16 numbers that lie some steps apart become shuffles that LLVM 15 has no code for: it ends
         # the process.
         options.loop_vectorization = False
     builder = llvm.create_pass_builder(machine, options)
