@@ -343,7 +343,7 @@ def test_whole_numbers_are_tried_as_the_file_left_them() -> None:
     draw = {"own": lambda rng, shape, sizes: np.arange(3.0)}
     declaration = Declaration(SimpleNamespace(name="f"), None, None, draw, True)  # type: ignore[arg-type]
     near, signs = (
-        _Draw(declaration, kind, {}, np.random.default_rng(0)).state(fields, about) for kind in (NEAR, SIGNS)
+        _Draw(declaration, kind, {}, np.random.default_rng(0), {}).state(fields, about) for kind in (NEAR, SIGNS)
     )
     assert np.array_equal(near["state.index"], indices) and np.array_equal(signs["state.index"], indices)
     assert near["state.value"].min() >= 0.25 and near["state.value"].max() <= 0.75
