@@ -139,7 +139,8 @@ def test_exporting_on_one_cpu_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 MANY_SUMS = """
-@family("x[B, n], W[m, n] -> y[B, m]", batch="B", fixed=[{"n": 4, "m": 4}], dtypes=["float32"], wrt=["W"])
+@family("x[B, n], W[m, n] -> y[B, m]", batch="B", fixed=[{"n": 4, "m": 4}], dtypes=["float32"], wrt=["W"],
+        derivative="taichi")
 def layer(variant):
     @ti.kernel
     def forward(x: variant.array(2), W: variant.array(2), y: variant.array(2)):
