@@ -259,6 +259,30 @@ def f(x: f64_1, s: ti.types.ndarray(dtype=ti.f64, ndim=0)):
     ),
     (
         """
+@kernel("x[n], k[n] -> y[n]", wrt=["x"], derivative="tiaot")
+@ti.kernel
+def f(x: f64_1, k: ti.types.ndarray(dtype=ti.i32, ndim=1), y: f64_1):
+    for i in range(x.shape[0]):
+        y[i] = 1.0
+    for i in range(x.shape[0]):
+        ti.atomic_mul(y[k[i]], x[i])
+""",
+        lambda said: "does not follow a compare-and-exchange" in said,
+    ),
+    (
+        """
+@kernel("x[n], k[n] -> z[n]", wrt=["x"], scratch={"y": ["n"]}, derivative="tiaot")
+@ti.kernel
+def f(x: f64_1, k: ti.types.ndarray(dtype=ti.i32, ndim=1), y: f64_1, z: f64_1):
+    for i in range(x.shape[0]):
+        y[i] = x[i]
+    for i in range(x.shape[0]):
+        z[i] = ti.atomic_max(y[k[i]], 0.3)
+""",
+        lambda said: "atomic_max_f64" in said,
+    ),
+    (
+        """
 @kernel("x[n] -> result[]", derivative="tiaot")
 @ti.kernel
 def f(x: f64_1) -> ti.f64:
@@ -282,7 +306,9 @@ def f(x: f64_1, y: f64_1):
 ]
 
 
-@pytest.mark.parametrize(("body", "is_told"), REFUSED, ids=["random", "overwritten", "maximum", "returned", "option"])
+@pytest.mark.parametrize(
+    ("body", "is_told"), REFUSED, ids=["random", "overwritten", "maximum", "product", "old", "returned", "option"]
+)
 def test_what_it_does_not_take_is_refused(tmp_path: Path, body: str, is_told: Callable[[str], bool]) -> None:
     refused = export(tmp_path, body, "--no-verify")
     assert refused.returncode != 0

@@ -13,6 +13,7 @@ from ..ir.instructions import (
     Binary,
     Call,
     Cast,
+    CompareExchange,
     ExtractElement,
     ExtractValue,
     InsertElement,
@@ -26,7 +27,7 @@ from ..ir.instructions import (
     Unary,
 )
 from ..ir.model import Function
-from ..ir.origins import Origin, Origins, Other, place_of_local
+from ..ir.origins import Origin, Origins, Other, is_address, place_of_local
 from ..ir.passes.refusal import refuse
 from ..ir.types import Array, Struct, Type
 from ..ir.values import Local, Value
@@ -49,13 +50,19 @@ class Activity:
     """Of functions that share memory, by their places in a list."""
 
     def __init__(self, functions: Sequence[Function], inputs: Iterable[Origin], outputs: Iterable[Origin]) -> None:
-        """`inputs` is the memory that is differentiated, `outputs` the memory whose cotangents are given."""
+        """`inputs` is the memory that is differentiated, `outputs` the memory whose cotangents are given.
+
+        Raises:
+            LoweringError: where an output may depend on numbers in a way that is not followed.
+        """
         self._views = [_View(function) for function in functions]
         varied: set[Origin] = set(inputs)
         useful: set[Origin] = set(outputs)
         _settle(lambda: [view.vary(varied) for view in self._views])
         _settle(lambda: [view.use(useful) for view in self._views])
         self._memory = varied & useful
+        for view in self._views:
+            view.check(useful)
 
     def is_active(self, place: int, value: Value) -> bool:
         """Whether a value of a function is active."""
@@ -121,11 +128,10 @@ class _View(Pointers):
         result = instruction.result
         if result is None or not is_real(result.type) or result.name in self.varied:
             return
-        if isinstance(instruction, (Load, AtomicUpdate)):
-            found = self._holds(self.memory(instruction.pointer), self.varied_memory, shared)
-        else:
-            found = any(map(self.is_varied, real_operands(instruction)))
-        if found:
+        memories = map(self.memory, read_from(instruction))
+        if any(self._holds(each, self.varied_memory, shared) for each in memories) or any(
+            map(self.is_varied, real_operands(instruction))
+        ):
             self.varied.add(result.name)
 
     def is_varied(self, value: Value) -> bool:
@@ -145,11 +151,26 @@ class _View(Pointers):
                 self.useful.add(value.name)
         if instruction.result is None or instruction.result.name not in self.useful:
             return
-        if isinstance(instruction, (Load, AtomicUpdate)):
-            self._add(self.memory(instruction.pointer), self.useful_memory, shared)
+        for pointer in read_from(instruction):
+            self._add(self.memory(pointer), self.useful_memory, shared)
         for operand in real_operands(instruction):
             if isinstance(operand, Local):
                 self.useful.add(operand.name)
+
+    def check(self, shared: set[Origin]) -> None:
+        """LoweringError where an output may follow from what is not seen here: memory that is not known, and bits of
+        numbers, which a loop around a compare-and-exchange works with, too. `shared` is the useful memory."""
+        for each in self.function.instructions:
+            if isinstance(each, CompareExchange):
+                memory = self.memory(each.pointer)
+                if memory is Other.UNKNOWN or self._holds(memory, self.useful_memory, shared):
+                    refuse(each, "the reverse mode does not follow a compare-and-exchange, of a product, say")
+            if each.result is None or each.result.name not in self.useful:
+                continue
+            if any(self.memory(pointer) is Other.UNKNOWN for pointer in read_from(each)):
+                refuse(each, "the reverse mode does not know where it reads")
+            if isinstance(each, Cast) and each.opcode == "bitcast" and not is_real(each.value.type):
+                refuse(each, "the reverse mode does not follow the bits of a number")
 
     def _holds(self, memory: Memory, own: set[Local], shared: set[Origin]) -> bool:
         return memory in own if isinstance(memory, Local) else memory in shared
@@ -178,6 +199,15 @@ def written(instruction: Instruction) -> list[tuple[Value, Value]]:
         values = [each for each in instruction.arguments if each.type.is_float]
         return [(pointer, value) for pointer in instruction.arguments if pointer.type.is_pointer for value in values]
     return []
+
+
+def read_from(instruction: Instruction) -> Sequence[Value]:
+    """The pointers whose memory a result follows from."""
+    if isinstance(instruction, (Load, AtomicUpdate)):
+        return (instruction.pointer,)
+    if isinstance(instruction, Call) and not is_address(instruction.name):
+        return [each for each in instruction.arguments if each.type.is_pointer]
+    return ()
 
 
 def real_operands(instruction: Instruction) -> Sequence[Value]:

@@ -391,7 +391,7 @@ class _Pass:
 
     def _is_fixed(self, pointer: Value) -> bool:
         memory = self._memory(pointer)
-        if isinstance(memory, Local):
+        if isinstance(memory, Local) or memory is Other.UNKNOWN:
             return False
         return memory is Other.CONTEXT or not self.around.changed & {memory, Other.UNKNOWN}
 
