@@ -11,9 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import runpy
-import subprocess
-import sys
-import tempfile
 import timeit
 from pathlib import Path
 from typing import Any
@@ -21,8 +18,9 @@ from typing import Any
 import numpy as np
 import tiaot
 
+from .beside_taichi import HEAD, exported, row, start
 from .measure import measure
-from .report import aligned, environment, number
+from .report import aligned
 
 _SECONDS = 4.0
 _PROGRAM = Path(__file__).parent / "fields_program.py"
@@ -57,21 +55,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--json", metavar="FILE", help="write every number to FILE")
     parser.add_argument("--threads", type=int, default=1, help="threads for both (default: 1)")
     arguments = parser.parse_args(argv)
-    import taichi as ti
-
-    ti.init(arch=ti.cpu, cpu_max_num_threads=arguments.threads, fast_math=False, log_level=ti.ERROR)
-    tiaot.set_num_threads(arguments.threads)
-    about = environment()
-    versions = [f"{name} {version}" for name, version in about["packages"].items()]
-    print(", ".join([about["cpu"], f"Python {about['python']}", *versions, f"{arguments.threads} thread(s)"]))
+    found: dict[str, Any] = start(arguments.threads)
     program = runpy.run_path(str(_PROGRAM))
-    found: dict[str, Any] = {"environment": about, "threads": arguments.threads}
-    rows = [["", "Taichi's JIT", "tiaot", "times as fast", "adjoint: Taichi's JIT", "tiaot", "times as fast"]]
-    with tempfile.TemporaryDirectory(prefix="tiaot-bench-") as folder:
-        target = Path(folder, "fields.so")
-        command = [sys.executable, "-m", "tiaot", "export", "--no-verify", str(_PROGRAM), "-o", str(target)]
-        subprocess.run(command, check=True)
-        state = tiaot.open(target).state()
+    rows = [HEAD]
+    state = exported(_PROGRAM).state()
     for name, ours in state.kernels.items():
         theirs = program[name]
         _fill(state, program)
@@ -86,11 +73,7 @@ def main(argv: list[str] | None = None) -> int:
         }
         timers = {title: timeit.Timer(statement, globals=names) for title, statement in statements.items()}
         found[name] = times = measure(timers, _SECONDS, 0.0)
-        us = {title: times[title]["us"] for title in statements}
-        row = [name]
-        for jit, compiled in (("jit", "tiaot"), ("jit adjoint", "tiaot adjoint")):
-            row += [number(us[jit]), number(us[compiled]), f"{us[jit] / us[compiled]:.2f}"]
-        rows.append(row)
+        rows.append(row(name, times))
     print("", "microseconds a call, medians:", *aligned(rows), sep="\n")
     if arguments.json:
         Path(arguments.json).write_text(json.dumps(found, indent=1) + "\n")

@@ -12,9 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import runpy
-import subprocess
-import sys
-import tempfile
 import time
 import timeit
 from collections.abc import Callable
@@ -25,8 +22,9 @@ import numpy as np
 import tiaot
 from numpy.typing import NDArray
 
+from .beside_taichi import HEAD, exported, row, start
 from .measure import measure
-from .report import aligned, environment, number
+from .report import aligned
 
 _PROGRAM = Path(__file__).parent / "kernels_program.py"
 _SECONDS = 4.0
@@ -126,21 +124,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--cpu-time", action="store_true", help="count the process's own time, on a busy machine")
     parser.add_argument("--seconds", type=float, default=_SECONDS, help="time for a kernel (default: %(default)s)")
     arguments = parser.parse_args(argv)
-    import taichi as ti
-
-    ti.init(arch=ti.cpu, cpu_max_num_threads=arguments.threads, fast_math=False, log_level=ti.ERROR)
-    tiaot.set_num_threads(arguments.threads)
-    about = environment()
-    versions = [f"{name} {version}" for name, version in about["packages"].items()]
-    print(", ".join([about["cpu"], f"Python {about['python']}", *versions, f"{arguments.threads} thread(s)"]))
+    found: dict[str, Any] = start(arguments.threads)
     program = runpy.run_path(str(_PROGRAM))
-    found: dict[str, Any] = {"environment": about, "threads": arguments.threads}
-    rows = [["", "Taichi's JIT", "tiaot", "times as fast", "adjoint: Taichi's JIT", "tiaot", "times as fast"]]
-    with tempfile.TemporaryDirectory(prefix="tiaot-bench-") as folder:
-        target = Path(folder, "kernels.so")
-        command = [sys.executable, "-m", "tiaot", "export", "--no-verify", str(_PROGRAM), "-o", str(target)]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        module = tiaot.open(target)
+    rows = [HEAD]
+    module = exported(_PROGRAM)
     for described in module.info()["kernels"]:
         name = described["name"]
         case = _Case(getattr(module, name), program[name])
@@ -148,14 +135,7 @@ def main(argv: list[str] | None = None) -> int:
         clock = time.process_time if arguments.cpu_time else time.perf_counter
         timers = {title: timeit.Timer(text, "", clock, case.names) for title, text in case.statements.items()}
         found[name] = times = measure(timers, arguments.seconds, 0.0)
-        row = [f"{name}: {described['doc']}"]
-        for jit, compiled in (("jit", "tiaot"), ("jit adjoint", "tiaot adjoint")):
-            if jit in times:
-                us, our_us = times[jit]["us"], times[compiled]["us"]
-                row += [number(us), number(our_us), f"{us / our_us:.2f}"]
-            else:
-                row += ["-"] * 3
-        rows.append(row)
+        rows.append(row(f"{name}: {described['doc']}", times))
     what = "microseconds of CPU time a call" if arguments.cpu_time else "microseconds a call"
     print("", f"{what}, medians:", *aligned(rows), sep="\n")
     if arguments.json:
