@@ -14,6 +14,13 @@ _CHUNKS = 26  # 32 values, doubled so often: more than 2^31
 _TABLE = str(TABLE)  # where to say that there is no memory, the chunks, of which the first is the room in place
 TYPE = f"{_TABLE} = type {{ i32*, [{_CHUNKS} x i8*] }}"
 
+# The chunk of the value %index, one that is not in place.
+_CHUNK = """  %block = lshr i64 %index, 5
+  %up = add i64 %block, 1
+  %zeros = call i64 @llvm.ctlz.i64(i64 %up, i1 true)
+  %chunk = sub i64 63, %zeros
+"""
+
 DEFINITIONS = f"""
 declare noalias i8* @malloc(i64)
 declare void @free(i8*)
@@ -64,11 +71,7 @@ near:
   %near.top = getelementptr i8, i8* %room, i64 %near.offset
   br label %found
 far:
-  %block = lshr i64 %index, 5
-  %up = add i64 %block, 1
-  %zeros = call i64 @llvm.ctlz.i64(i64 %up, i1 true)
-  %chunk = sub i64 63, %zeros
-  %power = shl i64 32, %chunk
+{_CHUNK}  %power = shl i64 32, %chunk
   %before = sub i64 %power, 32
   %inside = sub i64 %index, %before
   %pc = getelementptr {_TABLE}, {_TABLE}* %table, i32 0, i32 1, i64 %chunk
@@ -95,11 +98,7 @@ define internal i8* @tiaot_stack_top_adjoint(i8* %room, i64* %count, {_TABLE}* %
   ret i8* %a
 }}
 define internal void @tiaot_stack_grow({_TABLE}* %table, i64 %index, i64 %size) noinline cold {{
-  %block = lshr i64 %index, 5
-  %up = add i64 %block, 1
-  %zeros = call i64 @llvm.ctlz.i64(i64 %up, i1 true)
-  %chunk = sub i64 63, %zeros
-  %p = getelementptr {_TABLE}, {_TABLE}* %table, i32 0, i32 1, i64 %chunk
+{_CHUNK}  %p = getelementptr {_TABLE}, {_TABLE}* %table, i32 0, i32 1, i64 %chunk
   %old = load i8*, i8** %p
   %missing = icmp eq i8* %old, null
   br i1 %missing, label %make, label %done
@@ -126,11 +125,7 @@ define internal void @tiaot_stack_push(i8* %room, i64* %count, {_TABLE}* %table,
   %many = icmp uge i64 %index, 32
   br i1 %many, label %look, label %clear
 look:
-  %block = lshr i64 %index, 5
-  %up = add i64 %block, 1
-  %zeros = call i64 @llvm.ctlz.i64(i64 %up, i1 true)
-  %chunk = sub i64 63, %zeros
-  %pc = getelementptr {_TABLE}, {_TABLE}* %table, i32 0, i32 1, i64 %chunk
+{_CHUNK}  %pc = getelementptr {_TABLE}, {_TABLE}* %table, i32 0, i32 1, i64 %chunk
   %cc = load i8*, i8** %pc
   %missing = icmp eq i8* %cc, null
   br i1 %missing, label %grow, label %clear

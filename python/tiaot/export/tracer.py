@@ -385,17 +385,17 @@ class _Tracer:
             raise TypeError(f"{family.name}: expected a ti.kernel, got {kernel!r}")
         dtypes = {each.name: family.dtype(each.name, variant) for each in family.signature.arguments}
         parameters = parameters_of(family.signature, kernel, implementation, wrt, differentiate, dtypes)
-        files, maker = None, "taichi"
+        files, refused = None, ""
         if differentiate and wrt != STATE and self.target == "cpu" and declaration.derivative != "taichi":
             files, refused = self._our_adjoint(family, kernel, implementation, parameters, wrt)
-            maker = "taichi" if files is None else "tiaot"
             if files is None and declaration.derivative == "tiaot":
                 raise _Refused(f"the vjp of {' '.join(wrt)}: {refused}")
+        maker = "taichi" if files is None else "tiaot"
         if files is None:
             try:
                 files = self._files(family, kernel, implementation, parameters, differentiate)
             except _Refused as error:
-                if not differentiate or wrt == STATE or self.target != "cpu" or declaration.derivative == "taichi":
+                if not refused:
                     raise
                 raise _Refused(f"{error}\ntiaot's own reverse mode does not take it: {refused}") from error
         return {

@@ -90,7 +90,7 @@ def adjoint(function: Function, is_loop: bool, around: Surroundings, called: dic
         LoweringError: for what cannot be differentiated, with the line.
     """
     first = _Pass(function, is_loop, around, called)
-    first.run()
+    first.go_back()
     return _Pass(function, is_loop, around, called, first.worth_keeping()).run()
 
 
@@ -106,12 +106,12 @@ class _Kept:
 
 @dataclasses.dataclass
 class _Frames:
-    """The frames of a loop's turns. `instructions` are those that only serve them; the size is known at the end."""
+    """The frames of a loop's turns, whose size is known at the end."""
 
     loop: Loop
     room: Local  # the stack's memory
     raw: Local  # the same as bytes
-    current: Local  # the variable that points to the frame of the turn that is gone through backward
+    current: Local  # the variable that points to the frame of the turn that is gone through, forward or backward
     size: int = 0
 
     @property
@@ -230,12 +230,16 @@ class _Pass:
 
     # ---- the whole ----
 
-    def run(self) -> Function:
+    def go_back(self) -> None:
+        """Writes the sweep backward, which tells what the sweep forward has to keep."""
         self._check_outside()
         self.active_blocks = {label for label in self.sweep if self._is_active_block(self.function.by_label[label])}
         self._want(self.last)
         while self.pending:
             self._reverse_block(self.function.by_label[self.pending.pop()])
+
+    def run(self) -> Function:
+        self.go_back()
         forward = {label: self._forward_block(self.function.by_label[label]) for label in self.sweep}
         clear = self.backward[self.last]
         blocks = [
@@ -579,7 +583,7 @@ class _Pass:
         own: dict[str, Value] = {}
 
         def frame(wanted: Loop) -> Value:
-            return own.setdefault(wanted.header, self.build.load(self._frame_variable(wanted), name="frame"))
+            return own.setdefault(wanted.header, self.build.load(self._frames_of(wanted).current, name="frame"))
 
         if label == self.first:
             for each in self.start:
@@ -587,7 +591,7 @@ class _Pass:
         if following is not None and count is not None:
             self.build.add(Binary(following, "add", count, integer(t.I64, 1)))
         if loop is not None and (frames := self.frames.get(label)) is not None:
-            self._add_framing(frames, Store(None, self._push(frames), self._frame_variable(loop)))
+            self._add_framing(frames, Store(None, self._push(frames), frames.current))
         for header, number in self.counts.items():
             name = f"{number.name} at {label}"
             if name in self.kept:
@@ -607,10 +611,6 @@ class _Pass:
         else:
             self.build.add(block.end)
         return Block(label, (*phis, *self.build.take()))
-
-    def _frame_variable(self, loop: Loop) -> Local:
-        """The variable that points to the frame of the turn that runs forward: the same as backward."""
-        return self._frames_of(loop).current
 
     # ---- the sweep backward ----
 

@@ -24,7 +24,7 @@ from ..ir.origins import UNKNOWN, Array, Origin, Other, Temporary
 from ..ir.passes.indices import plain_indices
 from ..ir.passes.names import with_names
 from ..ir.reader import read
-from ..ir.tasks import CPU_LOOP
+from ..ir.tasks import CPU_LOOP, main_of
 from ..ir.values import Global, Local, LoweringError, integer, integer_of, zero
 from ..ir.writer import write
 from ..parameters import Parameter
@@ -46,7 +46,7 @@ class _Task:
 
     @property
     def main(self) -> Function:
-        return _main(self.module)
+        return main_of(self.module)
 
     def text(self, body: Function, called: Sequence[Function] = ()) -> str:
         """The module with another body, which calls other functions."""
@@ -113,7 +113,7 @@ def _fields(parameters: Sequence[Parameter]) -> dict[int, Parameter]:
 def _read(text: str) -> _Task:
     """A task in SSA form, with loops in the form that the pass takes."""
     given = read(text)
-    for call in _main(given).instructions:
+    for call in main_of(given).instructions:
         if isinstance(call, Call) and call.name == CPU_LOOP and isinstance(body := call.arguments[7], Global):
             given = given.with_functions(plain_indices(given.functions[body.name]))
     try:
@@ -127,7 +127,7 @@ def _read(text: str) -> _Task:
     passes.add_lcssa_pass()
     passes.run(parsed)
     module = read(str(parsed))
-    main = _main(module)
+    main = main_of(module)
     loops = [each for each in main.instructions if isinstance(each, Call) and each.name == CPU_LOOP]
     if not loops:
         return _Task(module, with_names(main), False)
@@ -137,13 +137,6 @@ def _read(text: str) -> _Task:
     if isinstance(prologue, Global) or isinstance(epilogue, Global):
         raise LoweringError(f"task {main.name!r}: its parallel loop has memory of each thread's own")
     return _Task(module, with_names(module.functions[body.name]), True)
-
-
-def _main(module: Module) -> Function:
-    mains = [each for each in module.definitions if "internal" not in each.before]
-    if len(mains) != 1:
-        raise LoweringError(f"expected a task with one main function, got {', '.join(each.name for each in mains)}")
-    return mains[0]
 
 
 # ---- what tasks share ----

@@ -25,6 +25,7 @@ from typing import Any
 
 from ..ir import types as t
 from ..ir.builder import Builder
+from ..ir.control_flow import order
 from ..ir.instructions import (
     Alloca,
     AtomicUpdate,
@@ -116,7 +117,7 @@ class _Pass:
 
     def run(self) -> Function:
         done: dict[str, list[Instruction]] = {}
-        for label in _order(self.function):
+        for label in order(self.function):
             block = self.function.by_label[label]
             phis = [(each, self._phi(each)) for each in block.phis]
             shadows = [shadow for _, shadow in phis if shadow is not None]
@@ -450,11 +451,11 @@ class _Analysis:
     def __init__(self, function: Function, shadowed: frozenset[str]) -> None:
         self.function = function
         self.kinds: dict[str, Kind] = dict.fromkeys(shadowed, Kind.SHADOWED)
-        order = [instruction for label in _order(function) for instruction in function.by_label[label].instructions]
+        ordered = [instruction for label in order(function) for instruction in function.by_label[label].instructions]
         changed = True
         while changed:  # kinds only rise
             changed = False
-            for instruction in order:
+            for instruction in ordered:
                 if instruction.result is None:
                     continue
                 kind = self._highest(self._kind(instruction), self.of(instruction.result))
@@ -521,22 +522,3 @@ class _Analysis:
         if isinstance(definition, (Cast, Phi, Select, Unary, ExtractElement, InsertElement, Shuffle)):
             return any(self._from_number(each, seen) for each in definition.operands)
         return False
-
-
-def _order(function: Function) -> list[str]:
-    """Labels of the blocks that can be reached, each behind all that come before it on every way to it."""
-    seen: set[str] = set()
-    done: list[str] = []
-    stack: list[tuple[str, list[str]]] = [(function.blocks[0].label, list(function.blocks[0].end.targets))]
-    seen.add(function.blocks[0].label)
-    while stack:
-        label, targets = stack[-1]
-        if targets:
-            following = targets.pop()
-            if following not in seen:
-                seen.add(following)
-                stack.append((following, list(function.by_label[following].end.targets)))
-            continue
-        done.append(label)
-        stack.pop()
-    return done[::-1]

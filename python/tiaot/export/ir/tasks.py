@@ -123,12 +123,22 @@ def _asserts(module: Module) -> bool:
     return any(isinstance(each, Call) and each.name == ASSERT for f in module.definitions for each in f.instructions)
 
 
+def main_of(module: Module) -> Function:
+    """The function that runs a task; the others are parts of its parallel loop.
+
+    Raises:
+        LoweringError: where there is not one.
+    """
+    mains = [each for each in module.definitions if "internal" not in each.before]
+    if len(mains) != 1:
+        named = ", ".join(each.name for each in mains)
+        raise LoweringError(f"expected a task with one main function, got {named or 'none'}")
+    return mains[0]
+
+
 def _task(module: Module) -> Task:
     functions = {each.name: _without_attributes(each) for each in module.definitions}
-    mains = [name for name, function in functions.items() if not function.before]
-    if len(mains) != 1:
-        raise LoweringError(f"expected a task with one main function, got {', '.join(mains) or 'none'}")
-    main = functions.pop(mains[0])
+    main = functions.pop(main_of(module).name)
     if main.name.endswith(_SPARSE):
         raise LoweringError(
             f"task {main.name!r} loops over a sparse or mesh structure; only dense loops can be exported: pass the "
