@@ -14,6 +14,7 @@ struct Call {
   Call(const EntryState &entry, void *room);
 
   tiaot_options options = TIAOT_OPTIONS_INIT;
+  int kind;  // what the runtime is asked for: the entry's, or a Jacobian in one mode
   const Wrt *wrt = nullptr;
   Wrt parsed_wrt;
   PyObject *const *operands = nullptr;  // inputs, and for a vjp cotangents, in the order of the signature; borrowed

@@ -43,10 +43,16 @@ Wrt default_wrt(const tiaot_kernel_desc &desc, const char *variant, int kind) {
     wrt.is_tuple = wrt.count > 1;
     return wrt;
   }
-  uint32_t first_differentiable = 0;
-  for (uint32_t i = desc.input_count; i-- > 0;) {
-    if ((desc.arguments[i].flags & TIAOT_ARGUMENT_DIFFERENTIABLE) != 0) first_differentiable = i;
+  const auto first_of = [&](uint32_t flag) {
+    uint32_t i = 0;
+    while (i < desc.input_count && (desc.arguments[i].flags & flag) == 0) ++i;
+    return i;
+  };
+  uint32_t first_differentiable = first_of(TIAOT_ARGUMENT_DIFFERENTIABLE);
+  if (first_differentiable == desc.input_count && kind == TIAOT_JACOBIAN) {
+    first_differentiable = first_of(TIAOT_ARGUMENT_TANGENT);
   }
+  if (first_differentiable == desc.input_count) first_differentiable = 0;
   // An entry without any gradient keeps input 0 as its default: the runtime says what is missing.
   return {uint32_t{1} << first_differentiable, 1, false, {0}};
 }

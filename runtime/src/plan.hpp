@@ -65,7 +65,8 @@ tiaot_status check_jacobian_sizes(const Request &request, const Checked &checked
 // Checks, plans and runs a call: what tiaot_call does with a request.
 tiaot_status run_call(const Request &request, const DLTensor *arrays, int32_t count);
 
-// Forms every Jacobian of a call by running the vjp on basis cotangents.
+// Forms every Jacobian of a call by running the vjp on basis cotangents, or the jvp along basis tangents.
 tiaot_status run_jacobian(const Request &request, const Checked &checked);
+tiaot_status run_jacobian_by_columns(const Request &request, const Checked &checked, const Choice &choice);
 
 }  // namespace tiaot

@@ -14,6 +14,9 @@ constexpr int64_t kMaxElements = INT32_MAX;
 // A dimension's size before an array has told it: no size that an array can have.
 constexpr int64_t kUnknown = INT64_MIN;
 
+// Made from jvps along basis tangents, or from vjps of basis cotangents, whichever are fewer.
+enum class JacobianMode : uint8_t { kCheaper, kForward, kReverse };
+
 // What a caller asks for, before any array is looked at.
 struct Request {
   const tiaot_kernel *kernel;
@@ -25,6 +28,7 @@ struct Request {
   const tiaot_executor *executor;  // nullptr: the pool
   tiaot_state *state;              // what a kernel over state works on; nullptr for all others
   void *stream;                    // for arrays on a CUDA device
+  JacobianMode mode;               // of a Jacobian
 
   const tiaot_kernel_desc &desc() const { return *kernel->desc; }
   uint32_t inputs() const { return desc().input_count; }

@@ -283,8 +283,9 @@ TEST(what_is_refused) {
   CHECK_ERROR(tiaot_call(it.next, TIAOT_GRAD, 0, nullptr, 0, &it.options), TIAOT_ERROR_UNSUPPORTED,
               "next.grad: variant 'default' has no grad entry; it has forward");
   CHECK_ERROR(call(it.scale, TIAOT_GRAD, 1, &it.state), TIAOT_ERROR_VALUE, "scale.grad: wrt must be 0, got 0x1");
-  CHECK_ERROR(call(it.scale, 6, 0, &it.state), TIAOT_ERROR_VALUE,
-              "scale: entry: expected 0 (forward), 1 (vjp), 2 (jacobian), 3 (grad), 4 (jvp) or 5 (hvp), got 6");
+  CHECK_ERROR(call(it.scale, 8, 0, &it.state), TIAOT_ERROR_VALUE,
+              "scale: entry: expected 0 (forward), 1 (vjp), 2 (jacobian), 3 (grad), 4 (jvp), 5 (hvp), 6 (jacobian by "
+              "columns) or 7 (jacobian by rows), got 8");
   CHECK_ERROR(tiaot_call(it.next, TIAOT_FORWARD, 0, factor, 1, &it.options), TIAOT_ERROR_VALUE,
               "next.forward: expected 0 arrays (), got 1");
   tiaot_state *state = nullptr;

@@ -45,7 +45,8 @@ enum {
   TIAOT_ARGUMENT_TANGENT = 8u /* some jvp or hvp has its tangent */
 };
 
-/* What an entry computes. TIAOT_JACOBIAN is made by the runtime from TIAOT_VJP and never stands in a module.
+/* What an entry computes. TIAOT_JACOBIAN is made by the runtime from TIAOT_VJP or TIAOT_JVP and never stands in a
+ * module.
  * TIAOT_GRAD is the adjoint of a kernel over state, in place, as Taichi's `kernel.grad()`: it reads the gradients of
  * what the kernel wrote and adds into the gradients of what the kernel read.
  * TIAOT_JVP is the outputs y = f(x) and their derivative along tangents t of inputs, J t. TIAOT_HVP is a vjp J^T v and

@@ -135,8 +135,14 @@ TIAOT_API void tiaot_state_destroy(tiaot_state *state);
  * name. Reading or writing the memory while a call works on the state is a data race. */
 TIAOT_API tiaot_status tiaot_state_field(const tiaot_state *state, const char *name, DLTensor *tensor);
 
+/* TIAOT_JACOBIAN chooses how a Jacobian is made; these two say it: by columns, each of which is a jvp along a basis
+ * tangent, or by rows, each of which is a vjp of a basis cotangent. It takes the columns where the inputs in wrt have
+ * fewer elements than the outputs, those of one sample, and there is a jvp along them; or where there is no vjp. */
+enum { TIAOT_JACOBIAN_FORWARD = 6, TIAOT_JACOBIAN_REVERSE = 7 };
+
 /* Runs an entry of a kernel.
- *   entry    TIAOT_FORWARD, TIAOT_VJP, TIAOT_JACOBIAN, TIAOT_GRAD, TIAOT_JVP or TIAOT_HVP
+ *   entry    TIAOT_FORWARD, TIAOT_VJP, TIAOT_JACOBIAN, TIAOT_GRAD, TIAOT_JVP, TIAOT_HVP, TIAOT_JACOBIAN_FORWARD or
+ *            TIAOT_JACOBIAN_REVERSE
  *   wrt      vjp and jacobian: bit i asks for the gradient of input i, at least one bit; jvp and hvp: bit i says that
  *            input i has a tangent, which must be a set that the module has an entry for (tangents of the others are
  *            zero: pass zeros for what the set has too much); forward and grad: 0
@@ -152,7 +158,8 @@ TIAOT_API tiaot_status tiaot_state_field(const tiaot_state *state, const char *n
  *   options  may be NULL
  * The gradient of a shared input (one without the batch dimension) is the sum over the batch. The Jacobian of an output
  * (B, o...) with respect to a batched input (B, i...) is (B, o..., i...), sample by sample; with respect to a shared
- * input (i...) it is (B, o..., i...) too; without a batch dimension it is (o..., i...).
+ * input (i...) it is (B, o..., i...) too; without a batch dimension it is (o..., i...). On a CUDA device a Jacobian is
+ * made by rows.
  * A kernel over state reads and writes options->state, with which no array may overlap. It has the entries forward and,
  * where the module says so, grad, its adjoint in place; no other kernel has grad. One state runs one call at a time: a
  * call that finds it in use by another fails with TIAOT_ERROR_VALUE and does not wait.
