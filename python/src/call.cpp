@@ -267,7 +267,8 @@ bool prepare_call(EntryState *entry, PyObject *const *arguments, Py_ssize_t coun
   if (!take_arguments(entry, arguments, count, keywords, call)) return false;
   const int first = entry->positional_count;
   const int outputs = static_cast<int>(entry->desc->output_count);
-  call->outer = entry->kind == TIAOT_VJP ? 1 : has_tangents(entry->kind) ? 2 : has_results(*entry) ? outputs : 0;
+  const bool has_any = has_results(*entry);
+  call->outer = !has_any ? 0 : entry->kind == TIAOT_VJP ? 1 : has_tangents(entry->kind) ? 2 : outputs;
   call->inner = entry->kind == TIAOT_JVP ? outputs : call->wrt == nullptr ? 1 : call->wrt->count;
   call->inner_tuple = entry->kind == TIAOT_JVP ? outputs > 1 : call->wrt != nullptr && call->wrt->is_tuple;
   call->count = first + call->outer * call->inner;

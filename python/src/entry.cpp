@@ -44,9 +44,9 @@ bool check_on_state(const EntryState &entry) {
     return false;
   }
   if (entry.memory != nullptr) return true;
-  const char *attribute = entry.kind == TIAOT_GRAD ? ".grad" : "";
+  const std::string attribute = entry.kind == TIAOT_FORWARD ? "" : std::string(".") + kind_name(entry.kind);
   PyErr_Format(PyExc_ValueError, "%s: works on the state of its module: call module.state().%s%s(...)", name, name,
-               attribute);
+               attribute.c_str());
   return false;
 }
 

@@ -48,6 +48,12 @@ const tiaot_variant_desc *find_variant(const tiaot_kernel_desc &desc, const char
                desc.name, entry_name(entry), entry_name(entry), entry_name(entry));
 }
 
+bool has_entry(const tiaot_kernel_desc &desc, int kind) {
+  const tiaot_variant_desc &first = desc.variants[0];
+  const auto same = [&](const tiaot_entry_desc &entry) { return static_cast<int>(entry.kind) == kind; };
+  return std::any_of(first.entries, first.entries + first.entry_count, same);
+}
+
 // Takes the mode out of the entry that was asked for.
 JacobianMode mode_of(int *entry) {
   if (*entry < TIAOT_JACOBIAN_FORWARD) return JacobianMode::kCheaper;
@@ -58,7 +64,9 @@ JacobianMode mode_of(int *entry) {
 
 tiaot_status check_wrt(const tiaot_kernel &kernel, int entry, uint32_t wrt, JacobianMode mode) {
   const tiaot_kernel_desc &desc = *kernel.desc;
-  if (entry == TIAOT_FORWARD || entry == TIAOT_GRAD) {
+  const bool on_state_along = desc.state != 0 && entry >= TIAOT_JVP;
+  if (entry == TIAOT_FORWARD || entry == TIAOT_GRAD || on_state_along) {
+    if (on_state_along && !has_entry(desc, entry)) return explain_no_derivative(desc, entry);
     if (wrt == 0) return TIAOT_OK;
     return raise(TIAOT_ERROR_VALUE, "%s.%s: wrt must be 0, got 0x%x", desc.name, entry_name(entry), wrt);
   }
@@ -114,7 +122,7 @@ tiaot_status check_options(const tiaot_kernel_desc &desc, int entry, const tiaot
     return raise(TIAOT_ERROR_UNSUPPORTED, "%s.grad: the kernel works on no state: its gradient is entry 1, vjp",
                  desc.name);
   }
-  if (entry == TIAOT_FORWARD || entry == TIAOT_GRAD) return TIAOT_OK;
+  if (entry != TIAOT_VJP && entry != TIAOT_JACOBIAN) return TIAOT_OK;
   return raise(TIAOT_ERROR_UNSUPPORTED, "%s.%s: the kernel works on state: its gradient is entry 3, grad, on the state",
                desc.name, entry_name(entry));
 }

@@ -17,7 +17,7 @@ struct Plan {
   int32_t num_threads;   // 0: the process default
   int32_t helpers;       // threads that the code itself may use: more than 1 for kernels without a batch only
   const tiaot_executor *executor;
-  tiaot_state *state;               // nullptr: none. Otherwise its memory is the last of `arrays`, and
+  tiaot_state *state;               // nullptr: none. Otherwise its memory, and its tangents', end `arrays`, and
   const tiaot_kernel_desc *kernel;  // these two tell whose call it is
   const tiaot_fault *fault;         // of the module
   int entry;

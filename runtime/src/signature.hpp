@@ -34,8 +34,8 @@ struct Request {
   uint32_t inputs() const { return desc().input_count; }
   uint32_t outputs() const { return desc().output_count; }
   // The arrays of a call are its operands (inputs, cotangents, tangents), then its results. A grad has neither of the
-  // latter.
-  bool has_cotangents() const { return entry == TIAOT_VJP || entry == TIAOT_HVP; }
+  // latter, nor has an hvp on state.
+  bool has_cotangents() const { return (entry == TIAOT_VJP || entry == TIAOT_HVP) && desc().state == 0; }
   bool has_tangents() const { return entry == TIAOT_JVP || entry == TIAOT_HVP; }
   uint32_t operands() const { return inputs() + (has_cotangents() ? outputs() : 0) + (has_tangents() ? gradients : 0); }
   uint32_t results() const {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <cstdlib>
 #include <memory>
 
 #include "module.hpp"
@@ -11,9 +12,15 @@ struct tiaot_state {
   std::unique_ptr<void, void (*)(void *)> allocation;
   char *memory;  // `state_bytes` of it, aligned to 64
   std::atomic<bool> in_use{false};
+  // The tangents, as much memory again in the same layout; nullptr until they are first asked for.
+  mutable std::atomic<char *> tangents{nullptr};
+  mutable std::unique_ptr<void, void (*)(void *)> tangents_allocation{nullptr, std::free};
 };
 
 namespace tiaot {
+
+// The memory of its tangents, which starts as zeros.
+tiaot_status state_tangents(const tiaot_state &state, char **memory);
 
 // Takes the state for the length of a call. Never waits: in a forked child a call of another thread never ends.
 class StateUse {

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..computation import FORWARD, GRAD, Computation, sets_along
+from ..computation import DERIVATIVES, FORWARD, GRAD, STATE, Computation, sets_along
 from ..target.x86_64 import X86_64
 from .signature import REAL_DTYPES, Signature, parse_signature
 
@@ -123,10 +123,18 @@ class Family:
     @property
     def entries(self) -> tuple[Computation, ...]:
         """What its entries compute, forward first."""
+        if self.state:  # the adjoint is differentiated along tangents that the jvp brings to it
+            jvp, hvp = ([Computation(kind, STATE)] for kind in DERIVATIVES)
+            return (
+                FORWARD,
+                *([GRAD] if self.gradient else []),
+                *(jvp if self.derivatives else []),
+                *(hvp if "hvp" in self.derivatives else []),
+            )
         vjps = [Computation("vjp", names) for names in self.wrt]
         jvps = [Computation("jvp", names) for names in self.along if "jvp" in self.derivatives]
         hvps = [Computation("hvp", names) for names in self.wrt if "hvp" in self.derivatives]
-        return (FORWARD, *vjps, *([GRAD] if self.gradient else []), *jvps, *hvps)
+        return (FORWARD, *vjps, *jvps, *hvps)
 
     @property
     def differentiated(self) -> bool:
@@ -136,6 +144,8 @@ class Family:
     @property
     def along(self) -> tuple[tuple[str, ...], ...]:
         """The sets of inputs that a jvp has tangents of."""
+        if self.state:
+            return (STATE,)
         dtypes = (self.argument_dtypes.get(each.name, self.dtypes[0]) for each in self.signature.inputs)
         able = [each.name for each, dtype in zip(self.signature.inputs, dtypes, strict=True) if dtype in REAL_DTYPES]
         return sets_along(self.wrt, tuple(able))
@@ -194,10 +204,10 @@ class Declaration:
                 f"{family.name}: works on fields: its gradient is that of the fields, which are no inputs: leave "
                 "wrt and vjp out"
             )
-        if family.derivatives:
+        if "hvp" in family.derivatives and not gradient:
             raise ValueError(
-                f"{family.name}: works on fields, along which there is no {family.derivatives[0]}: leave "
-                "derivatives out"
+                f"{family.name}: works on fields and has no gradient there, whose derivative an hvp would be: leave 'hvp' "
+                "out of derivatives"
             )
         return replace(self, family=replace(family, wrt=(), state=True, gradient=gradient))
 
