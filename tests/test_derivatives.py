@@ -364,7 +364,7 @@ def test_jacobian_without_a_vjp_is_forward(module: tiaot.Module) -> None:
     a = np.array([2.0, 3.0, 5.0])
     columns = [differences(module.newton, [a], {0: basis})[0] for basis in np.eye(3)]
     np.testing.assert_allclose(module.newton.jacobian(a), np.stack(columns, 1), rtol=1e-8, atol=1e-10)
-    with pytest.raises(ValueError, match="newton.jacobian: argument 'a': is not differentiable"):
+    with pytest.raises(ValueError, match=r"newton\.jacobian: argument 'a': is not differentiable"):
         module.newton.jacobian(a, mode="reverse")
 
 
@@ -375,6 +375,6 @@ def test_bad_jacobian_modes(module: tiaot.Module) -> None:
         module.functions.jacobian(x, mode="backward")
     with pytest.raises(TypeError, match=message + "1"):
         module.functions.jacobian(x, mode=1)
-    with pytest.raises(TypeError, match="expected keywords .* got 'mode'"):
+    with pytest.raises(TypeError, match=r"expected keywords .* got 'mode'"):
         module.functions.vjp(x, x, mode="forward")
     assert "mode=None" in str(inspect.signature(module.functions.jacobian))

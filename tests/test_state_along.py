@@ -140,7 +140,7 @@ def test_what_is_refused(module: tiaot.Module) -> None:
     with pytest.raises(ValueError, match=r"works on the state of its module: call module.state\(\).measure.jvp"):
         module.measure.jvp(0)
     state = module.state()
-    with pytest.raises(TypeError, match="expected no keyword but|expected keywords"):
+    with pytest.raises(TypeError, match=r"expected no keyword but|expected keywords"):
         state.measure.jvp(0, wrt="t")
     with pytest.raises(AttributeError):
         module.relax.hvp  # noqa: B018
@@ -154,7 +154,9 @@ def test_the_plain_function(path: Path, module: tiaot.Module) -> None:
         for line in header.splitlines()
         if line.startswith("#define STATE_ALONG_OFFSET_")
     }
-    size = int(next(line for line in header.splitlines() if "STATE_ALONG_STATE_BYTES" in line and "#" in line).split()[2])
+    size = int(
+        next(line for line in header.splitlines() if "STATE_ALONG_STATE_BYTES" in line and "#" in line).split()[2]
+    )
     memory = [np.zeros(size + 64, np.uint8) for _ in range(2)]
     state, tangents = (each[-each.ctypes.data % 64 :][:size] for each in memory)
 

@@ -50,8 +50,9 @@ class Field(np.ndarray[Any, Any]):
 
     @property
     def tangent(self) -> "Field | None":
-        """The field of its tangents, of the same shape and element type, which `jvp` and `hvp` of the state's kernels read
-        and write; zeros at first. None where the field has whole numbers, or is a tangent itself.
+        """The field of its tangents, of the same shape and type; None of whole numbers, and of a tangent itself.
+
+        The state's kernels read and write it in `jvp` and `hvp`. It holds zeros at first.
 
         AttributeError when set: write `field.tangent[...] = values`.
         """
@@ -103,16 +104,18 @@ class State:
     the kernel file wrote into its fields, and zeros.
 
     A module has as many states as are made of it, each apart from the others. A field is an attribute, `state.x`, with
-    its gradient `state.x.grad`; `state.x[...] = values` writes it. A kernel over state is an attribute too:
-    `state.step(dt)` runs it on this state, `state.step.grad(dt)` its adjoint, `state.step.jvp(dt)` and
-    `state.step.hvp(dt)` each of these with its derivative along the tangents of the fields, `state.x.tangent`, where the
-    module has them. A name that State uses itself, or that is a field's and a kernel's, is in `fields` and `kernels`.
+    its gradient `state.x.grad` and its tangent `state.x.tangent`; `state.x[...] = values` writes it. A kernel over
+    state is an attribute too: `state.step(dt)` runs it on this state, `state.step.grad(dt)` its adjoint; where the
+    module has them, `state.step.jvp(dt)` and `state.step.hvp(dt)` run each of these with its derivative along the
+    tangents of all fields. A name that State uses itself, or that is a field's and a kernel's, is in `fields` and
+    `kernels`.
 
     Calls on one state come one after another: one that finds another at work raises ValueError. Reading or writing
     fields meanwhile is a data race.
 
     Pickles as its module's name or path, with its hash, and the content of all fields; copies, shallow and deep ones,
-    are independent states with the same content; tangents are not copied. Copying raises ModuleError when the module has been closed.
+    are independent states with the same content. Tangents are not copied. Copying raises ModuleError when the module
+    has been closed.
     """
 
     _memory: StateMemory

@@ -46,8 +46,7 @@ std::string check_arguments(const tiaot_kernel_desc &kernel) {
   // The most that an entry has: of a vjp, a jvp, an hvp.
   const uint32_t most =
       std::max({gradients, tangents == 0 ? 0 : tangents + outputs, tangents == 0 ? 0 : 3 * gradients});
-  const uint32_t own = kernel.state == 0 ? most : outputs + 2;  // tangents of outputs, the state and its tangents
-  if (inputs + outputs + own > TIAOT_MAX_ARRAYS) return "too many arguments";
+  if (inputs + outputs + most + kernel.state > TIAOT_MAX_ARRAYS) return "too many arguments";
   return "";
 }
 
@@ -62,6 +61,10 @@ std::string check_entry(const tiaot_kernel_desc &kernel, const tiaot_entry_desc 
   if (kernel.output_count > 0 && grad) return who + " is an adjoint on state, but the kernel has outputs";
   if ((entry.kind == TIAOT_VJP || (along && kernel.state == 0)) != (entry.wrt != 0))
     return who + " has the wrong gradients for its kind";
+  // On state: the tangents of outputs, the state and its tangents.
+  if (kernel.state != 0 && along && kernel.input_count + 2 * kernel.output_count + 2 > TIAOT_MAX_ARRAYS) {
+    return who + " has too many arrays";
+  }
   const uint32_t needed = (entry.kind == TIAOT_JVP ? 0 : TIAOT_ARGUMENT_DIFFERENTIABLE) |  //
                           (along ? uint32_t{TIAOT_ARGUMENT_TANGENT} : 0);
   for (uint32_t i = 0; i < 32; ++i) {

@@ -449,15 +449,19 @@ TEST(wrong_kernels_over_state) {
                          [](Tables &t) { t.entries[1] = t.entries[0]; });
   check::refused<Tables>("kernel 'scale': variant 'float32' has more than one grad entry",
                          [](Tables &t) { t.entries.push_back(t.entries[1]); });
+  check::refused<Tables>("kernel 'scale': variant 'float32' has more than one jvp entry", [](Tables &t) {
+    t.entries.push_back(t.entries[1]);
+    t.entries[1].kind = t.entries[2].kind = TIAOT_JVP;
+  });
   const std::string entry = "kernel 'scale': variant 'float32': entry 'scale_grad' ";
   check::refused<Tables>((entry + "is of an unknown kind").c_str(), [](Tables &t) { t.entries[1].kind = 6; });
-  check::refused<Tables>((entry + "has tangents, but the kernel works on state").c_str(),
-                         [](Tables &t) { t.entries[1].kind = TIAOT_JVP; });
+  check::refused<Tables>((entry + "has the wrong gradients for its kind").c_str(),
+                         [](Tables &t) { t.entries[1].kind = TIAOT_JVP, t.entries[1].wrt = 1; });
   check::refused<Tables>((entry + "is a vjp, but the kernel works on state").c_str(),
                          [](Tables &t) { t.entries[1].kind = TIAOT_VJP, t.entries[1].wrt = 1; });
   check::refused<Tables>((entry + "has the wrong gradients for its kind").c_str(),
                          [](Tables &t) { t.entries[1].wrt = 1; });
-  check::refused<Tables>((entry + "is a grad, but the kernel has outputs").c_str(),
+  check::refused<Tables>((entry + "is an adjoint on state, but the kernel has outputs").c_str(),
                          [](Tables &t) { t.kernel.input_count = 0, t.kernel.output_count = 1; });
   check::refused<Tables>((entry + "is a grad, but the kernel works on no state").c_str(),
                          [](Tables &t) { t.kernel.state = 0, t.kernel.input_count = 0, t.kernel.output_count = 1; });

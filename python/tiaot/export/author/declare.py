@@ -179,6 +179,7 @@ class Declaration:
     place: str = ""  # where it stands: "springs.py:9"
     derived: bool = False  # its signature is made of its parameters
     implicit: bool = False  # no decorator asked for it
+    able: bool = False  # its derivatives were asked for of all kernels: those that it can have
     derivative: str | None = None  # who makes its vjps, one of computation.MAKERS; None: tiaot where it can
 
     def with_seed(self) -> Declaration:
@@ -187,6 +188,14 @@ class Declaration:
         signature = parse_signature(f"{inputs.strip()}{', ' if inputs.strip() else ''}seed ->{outputs}")
         types = {**self.family.argument_dtypes, "seed": "int64"}
         return replace(self, family=replace(self.family, signature=signature, argument_dtypes=types))
+
+    def with_derivatives(self, asked: tuple[str, ...]) -> Declaration:
+        """The declaration with derivatives that are asked for of all kernels, where it says none itself."""
+        family = self.family
+        types = [family.argument_dtypes.get(each.name, family.dtypes[0]) for each in family.signature.outputs]
+        if family.derivatives or any(each not in REAL_DTYPES for each in types):
+            return self
+        return replace(self, family=replace(family, derivatives=asked), able=True)
 
     def with_state(self, gradient: bool) -> Declaration:
         """The declaration of a kernel that turned out to work on fields.
@@ -205,9 +214,11 @@ class Declaration:
                 "wrt and vjp out"
             )
         if "hvp" in family.derivatives and not gradient:
+            if self.able:
+                return replace(self, family=replace(family, derivatives=("jvp",))).with_state(gradient)
             raise ValueError(
-                f"{family.name}: works on fields and has no gradient there, whose derivative an hvp would be: leave 'hvp' "
-                "out of derivatives"
+                f"{family.name}: works on fields and has no gradient there, whose derivative an hvp would be: leave "
+                "'hvp' out of derivatives"
             )
         return replace(self, family=replace(family, wrt=(), state=True, gradient=gradient))
 

@@ -190,7 +190,7 @@ class _Fields:
 
 
 def _along(case: _Fields, trial: Record) -> list[_Along]:
-    """The tests of the entries with tangents: of all fields of real numbers, and of those that the adjoint is between."""
+    """The tests of the entries with tangents: of all fields of real numbers, and of those that have gradients."""
     kinds = [kind for kind, _ in trial["along"]]
     real = [name for name in case.primal if _field_of(case.state, name).tangent is not None]
     cases = [_Along(case, [(JVP, FIELDS)], real, trial["outputs"], False)]

@@ -66,7 +66,8 @@ def _arrays(family: Family, computation: Computation) -> list[tuple[str, bool, A
     prefixes = {"input": "", "output": "", "cotangent": "cotangent_", "gradient": "grad_"}
     arrays: list[tuple[str, bool, Argument]] = []
     # A kernel with an adjoint on state has no outputs.
-    roles = family.signature.arrays(computation.wrt if computation.kind in ("vjp", "hvp") and not family.state else ())
+    backward = computation.kind in ("vjp", "hvp") and not family.state
+    roles = family.signature.arrays(computation.wrt if backward else ())
     for role, argument in roles:
         prefix = "new_" if role == "output" and argument.name in updated else prefixes[role]
         arrays.append((prefix + argument.name, role in ("output", "gradient"), argument))
@@ -250,8 +251,8 @@ def _state_lines(module: str, state: State) -> list[str]:
         "",
         f"/* The state, which functions with a parameter `state` work on: {prefix}_STATE_BYTES bytes, aligned to 64,",
         f" * which {_prefix(module)}_init_state makes ready. A function reads and writes it in place; one call at a",
-        " * time. A parameter `tangents` is as much memory again, where the tangent of each field lies as the field does;",
-        " * it starts as zeros. Where each field lies, in bytes, with its shape and its strides in elements: */",
+        " * time. A parameter `tangents` is as much memory again, zeros at first, each field's tangent",
+        " * where the field lies here. Where that is, in bytes, with its shape and its strides in elements: */",
         f"#define {prefix}_STATE_BYTES {state.bytes}",
         f"void {_prefix(module)}_init_state(void *state);",
     ]
