@@ -15,9 +15,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from .. import sums, support
-from ..arguments import SEED, Part, WholeArrays, struct_type
-from ..code import IR_TYPES, Code
+from ..author.parameters import Parameter
+from ..author.signature import ITEM_SIZES, Signature
+from ..entry import sums, support
+from ..entry.arguments import SEED, Part, WholeArrays, struct_type
+from ..entry.code import IR_TYPES, Code
 from ..ir import Task, TracedModule
 from ..ir.model import Function
 from ..ir.origins import Array, Temporary
@@ -29,9 +31,7 @@ from ..ir.passes.scaling import scale_offsets
 from ..ir.passes.stacks import fix_stacks
 from ..ir.passes.temporaries import Private, Summed, point_temporaries
 from ..keys import Key, Role
-from ..parameters import Parameter
-from ..signature import ITEM_SIZES, Signature
-from ..trace import Trace
+from ..taichi.trace import Trace
 from . import device
 from .bounds import Bounds, find_bounds
 
@@ -87,7 +87,7 @@ class WholeKernels(WholeArrays):
                     found[part.name, index] = [target for target in targets if target is not None]
         return found
 
-    def _target(self, part: Part, task: Task, target: summed.Target) -> Target | None:
+    def _target(self, part: Part, task: Task, target: summed.Accumulator) -> Target | None:
         if isinstance(target, Temporary):
             kind = str(summed.added_type(shared_parts(task), target))
             dtype = next((name for name in sums.DTYPES if IR_TYPES[name] == kind), None)

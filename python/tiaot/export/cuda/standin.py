@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ..link import link_library
+from ..module.link import link_library
+from ..taichi.trace import Mode
 from ..target import native
 from ..target.compile import compile_text
-from ..trace import Target
 
 _CAPABILITY = (7, 5)  # of the device: Taichi's code for it runs on every later one
 # By CUdevice_attribute. 115 is whether it has memory pools: where not, Taichi reads a flag that it never wrote.
@@ -54,7 +54,7 @@ def _environment(folder: Path) -> dict[str, str]:
     return {"LD_LIBRARY_PATH": os.pathsep.join([str(folder), os.environ.get("LD_LIBRARY_PATH", "")])}
 
 
-CUDA = Target("cuda", _environment)
+CUDA = Mode("cuda", _environment)
 
 
 def write_driver(folder: Path) -> None:
