@@ -23,7 +23,7 @@ project(operators LANGUAGES C CXX)
 find_package(tiaot REQUIRED)
 tiaot_torch_library(operators MODULES ${MODULES})
 """
-CHECKS = '''
+CHECKS = """
 import json, sys, threading
 import torch
 
@@ -105,7 +105,7 @@ torch.testing.assert_close(square(z, scale), 1.5 * z * z)
 assert torch.autograd.gradcheck(square, (z, scale))
 refused(NotImplementedError, "argument 'scale': requires grad", lambda: square(z, scale.clone().requires_grad_()))
 [gz] = torch.autograd.grad(square(z, scale).sum(), [z], create_graph=True)
-refused(NotImplementedError, "square: a derivative of its gradient was asked for, which takes an hvp that the module lacks",
+refused(NotImplementedError, "square: a derivative of its gradient was asked for, which takes an hvp that the module",
         lambda: torch.autograd.grad(gz.sum(), [z]))
 
 # From many threads, forward and backward.
@@ -129,7 +129,7 @@ assert not wrong
 assert "tiaot" not in sys.modules
 names = [sys.argv[2] + ending for ending in ("", "_vjp", "_jvp", "_hvp")] + [sys.argv[3], sys.argv[3] + "_vjp"]
 print(json.dumps([str(getattr(torch.ops.tiaot, name).default._schema) for name in names]))
-'''
+"""
 
 
 @pytest.fixture(scope="module")
