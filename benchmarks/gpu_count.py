@@ -99,8 +99,8 @@ def ptx_of(source: Path) -> str:
     from tiaot.export.cuda.lower import lower
     from tiaot.export.cuda.standin import CUDA
     from tiaot.export.ir import LoweringError
+    from tiaot.export.taichi.trace import trace_file
     from tiaot.export.target import native
-    from tiaot.export.trace import trace_file
 
     traced = trace_file(source, None, CUDA)
     signatures = {family.name: family.signature for family in traced.families}

@@ -54,7 +54,7 @@ def tiled(variant, tile_rows, column_bytes):
     real = variant.type
     vector, matrix, panels = variant.array(1), variant.array(2), variant.array(3)
     columns = column_bytes // (4 if variant.dtype == "float32" else 8)
-    few = min(columns, 16)  # neighbours in W that LLVM surely takes as such (-slp-max-vf in lower.py)
+    few = min(columns, 16)  # neighbours in W that LLVM surely takes as such (-slp-max-vf in entry/lower.py)
     widths = tuple(dict.fromkeys((4 * columns, 2 * columns, columns, few)))
 
     @ti.func

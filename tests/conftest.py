@@ -1,9 +1,11 @@
 """Fixtures: the shipped kernel, a module that was written by hand, the CPU levels."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import module_files
+import numpy as np
 import pytest
 import tiaot
 
@@ -14,6 +16,13 @@ LEVELS = ["x86-64-v2", "x86-64-v3", "x86-64-v4"]
 def cache_of_the_exporter(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Exports of tests leave nothing in the user's folders."""
     os.environ["TIAOT_CACHE_DIR"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def denormals() -> Iterator[None]:
+    """No test leaves the process with denormals flushed, as a library that is linked with -ffast-math does."""
+    yield
+    assert np.nextafter(0.0, 1.0) + np.zeros(1) > 0
 
 
 @pytest.fixture

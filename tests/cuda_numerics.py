@@ -205,21 +205,22 @@ def run(
 ) -> list[np.ndarray]:
     """The results of a call on the device. Numbers are given as they are, or in the device's memory."""
     given: list[Any] = []
-    for value, dtype in zip(inputs, dtypes, strict=True):
-        if isinstance(value, np.ndarray):
-            given.append(arrays.put(value))
-        else:
-            given.append(arrays.put(np.array(value, dtype)) if numbers_there else value)
-    results = tuple(arrays.room(each.shape, each.dtype) for each in like)
-    call(*given, out=results)
-    assert all(arrays.guards_hold(result) for result in results), "wrote outside of a result"
-    for array, value in zip(given, inputs, strict=True):
-        if isinstance(value, np.ndarray):
-            assert arrays.read(array).tobytes() == value.tobytes(), "an input was written to"
-            assert arrays.guards_hold(array), "wrote beside an input"
-    found = [arrays.read(result).copy() for result in results]
-    arrays.forget()
-    return found
+    try:
+        for value, dtype in zip(inputs, dtypes, strict=True):
+            if isinstance(value, np.ndarray):
+                given.append(arrays.put(value))
+            else:
+                given.append(arrays.put(np.array(value, dtype)) if numbers_there else value)
+        results = tuple(arrays.room(each.shape, each.dtype) for each in like)
+        call(*given, out=results)
+        assert all(arrays.guards_hold(result) for result in results), "wrote outside of a result"
+        for array, value in zip(given, inputs, strict=True):
+            if isinstance(value, np.ndarray):
+                assert arrays.read(array).tobytes() == value.tobytes(), "an input was written to"
+                assert arrays.guards_hold(array), "wrote beside an input"
+        return [arrays.read(result).copy() for result in results]
+    finally:
+        arrays.forget()  # where a call is refused too: other memory may come to lie where these arrays lay
 
 
 def types_of(kernel: Any, inputs: list, every: list) -> list:

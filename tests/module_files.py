@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 from tiaot import _core
-from tiaot.export.elf import read_sections
-from tiaot.export.link import fill_note
+from tiaot.export.module.elf import read_sections
+from tiaot.export.module.link import fill_note
 
 FIXTURES = Path(__file__).parent / "fixtures"
 INCLUDE = os.path.join(os.path.dirname(_core.__file__), "include")

@@ -50,15 +50,15 @@ def write_texts(sources: list[Path], folder: Path, cuda: bool, traces: Path | No
 
 def _traced(source: Path, target: str) -> Any:
     from tiaot.export.cuda.standin import CUDA
-    from tiaot.export.trace import CPU, trace_file
+    from tiaot.export.taichi.trace import CPU, trace_file
 
     print(f"tracing {source.stem} for {target}", flush=True)
     return trace_file(source, None, CUDA if target == "cuda" else CPU)
 
 
 def _write_texts(traced: Any, folder: Path, target: str) -> None:
-    from tiaot.export import lower
     from tiaot.export.cuda import lower as cuda_lower
+    from tiaot.export.entry import lower
     from tiaot.export.ir import LoweringError
     from tiaot.export.target import native
 

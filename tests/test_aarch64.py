@@ -119,7 +119,7 @@ def test_the_runtimes_unit_tests(tmp_path: Path) -> None:
 
 @elsewhere
 def test_without_its_compiler_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tiaot.export.link import LinkError, find_linker
+    from tiaot.export.module.link import LinkError, find_linker
 
     monkeypatch.setenv("PATH", str(tmp_path))
     message = "no linker for aarch64-linux: looked for aarch64-linux-gnu-gcc, aarch64-linux-gnu-ld on the PATH; install"

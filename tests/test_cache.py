@@ -58,7 +58,7 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def reused(source: Path) -> list[str]:
-    from tiaot.export.trace import trace_file
+    from tiaot.export.taichi.trace import trace_file
 
     return trace_file(source, source.parent / "cache").reused
 

@@ -190,7 +190,7 @@ def test_entries_without_cuda_code_have_a_reason(tmp_path: Path) -> None:
 @pytest.mark.parametrize("byte", ["255", "1"])  # glibc fills new memory with the complement
 def test_the_trace_does_not_follow_from_what_memory_held(tmp_path: Path, byte: str) -> None:
     from tiaot.export.cuda.standin import CUDA
-    from tiaot.export.trace import trace_file
+    from tiaot.export.taichi.trace import trace_file
 
     (tmp_path / "kernels.py").write_text(HEADER + "released = ti.ndarray(ti.f32, 4)\ndel released\n" + DOUBLE)
     with pytest.MonkeyPatch.context() as patch:
@@ -208,8 +208,8 @@ def test_small_layers_stay_in_registers(tmp_path: Path) -> None:
     from tiaot.export.cuda.compile import _tool, emit_ptx
     from tiaot.export.cuda.lower import lower
     from tiaot.export.cuda.standin import CUDA
+    from tiaot.export.taichi.trace import trace_file
     from tiaot.export.target import native
-    from tiaot.export.trace import trace_file
 
     traced = trace_file(cuda_export.SOURCES["dense_tanh"], None, CUDA)
     signature = traced.families[0].signature

@@ -15,9 +15,9 @@ from tiaot.export.cuda.lower import CudaEntry, lower
 from tiaot.export.cuda.patched import PATCHED, RUNTIME
 from tiaot.export.cuda.standin import CUDA
 from tiaot.export.ir import LoweringError
+from tiaot.export.taichi.trace import trace_file
 from tiaot.export.target import native
 from tiaot.export.target.compile import runtime_text
-from tiaot.export.trace import trace_file
 
 HEADER = """
 import taichi as ti

@@ -154,10 +154,10 @@ def layer(variant):
 
 def test_many_sums_over_a_batch_are_not_interleaved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The partial sums of several vectors of samples would not stay in registers; the code is smaller, too."""
-    from tiaot.export.entry import Entry
-    from tiaot.export.lower import lower
+    from tiaot.export.entry.lower import lower
+    from tiaot.export.entry.rows import Entry
+    from tiaot.export.taichi.trace import trace_file
     from tiaot.export.target.x86_64 import X86_64
-    from tiaot.export.trace import trace_file
 
     source = tmp_path / "layer.py"
     source.write_text(HEADER + MANY_SUMS)
@@ -171,7 +171,7 @@ def test_many_sums_over_a_batch_are_not_interleaved(tmp_path: Path, monkeypatch:
 
 def test_lowered_code_names_no_cpu_of_this_machine() -> None:
     """Taichi's IR, from which all follows, holds no CPU name or feature list; the levels are given by name."""
-    from tiaot.export.trace import trace_file
+    from tiaot.export.taichi.trace import trace_file
 
     for trace in trace_file(KERNELS).traces:
         for task in trace.tasks:
@@ -259,7 +259,7 @@ def test_what_cannot_be_exported_is_named(name: str, tmp_path: Path) -> None:
 
 
 def test_without_a_linker_it_says_what_to_install(tmp_path: Path) -> None:
-    from tiaot.export.link import LinkError, find_linker
+    from tiaot.export.module.link import LinkError, find_linker
     from tiaot.export.target import native
 
     path = os.environ["PATH"]
@@ -278,8 +278,8 @@ def test_a_module_needs_nothing_but_libc(various: tiaot.Module) -> None:
 
 
 def test_the_tables_agree_with_the_header() -> None:
-    """Field by field: what tables.py writes is what module.h says, read back through the runtime."""
-    from tiaot.export import tables
+    """Field by field: what module/tables.py writes is what module.h says, read back through the runtime."""
+    from tiaot.export.module import tables
 
     include = Path(tiaot.__file__).parent / "include" / "tiaot" / "module.h"
     text = include.read_text()

@@ -263,8 +263,8 @@ def test_results_are_the_same_bits_for_any_number_of_threads(state: tiaot.State,
 
 
 def test_loops_that_add_floats_up_are_spread_over_threads_by_copies() -> None:
-    from tiaot.export.trace import trace_file
-    from tiaot.export.whole import WholeEntry
+    from tiaot.export.entry.whole import WholeEntry
+    from tiaot.export.taichi.trace import trace_file
 
     traced = trace_file(SOURCE)
     signatures = {family.name: family.signature for family in traced.families}
@@ -331,8 +331,8 @@ def test_a_module_that_does_something_else_to_the_fields_is_found(
 def test_whole_numbers_are_tried_as_the_file_left_them() -> None:
     from types import SimpleNamespace
 
-    from tiaot.export.declare import Declaration
-    from tiaot.export.points import NEAR, SIGNS, _Draw
+    from tiaot.export.author.declare import Declaration
+    from tiaot.export.gate.points import NEAR, SIGNS, _Draw
 
     indices = np.array([7, 1, 300], np.int32)
     fields = {"index": indices, "value": None}

@@ -14,7 +14,7 @@ import tiaot
 pytest.importorskip("taichi")
 pytest.importorskip("llvmlite")
 
-from tiaot.export import judge
+from tiaot.export.gate import judge
 
 
 def export(source: str, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -307,7 +307,7 @@ def odd(x: f64_1, y: f64_1):
 
 
 def test_slopes_and_their_errors() -> None:
-    from tiaot.export.slopes import slopes
+    from tiaot.export.gate.slopes import slopes
 
     x = np.random.default_rng(0).uniform(-2, 2, 500)
     cases = {  # (function, derivative, how well it is known)
@@ -331,7 +331,7 @@ def test_slopes_and_their_errors() -> None:
 
 @pytest.mark.parametrize("part", [0.0, 1e-8, 1e-5, 0.5])
 def test_the_dot_product_test_sees_small_errors(part: float) -> None:
-    from tiaot.export.exact import check
+    from tiaot.export.gate.exact import check
 
     class Case:
         @property
@@ -361,7 +361,7 @@ def test_the_dot_product_test_sees_small_errors(part: float) -> None:
 
 def test_some_elements_of_a_large_field_are_looked_at() -> None:
     """The same parts of fields of other sizes, so that what is computed from a neighbour is among what is looked at."""
-    from tiaot.export import trial_state
+    from tiaot.export.gate import trial_state
 
     line = np.arange(3_000_000.0)
     chosen = trial_state.thin(line)

@@ -128,7 +128,7 @@ def test_a_broken_rule_writes_no_module(mutation: str, said: list[str], tmp_path
 @pytest.mark.parametrize("broken", ["", "jvp", "vjp", "hvp", "hessian"])
 def test_verdicts_on_entries_with_tangents(broken: str) -> None:
     """Each of the comparisons sees an error of 1e-8 in what it compares; y = sin(a) * b has all derivatives."""
-    from tiaot.export.along import check_along
+    from tiaot.export.gate.along import check_along
 
     rng = np.random.default_rng(3)
     a, b, v = (rng.uniform(0.3, 1.2, 20) for _ in range(3))

@@ -11,7 +11,7 @@ from task_texts import body, function, text
 
 llvm = pytest.importorskip("llvmlite.binding")
 
-from tiaot.export.code import Code  # noqa: E402
+from tiaot.export.entry.code import Code  # noqa: E402
 from tiaot.export.ir.passes.divisions import define_divisions  # noqa: E402
 from tiaot.export.ir.passes.finish import finish  # noqa: E402
 from tiaot.export.ir.passes.shifts import define_shifts  # noqa: E402

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from task_texts import ARRAYS, ELEMENT, body, function, text
+from tiaot.export.entry.state import Dense
 from tiaot.export.ir.origins import CONTEXT, LOCAL, RESULT, UNKNOWN, Array, Origins, Root, Temporary
 from tiaot.export.ir.passes.atomics import depends_on_order, plain_additions
 from tiaot.export.ir.passes.contraction import contract
@@ -16,7 +17,6 @@ from tiaot.export.ir.passes.summed import added_type, summed
 from tiaot.export.ir.passes.temporaries import Private, Summed, point_temporaries, temporaries_bytes
 from tiaot.export.ir.types import FLOAT
 from tiaot.export.ir.values import LoweringError
-from tiaot.export.state import Dense
 
 # ---- what pointers point into ----
 

@@ -113,7 +113,7 @@ step(np.zeros((4, 2), np.float32), 1.0, held)
 
 
 def test_what_a_recording_keeps(tmp_path: Path) -> None:
-    from tiaot.export.recorded import RecordError, read_recording
+    from tiaot.export.gate.recorded import RecordError, read_recording
 
     (tmp_path / "script.py").write_text(SCRIPT)
     done = run(tmp_path, "script.py")

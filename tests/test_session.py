@@ -98,7 +98,7 @@ def test_closures_are_named_by_their_variables_and_their_values_count(tmp_path: 
 
 
 def test_what_a_closure_holds_is_part_of_the_fingerprint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tiaot.export.trace import trace_file
+    from tiaot.export.taichi.trace import trace_file
 
     source = tmp_path / "closures.py"
     source.write_text(CLOSURES.replace("import beside", "import os").replace("beside.FACTOR", "eval(os.environ['F'])"))

@@ -11,8 +11,8 @@ WILD = """
 import collections, os, random, struct, sys
 from pathlib import Path
 import tiaot
-from tiaot.export.elf import read_sections
-from tiaot.export.link import fill_note
+from tiaot.export.module.elf import read_sections
+from tiaot.export.module.link import fill_note
 
 seed, kept, target = int(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3])
 base = kept.read_bytes()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from . import Module, __version__, _core, cpu_level, get_num_threads
 from . import open as open_module
-from .export.link import LinkError, find_linker
+from .export.module.link import LinkError, find_linker
 from .export.target import native
 from .inspect_module import needed_driver
 

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .declare import ExportError, Implementation, Variant, by_level
-from .decorate import autodiff, family, kernel, written
-from .record import recording
+from .author.declare import ExportError, Implementation, Variant, by_level
+from .author.decorate import autodiff, family, kernel, written
+from .gate.record import recording
 
 if TYPE_CHECKING:
     from .. import Module
@@ -58,7 +58,7 @@ def export(
         ValueError: when the text of a kernel is not to be had, or no variable holds it.
     """
     from .. import open as open_module
-    from .session import export_in_child, write_kernel_file
+    from .author.session import export_in_child, write_kernel_file
 
     chosen = list(kernels) if isinstance(kernels, list | tuple) else [kernels]
     options = [] if verify else ["--no-verify"]

@@ -16,24 +16,24 @@ from pathlib import Path
 
 import llvmlite.binding as llvm
 
-from .bounds import RECORD
+from .author.declare import Family, Variant
+from .author.signature import Signature
 from .cache import Cache
 from .computation import FORWARD, Computation
 from .cuda.build import Devices, Key, build_for_cuda, value_inputs
 from .cuda.lower import CudaEntry
-from .declare import Family, Variant
+from .entry.bounds import RECORD
+from .entry.lower import LoweredEntry, lower
+from .entry.state import Content, State
+from .gate.verify import SECONDS, Verification, VerificationError, verify
 from .ir import LoweringError
-from .link import find_linker, link
-from .lower import LoweredEntry, lower
-from .plain import header, plain_functions, state_function
-from .signature import Signature
-from .state import Content, State
-from .tables import CudaCode, VariantEntries, Versions, descriptor
+from .module.link import find_linker, link
+from .module.plain import header, plain_functions, state_function
+from .module.tables import CudaCode, VariantEntries, Versions, descriptor
+from .taichi.trace import CHECKED, CPU, Trace, trace_file
 from .target import native
 from .target.compile import compile_text
 from .target.model import Cpu, Form
-from .trace import CHECKED, CPU, Trace, trace_file
-from .verify import SECONDS, Verification, VerificationError, verify
 
 Say = Callable[[str], None]
 
@@ -93,7 +93,7 @@ def export(
             was not, is recorded in it.
         gate_seconds: how long the module, and Taichi's JIT beside it, may be tried for that.
         strict: whether a branch of a kernel that never ran meanwhile is an error.
-        recorded: a folder with recorded launches (record.py), which the kernels are tried with, too.
+        recorded: a folder with recorded launches (gate/record.py), which the kernels are tried with, too.
         cache: a folder with what was traced and compiled before, which is read and written; None for none.
         cuda: architectures to compile the kernels for, too: 90 is compute capability 9.0; None for the CPU alone.
         checked: whether an index out of range is an error of the call, for debugging: slow, and for CPUs alone.

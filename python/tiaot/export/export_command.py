@@ -148,7 +148,7 @@ def _recorded(arguments: argparse.Namespace) -> Iterator[str]:
             raise ValueError("arguments behind -- are for the program that --record runs")
         yield arguments.recorded
         return
-    from .recorded import record_program
+    from .gate.recorded import record_program
 
     program = [arguments.source] if arguments.source else ["-m", arguments.module]
     with tempfile.TemporaryDirectory(prefix="tiaot-recorded-") as folder:

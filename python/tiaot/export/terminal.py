@@ -26,11 +26,11 @@ def refusals() -> tuple[type[Exception], ...]:
     """The exceptions whose message is for the author."""
     from .build import OutputError, SourceError
     from .cuda.compile import CompileError
+    from .gate.recorded import RecordError
+    from .gate.verify import VerificationError
     from .ir import LoweringError
-    from .link import LinkError
-    from .recorded import RecordError
-    from .trace import TraceError
-    from .verify import VerificationError
+    from .module.link import LinkError
+    from .taichi.trace import TraceError
 
     own = (SourceError, OutputError, RecordError, VerificationError)
     return *own, TraceError, LoweringError, LinkError, CompileError

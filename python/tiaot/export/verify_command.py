@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     def work() -> None:
         from .cache import give_taichi_a_home
-        from .verify import verify
+        from .gate.verify import verify
 
         give_taichi_a_home()
         seconds = arguments.verify_seconds

@@ -10,16 +10,16 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 
-from .. import sums
-from ..arguments import SEED
+from ..author.declare import Family
+from ..author.signature import Signature
 from ..cache import Cache
-from ..declare import Family
+from ..entry import sums
+from ..entry.arguments import SEED
+from ..entry.state import State
 from ..ir import LoweringError
-from ..signature import Signature
-from ..state import State
-from ..tables import CudaCode
+from ..module.tables import CudaCode
+from ..taichi.trace import Trace, Traced, TraceError, trace_file
 from ..target.model import Cpu
-from ..trace import Trace, Traced, TraceError, trace_file
 from .compile import Image, assemble, emit_ptx, optimize, ptxas_version
 from .copies import sum_kernel, sum_name
 from .device import THREADS
@@ -38,7 +38,7 @@ class Devices:
     entries: dict[Key, CudaEntry | str]
     code: CudaCode | None
     objects: list[bytes]
-    trial: bytes = b""  # trial.py's library, where it was asked for
+    trial: bytes = b""  # gate/trial.py's library, where it was asked for
 
 
 def build_for_cuda(

@@ -7,8 +7,8 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 
-from ..code import IR_TYPES
-from ..signature import ITEM_SIZES
+from ..author.signature import ITEM_SIZES
+from ..entry.code import IR_TYPES
 from .device import BLOCK
 from .host import HostCode
 

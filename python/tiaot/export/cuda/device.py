@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .. import support
-from ..code import Code
+from ..entry import support
+from ..entry.code import Code
+from ..entry.support import FRAME
 from ..ir import TracedModule
-from ..support import FRAME
 
 BLOCK = 128  # TIAOT_CUDA_BLOCK of module.h
 
-# What a frame holds, in front as on the CPU (support.py): the temporaries that the tasks of a call share; the state of
-# the random numbers; nothing; the roots of the fields; then the temporaries of this thread, where it adds
+# What a frame holds, in front as on the CPU (entry/support.py): the temporaries that the tasks of a call share; the
+# state of the random numbers; nothing; the roots of the fields; then the temporaries of this thread, where it adds
 # shared ones up, and what the task's random numbers follow from.
 TYPES = f"{FRAME} = type {{ i8*, i64, i32*, i8*, i8*, i8*, i64 }}"
 _FIELDS = ("i8*", "i64", "i32*", "i8*", "i8*", "i8*", "i64")

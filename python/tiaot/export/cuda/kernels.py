@@ -16,10 +16,12 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from .. import state as fields
-from .. import sums, support
-from ..arguments import SEED, Part, WholeArrays, struct_type
-from ..code import IR_TYPES, Code
+from ..author.parameters import Parameter
+from ..author.signature import ITEM_SIZES, Signature
+from ..entry import state as fields
+from ..entry import sums, support
+from ..entry.arguments import SEED, Part, WholeArrays, struct_type
+from ..entry.code import IR_TYPES, Code
 from ..ir import LoweringError, Task, TracedModule
 from ..ir.model import Function
 from ..ir.origins import Array, Root, Temporary
@@ -31,9 +33,7 @@ from ..ir.passes.scaling import point_to_copies, scale_offsets
 from ..ir.passes.stacks import fix_stacks
 from ..ir.passes.temporaries import Private, Summed, point_temporaries
 from ..keys import STATE, Key, Role
-from ..parameters import Parameter
-from ..signature import ITEM_SIZES, Signature
-from ..trace import Trace
+from ..taichi.trace import Trace
 from . import device
 from .bounds import Bounds, find_bounds
 

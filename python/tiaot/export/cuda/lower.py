@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from ..entry import Entry
+from ..author.signature import Signature
+from ..entry.rows import Entry
 from ..ir import LoweringError
-from ..signature import Signature
+from ..taichi.trace import Trace
 from ..target.compile import compile_text
 from ..target.model import Cpu
-from ..trace import Trace
 from . import patched
 from .compile import optimize, overflows
 from .loads import plain_loads

@@ -3,8 +3,8 @@ of a warp, a block or the grid. Its reductions, which are made of such, are ours
 refused. Knows no signatures.
 
 Taichi reduces a loop's local number (`s += x[i]`) within each thread, then within a warp, then by an atomic operation.
-Here each thread's part is reduced atomically: a sum of floating-point numbers like any other (sums.py), so that it is
-made on copies in a fixed order; everything else in an order that does not show.
+Here each thread's part is reduced atomically: a sum of floating-point numbers like any other (entry/sums.py), so that
+it is made on copies in a fixed order; everything else in an order that does not show.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import re
 from collections.abc import Iterable
 
 from ..ir import LoweringError
+from ..taichi.trace import Trace
 from ..target.compile import runtime_text
-from ..trace import Trace
 
 RUNTIME = "runtime_cuda.bc"
 

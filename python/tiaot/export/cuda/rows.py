@@ -9,9 +9,11 @@ up in their order by a kernel behind it.
 
 from __future__ import annotations
 
-from .. import support
-from ..arguments import store_pointers, store_shape, struct_type
-from ..code import IR_TYPES, Code
+from ..author.parameters import Parameter
+from ..author.signature import ITEM_SIZES, Argument, Signature
+from ..entry import support
+from ..entry.arguments import store_pointers, store_shape, struct_type
+from ..entry.code import IR_TYPES, Code
 from ..ir import TracedModule, read_tasks
 from ..ir.model import Function
 from ..ir.passes.atomics import plain_additions
@@ -20,9 +22,7 @@ from ..ir.passes.offsets import widen_offsets
 from ..ir.passes.scaling import scale_offsets
 from ..ir.passes.stacks import fix_stacks
 from ..keys import Key, Role
-from ..parameters import Parameter
-from ..signature import ITEM_SIZES, Argument, Signature
-from ..trace import Trace
+from ..taichi.trace import Trace
 from . import device
 from .copies import SUM_LANES, add_up
 from .host import TYPES as HOST_TYPES

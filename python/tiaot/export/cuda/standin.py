@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ..link import link_library
+from ..module.link import link_library
+from ..taichi.trace import Target
 from ..target import native
 from ..target.compile import compile_text
-from ..trace import Target
 
 _CAPABILITY = (7, 5)  # of the device: Taichi's code for it runs on every later one
 # By CUdevice_attribute. 115 is whether it has memory pools: where not, Taichi reads a flag that it never wrote.

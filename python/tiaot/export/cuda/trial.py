@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..link import link_library
-from ..tables import CUDA_CODE_TYPE, WORKSPACE_TYPE, index_name
+from ..module.link import link_library
+from ..module.tables import CUDA_CODE_TYPE, WORKSPACE_TYPE, index_name
 from ..target.compile import compile_text
 from ..target.model import Cpu
 from .lower import CudaEntry

@@ -11,10 +11,10 @@ from __future__ import annotations
 import enum
 import math
 
-from .. import support
-from ..abi import ORDERED, ORDERED_IF_SMALL, UNORDERED
-from ..arguments import Part
-from ..code import IR_TYPES, Code
+from ..author.signature import ITEM_SIZES
+from ..entry import support
+from ..entry.arguments import Part
+from ..entry.code import IR_TYPES, Code
 from ..ir import Task
 from ..ir.instructions import Call, Instruction
 from ..ir.passes.finish import finish
@@ -24,7 +24,7 @@ from ..ir.types import VOID, FunctionType, Pointer
 from ..ir.values import Global, integer_of
 from ..ir.writer import write_function
 from ..keys import STATE, Key
-from ..signature import ITEM_SIZES
+from ..module.abi import ORDERED, ORDERED_IF_SMALL, UNORDERED
 from . import device
 from .copies import COPIES_BYTES, COUNT_COPIES, FEWEST_COPIES, MOST_COPIES, SUM_LANES, add_up
 from .device import BLOCK

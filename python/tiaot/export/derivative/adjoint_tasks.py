@@ -15,6 +15,8 @@ from dataclasses import dataclass
 
 import llvmlite.binding as llvm
 
+from ..author.parameters import Parameter
+from ..entry.support import draws_random
 from ..ir import types as t
 from ..ir.builder import Builder
 from ..ir.instructions import AtomicUpdate, Call, Instruction, Load, Store
@@ -27,8 +29,6 @@ from ..ir.reader import read
 from ..ir.tasks import CPU_LOOP, main_of
 from ..ir.values import Global, Local, LoweringError, integer, integer_of, zero
 from ..ir.writer import write
-from ..parameters import Parameter
-from ..support import draws_random
 from .activity import Activity, Pointers
 from .adjoint import Surroundings, adjoint
 from .dead import without_dead

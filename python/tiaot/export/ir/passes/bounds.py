@@ -1,7 +1,8 @@
 """Bounds: an index out of range leaves the function and is told, where Taichi was asked to check indices.
 
 It asserts before every access to an array or a field then, with a text that has the file, the line and the indices. A
-check that fails ends the call, whose status says so; what it found goes into a record of the module's (support.py).
+check that fails ends the call, whose status says so; what it found goes into a record of the module's
+(entry/support.py).
 """
 
 from __future__ import annotations

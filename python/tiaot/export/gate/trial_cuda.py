@@ -1,0 +1,207 @@
+"""Trials of code for CUDA on a machine without a GPU: the PTX of its kernels, interpreted (python/ptx), with a host
+that runs them where a driver would. Knows no signatures.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..cuda.device import BLOCK
+from .trial_session import Session
+
+_MOST_THREADS = 2 * BLOCK  # of a grid whose size is the runtime's to choose: most loops then go round
+
+_Pointer = ctypes.c_void_p
+_Launch = ctypes.CFUNCTYPE(
+    ctypes.c_int32, _Pointer, ctypes.c_uint32, ctypes.c_int64, ctypes.c_int32, ctypes.POINTER(_Pointer)
+)
+_Fill = ctypes.CFUNCTYPE(ctypes.c_int32, _Pointer, _Pointer, ctypes.c_int64)
+_Copy = ctypes.CFUNCTYPE(ctypes.c_int32, _Pointer, _Pointer, _Pointer, ctypes.c_int64)
+_Workspace = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64, ctypes.POINTER(ctypes.c_int64))
+
+
+class _Host(ctypes.Structure):
+    """tiaot_cuda_host of module.h."""
+
+    _fields_ = (("launch", _Launch), ("fill", _Fill), ("copy", _Copy), ("user", _Pointer))
+
+
+_Code = ctypes.CFUNCTYPE(
+    ctypes.c_int32,
+    ctypes.c_int64,
+    ctypes.POINTER(ctypes.c_int64),
+    ctypes.POINTER(_Pointer),
+    ctypes.c_uint64,
+    _Pointer,
+    ctypes.POINTER(_Host),
+)
+
+
+class _Interpreter:
+    """The interpreter's library, with the PTX of one module."""
+
+    def __init__(self, ptx: bytes) -> None:
+        library = ctypes.CDLL(str(next(Path(__file__).parents[1].glob("libtiaot_ptx.*"))))
+        library.tiaot_ptx_open.restype = _Pointer
+        library.tiaot_ptx_open.argtypes = [ctypes.c_char_p, ctypes.POINTER(ctypes.c_char_p)]
+        library.tiaot_ptx_describe.argtypes = [
+            *(_Pointer, _Pointer, ctypes.c_int64, ctypes.c_char_p),
+            *(ctypes.c_int32, ctypes.c_int32),
+        ]
+        library.tiaot_ptx_touch.argtypes = [_Pointer, ctypes.c_char_p, _Pointer, ctypes.c_int64, ctypes.c_int32]
+        library.tiaot_ptx_unwritten.argtypes = [_Pointer, _Pointer]
+        library.tiaot_ptx_unwritten.restype = ctypes.c_int64
+        library.tiaot_ptx_launch.argtypes = [
+            *(_Pointer, ctypes.c_char_p, ctypes.c_int64, ctypes.c_int32),
+            ctypes.POINTER(_Pointer),
+        ]
+        library.tiaot_ptx_findings.argtypes = library.tiaot_ptx_forget.argtypes = [_Pointer]
+        library.tiaot_ptx_findings.restype = ctypes.c_char_p
+        reason = ctypes.c_char_p()
+        self.library = library
+        self.handle = library.tiaot_ptx_open(ptx, ctypes.byref(reason))
+        if not self.handle:
+            raise RuntimeError(f"the interpreter does not know its code for CUDA: {(reason.value or b'').decode()}")
+
+    def describe(self, name: str, array: np.ndarray, *, writable: bool) -> None:
+        """An array that kernels may touch: an input, or a result whose elements hold nothing yet."""
+        size, item = array.nbytes, array.itemsize
+        self.library.tiaot_ptx_describe(self.handle, array.ctypes.data, size, name.encode(), writable, item)
+
+    def touch(self, function: str, start: int | None, size: int, *, write: bool) -> None:
+        self.library.tiaot_ptx_touch(self.handle, function.encode(), start, size, write)
+
+    def launch(self, kernel: str, blocks: int, parameters: Any) -> int:
+        return self.library.tiaot_ptx_launch(self.handle, kernel.encode(), blocks, BLOCK, parameters)
+
+    def unwritten(self, array: np.ndarray) -> int:
+        return self.library.tiaot_ptx_unwritten(self.handle, array.ctypes.data) if array.size else 0
+
+    def findings(self) -> str:
+        """What was wrong, a line for each kind and place; then all that was described is forgotten."""
+        said = self.library.tiaot_ptx_findings(self.handle).decode()
+        self.library.tiaot_ptx_forget(self.handle)
+        return said
+
+
+class _Device:
+    def __init__(self, path: str) -> None:
+        self.library = ctypes.CDLL(path)
+        self.kernels = self._text("kernel_names").decode().splitlines()
+        self.interpreter = _Interpreter(self._text("ptx"))
+        self.host = _Host(_Launch(self._launch), _Fill(self._fill), _Copy(self._copy), None)
+
+    def _text(self, name: str) -> bytes:
+        return ctypes.string_at(ctypes.addressof(ctypes.c_char.in_dll(self.library, name)))
+
+    def has(self, entry: str) -> bool:
+        return hasattr(self.library, f"{entry}_cuda_pointer")
+
+    def call(
+        self, entry: str, rows: int, sizes: list[int], inputs: dict[str, np.ndarray], results: dict[str, np.ndarray]
+    ) -> None:
+        """Runs an entry.
+
+        Raises:
+            RuntimeError: with what is wrong about what its kernels did, or where they left a result unwritten.
+        """
+        arrays = [*inputs.values(), *results.values()]
+        dims = (ctypes.c_int64 * max(len(sizes), 1))(*sizes)
+        pointers = (_Pointer * len(arrays))(*(array.ctypes.data for array in arrays))
+        workspace = _Workspace(_Pointer.in_dll(self.library, f"{entry}_cuda_workspace_pointer").value)
+        room = np.full(workspace(rows, dims) + 256, 0xFF, np.uint8)  # NaN to whoever reads it unwritten
+        start = -room.ctypes.data % 256
+        room = room[start : start + len(room) - 256]
+        for name, array in inputs.items():
+            self.interpreter.describe(name, array, writable=False)
+        for name, array in results.items():
+            self.interpreter.describe(name, array, writable=True)
+        self.interpreter.describe("workspace", room.view(np.uint16) if len(room) % 2 == 0 else room, writable=True)
+        code = _Code(_Pointer.in_dll(self.library, f"{entry}_cuda_pointer").value)
+        everything = (1 << 64) - 1  # numbers are all on the host
+        outcome = code(rows, dims, pointers, everything, room.ctypes.data, ctypes.byref(self.host))
+        unwritten = {name: self.interpreter.unwritten(array) for name, array in results.items()}
+        if said := self.interpreter.findings():
+            raise RuntimeError(
+                f"{entry}: its code for CUDA is wrong on a device: {said.splitlines()[0]}: let each turn of a parallel "
+                "loop read only what no other turn writes, or export it without --cuda"
+            )
+        if outcome != 0:
+            raise RuntimeError(f"{entry}: its code for CUDA gave {outcome}")
+        for name, count in unwritten.items():
+            if count:
+                raise RuntimeError(f"{entry}: its code for CUDA leaves {count} bytes of {name} unwritten")
+
+    def _launch(self, _: Any, kernel: int, threads: int, exact: int, parameters: Any) -> int:
+        if not exact:
+            wanted = _MOST_THREADS if threads < 0 else threads
+            threads = min(wanted, _MOST_THREADS)
+        blocks = -(-threads // BLOCK)
+        return self.interpreter.launch(self.kernels[kernel], blocks, parameters) if blocks else 0
+
+    def _fill(self, _: Any, target: int | None, size: int) -> int:
+        if size > 0:
+            self.interpreter.touch("a fill", target, size, write=True)
+            ctypes.memset(target, 0, size)
+        return 0
+
+    def _copy(self, _: Any, target: int | None, source: int | None, size: int) -> int:
+        if size > 0:
+            self.interpreter.touch("a copy", source, size, write=False)
+            self.interpreter.touch("a copy", target, size, write=True)
+            ctypes.memmove(target, source, size)
+        return 0
+
+
+def _placed(array: np.ndarray, shift: int) -> np.ndarray:
+    """A dense copy of an array, so many elements behind a multiple of 16 bytes."""
+    memory = np.empty(array.nbytes + 64, np.uint8)
+    start = -memory.ctypes.data % 16 + shift * array.itemsize
+    placed = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    placed[...] = array
+    return placed
+
+
+def run_interpreted(session: Session, path: str) -> None:
+    """Writes the results of every entry that there is, by the keys that trial_module.py gives those of the module."""
+    device = _Device(path)
+    for number, (trial, arrays) in enumerate(session.each()):
+        results: dict[str, np.ndarray] = {}
+        shift = number % 2  # of the arrays from a multiple of 16 bytes: an entry may have code for either
+        sizes = [trial["dims"][name] for name in trial["dim_names"]]
+        rows = trial["dims"][trial["batch"]] if trial["batch"] else 1
+        stem = f"{trial['kernel']}_{trial['variant_name']}"
+        inputs = {name: _placed(arrays[f"input.{name}"], shift) for name in trial["inputs"]}
+        cotangents = {
+            f"the cotangent of {name}": _placed(arrays[f"cotangent.{name}"], shift) for name in trial["outputs"]
+        }
+        if device.has(f"{stem}_forward"):
+            session.say(trial, doing="forward")
+            made = {
+                name: _placed(array, shift) for name, array in zip(trial["outputs"], cotangents.values(), strict=True)
+            }
+            # An argument on both sides is an input and a result, in arrays of their own.
+            device.call(
+                f"{stem}_forward", rows, sizes, _named(inputs), {f"the result {key}": made[key] for key in made}
+            )
+            for name, array in made.items():
+                results[f"output.{name}"] = array
+        for wrt in trial["wrt"]:
+            entry = f"{stem}_vjp_{'_'.join(wrt)}"
+            if not device.has(entry):
+                continue
+            session.say(trial, doing=f"vjp, wrt {' '.join(wrt)}")
+            made = {name: _placed(inputs[name], shift) for name in wrt}
+            given = {**_named(inputs), **cotangents}
+            device.call(entry, rows, sizes, given, {f"the gradient of {key}": made[key] for key in made})
+            for name, array in made.items():
+                results[f"gradient.{' '.join(wrt)}.{name}"] = array
+        session.keep(trial, "results", results)
+
+
+def _named(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {f"the input {name}": array for name, array in inputs.items()}

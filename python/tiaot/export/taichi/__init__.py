@@ -1,0 +1,1 @@
+"""Taichi in a child process: kernels to LLVM IR that no target is in yet."""

@@ -1,0 +1,510 @@
+"""The child process that runs Taichi: a kernel file -> the IR of its kernels, in files, and what they are, in JSON.
+
+    python -m tiaot.export.taichi.tracer KERNEL_FILE DIRECTORY CACHE cpu|checked|cuda
+
+`checked` is the CPU, with an assertion before every access to an array or a field.
+
+`add_kernel` of Taichi's own AOT module exports only the primal, so the adjoint goes through the builder underneath it,
+compiled for real ndarrays that have gradients. What `Module.save` would write is already optimised for this CPU;
+`print_kernel_llvm_ir` writes the IR before that. What goes wrong stands in `error.txt`; where Taichi ends the process,
+`doing.json` says what it was at.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import glob
+import json
+import os
+import sys
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..author.content import contents, read_fields, were_used
+from ..author.declare import LEVELS, Declaration, Family, Implementation, Variant
+from ..author.decorate import place_of
+from ..author.fields import describe_trees, has_gradient, lay_out, real_places, refusals
+from ..author.flow import Flow, flow_of, lost_gradients
+from ..author.hints import hints, rounded_numbers
+from ..author.kernel_file import KernelFile, KernelFileError, load_kernel_file
+from ..author.parameters import Parameter, example_arguments, parameters_of
+from ..cache import Cache
+from ..computation import STATE
+from ..derivative.adjoint_tasks import adjoint_tasks
+from ..entry.state import State, used_nodes, uses_state
+from ..entry.support import draws_random
+from ..ir import LoweringError
+from .fingerprint import own_modules, source_without_other_kernels, values
+from .trace import INDEX, PIECES
+
+
+def _main(path: str, directory: str, cache: str, target: str) -> None:
+    path = os.path.abspath(path)
+    os.chdir(directory)
+    start_taichi(target)
+    kind = ""
+    if target == "checked":
+        target, kind = "cpu", ", checked"
+    file, arrays = load(path, target)
+    if kind:
+        file = _without_unchecked(file)
+    write_traces(path, file, arrays, Path(cache) if cache else None, target, kind)
+
+
+def _without_unchecked(file: KernelFile) -> KernelFile:
+    """The file without the entries that are made of others, in which indices are not checked; with a note on them."""
+    declarations, left = [], []
+    for each in file.declarations:
+        family = dataclasses.replace(each.family, derivatives=())
+        left += [f"{kind} of {family.name}" for kind in each.family.derivatives]
+        if each.derivative == "tiaot" and family.wrt:
+            left.append(f"vjp of {family.name}")
+            each = dataclasses.replace(each, wrt=())
+            family = dataclasses.replace(family, wrt=())
+        declarations.append(dataclasses.replace(each, family=family, derivative="taichi"))
+    note = f"--check-bounds: left out, since indices are not checked in it: {', '.join(left)}"
+    notes = (*file.notes, note) if left else file.notes
+    return dataclasses.replace(file, declarations=tuple(declarations), notes=notes)
+
+
+def start_taichi(target: str = "cpu") -> None:
+    """Set Taichi up for tracing. It writes IR into the working directory."""
+    import taichi as ti
+
+    # One compile thread: the order and the content of the files then never vary.
+    ti.init(
+        arch=ti.cuda if target == "cuda" else ti.cpu,
+        offline_cache=False,
+        cpu_max_num_threads=1,
+        num_compile_threads=0,
+        fast_math=False,
+        print_kernel_llvm_ir=True,
+        log_level=ti.ERROR,
+        check_out_of_bound=target == "checked",
+    )
+
+
+def write_traces(
+    path: str,
+    file: KernelFile,
+    arrays: Mapping[str, Any] | None,
+    cache: Path | None,
+    target: str = "cpu",
+    kind: str = "",
+) -> None:
+    """Trace what a kernel file declares, into files of the working directory that `read_traced` reads.
+
+    Args:
+        arrays: what the file wrote into its fields; None where it touched none.
+        kind: tells traces that are made of the same text in another way apart in the cache.
+    """
+    import taichi as ti
+
+    tracer = _Tracer(ti, file, target)
+    known = Cache(cache)
+    common = _common(file, ti) if cache else ""
+    source = Path(path).read_text()
+    found, reused = [], []
+    flows: dict[str, Flow] = {}
+    refused = refusals(file.fields)
+    for declaration in file.declarations:
+        name = declaration.family.name
+        asked = json.dumps([_describe(declaration.family), declaration.wrt, declaration.derivative])  # whatever says so
+        key = ("trace", target + kind, name, common, source_without_other_kernels(source, name), asked)
+        stored = known.get(*key)
+        if stored is not None:
+            content = json.loads(stored)
+            reused.append(name)
+            for place, record in enumerate(content["traces"]):
+                record["files"] = _write(f"{name}.{place}", [content["texts"][file] for file in record["files"]])
+        else:
+            content = tracer.trace_all(declaration)
+        texts = _texts(content)
+        if stored is None:
+            known.put(json.dumps({**content, "texts": texts}).encode(), *key)
+        nodes = used_nodes(texts.values())
+        why = next((refused[node] for node in sorted(nodes) if node in refused), None)
+        if why is None:
+            found.append((content, nodes))
+            if content["family"] and content["family"]["state"] and declaration.wrt != ():
+                flows[name] = flow_of(texts[each] for each in content["traces"][0]["files"])
+        elif declaration.implicit:
+            tracer.notes.append(f"left out: {declaration.place}: {name}: {why}")
+        else:
+            raise KernelFileError(f"{declaration.place}: {name}: {why}")
+    families = [content["family"] for content, _ in found if content["family"]]
+    notes = [*tracer.notes, *(note for content, _ in found for note in content["notes"])]
+    notes += lost_gradients(flows, real_places(file.fields))
+    if not families and target == "cpu":
+        raise KernelFileError("\n".join([f"{path}: has no kernel that can be exported", *notes]))
+    used = set().union(*(nodes for _, nodes in found))
+    try:
+        state = lay_out(file.fields, used) if any(family["state"] for family in families) else None
+        pieces = [] if state is None or arrays is None else contents(state, arrays)
+    except ValueError as error:
+        raise KernelFileError(f"{path}: {error}") from error
+    for piece in pieces:
+        Path(f"content.{piece.offset}").write_bytes(piece.data)
+    notes += [] if state is None or arrays is None else _on_content(state, file, arrays)
+    index = {
+        "contents": [piece.offset for piece in pieces],
+        "families": families,
+        "traces": [record for content, _ in found for record in content["traces"]],
+        "state": None if state is None else dataclasses.asdict(state),
+        "notes": notes,
+        "reused": reused,
+        "refused": {key: why for content, _ in found for key, why in content["refused"].items()},
+    }
+    Path(INDEX).write_text(json.dumps(index))
+
+
+def _texts(content: dict[str, Any]) -> dict[str, str]:
+    """The IR of a kernel's traces, by the names of the files that hold it."""
+    return {name: Path(name).read_text() for record in content["traces"] for name in record["files"]}
+
+
+def _write(stem: str, texts: list[str]) -> list[str]:
+    names = [f"{stem}.{place}.txt" for place in range(len(texts))]
+    for name, text in zip(names, texts, strict=True):
+        Path(name).write_text(text)
+    return names
+
+
+def _common(file: KernelFile, ti: Any) -> str:
+    """What all kernels of a file follow from beside its text: the files that it imports, its values, its trees."""
+    modules = own_modules()
+    config = ti.lang.impl.current_cfg()
+    parts = [
+        *(
+            f"{module.__name__}\n{Path(module.__file__ or '').read_text()}\n{values(vars(module))}"
+            for module in modules
+        ),
+        values(file.namespace),
+        repr(describe_trees()),
+        f"{config.default_fp} {config.default_ip}",
+    ]
+    return "\n".join(parts)
+
+
+def _on_content(state: State, file: KernelFile, arrays: Mapping[str, Any]) -> list[str]:
+    """What a state starts with, for the author."""
+    names = [field.name for field in state.fields]
+    notes = []
+    if kept := [name for name in names if name in arrays]:
+        notes.append(f"a state starts with what the file wrote into {', '.join(kept)}; the other fields are zeros")
+    unknown = [name for name in names if name not in file.fields and not name.endswith(".grad")]
+    if unknown:
+        notes.append(
+            f"{', '.join(unknown)}: no variable of the file holds this field, so that its content cannot be read: a "
+            "state starts with zeros there; give it a variable"
+        )
+    return notes
+
+
+def load(path: str, target: str = "cpu") -> tuple[KernelFile, dict[str, Any] | None]:
+    """Run the kernel file: what it declares, and the fields that it wrote to, None where it touched none.
+
+    What it runs itself is compiled in another way, so that Taichi compiles it again for us.
+    """
+    import taichi as ti
+
+    config = ti.lang.impl.current_cfg()
+    config.fast_math, config.print_kernel_llvm_ir = True, False
+    file = load_kernel_file(path)
+    arrays = read_fields(file.fields) if target == "cpu" and were_used() else None
+    config.fast_math, config.print_kernel_llvm_ir = False, True
+    for declaration in file.declarations:
+        if declaration.kernel is not None:
+            declaration.kernel._primal.reset()
+            declaration.kernel._adjoint.reset()
+    ti.lang.impl.get_runtime().materialize()
+    return file, arrays
+
+
+def _describe(family: Family) -> dict[str, Any]:
+    return {
+        "name": family.name,
+        "signature": family.signature.text,
+        "batch": family.signature.batch,
+        "dtypes": family.dtypes,
+        "argument_dtypes": dict(family.argument_dtypes),
+        "fixed": [dict(sizes) for sizes in family.fixed],
+        "wrt": family.wrt,
+        "doc": family.doc,
+        "state": family.state,
+        "gradient": family.gradient,
+        "derivatives": family.derivatives,
+    }
+
+
+class _Refused(Exception):
+    """Taichi refused a kernel."""
+
+
+class _Tracer:
+    def __init__(self, ti: Any, file: KernelFile, target: str) -> None:
+        self.ti = ti
+        self.target = target
+        self.fields = file.fields
+        self.notes = list(file.notes)
+        self.builder = ti.aot.Module()._aot_builder
+        self.count = 0
+        self.adjoints = 0
+        self.arguments: list[Any] = []  # Taichi's arrays, kept from being released
+        self.traced: dict[Any, list[str]] = {}
+
+    def trace_all(self, declaration: Declaration) -> dict[str, Any]:
+        """The family, with what only its code tells, the traces of all its entries, and notes for the author.
+
+        Raises:
+            KernelFileError: with the kernel's file and line.
+        """
+        try:
+            return self._trace_all(declaration)
+        except (_Refused, ValueError, TypeError) as error:
+            raise KernelFileError(f"{declaration.place}: {error}") from error
+
+    def _trace_all(self, declaration: Declaration) -> dict[str, Any]:
+        traces: list[dict[str, Any]] = []
+        notes: list[str] = []
+        if self.target == "cuda":
+            return self._trace_for_cuda(declaration)
+        for variant in declaration.family.variants():
+            implementation = declaration.make(variant)
+            if not isinstance(implementation, Implementation):
+                raise TypeError(
+                    f"{declaration.family.name}: expected the family to return autodiff(...) or written(...), "
+                    f"got {type(implementation).__name__}"
+                )
+            start = len(traces)
+            forward = self.trace(declaration, variant, implementation, ())
+            texts = [Path(name).read_text() for name in forward["files"]]
+            if declaration.derived and any(map(draws_random, texts)):
+                declaration = declaration.with_seed()
+            traces.append(forward)
+            if any(map(uses_state, texts)):
+                adjoint = self._adjoint(declaration, variant, implementation, texts, notes)
+                declaration = declaration.with_state(adjoint is not None)
+                traces += [] if adjoint is None else [adjoint]
+            elif not declaration.family.signature.outputs:
+                if declaration.implicit:
+                    left = f"left out: {declaration.family.name}: uses no field and returns nothing"
+                    return {"family": None, "traces": [], "notes": [left], "refused": {}}
+                raise ValueError(f"{declaration.family.name}: has no output and uses no field")
+            for wrt in declaration.family.wrt:
+                traces.append(self.trace(declaration, variant, implementation, wrt))
+            lowest, *higher = implementation.by_levels()
+            for record in traces[start:]:
+                record["levels"] = lowest[0]
+            for levels, chosen in higher:
+                for wrt in ((), *declaration.family.wrt):
+                    traces.append({**self.trace(declaration, variant, chosen, wrt), "levels": levels})
+        self._check_draw(declaration)
+        notes += self._rounded(declaration)
+        return {"family": _describe(declaration.family), "traces": traces, "notes": notes, "refused": {}}
+
+    def _trace_for_cuda(self, declaration: Declaration) -> dict[str, Any]:
+        """The traces of all entries that Taichi compiles for CUDA."""
+        traces: list[dict[str, Any]] = []
+        refused = {}
+        for variant in declaration.family.variants():
+            variant = dataclasses.replace(variant, target="cuda")
+            implementation = declaration.make(variant)
+            asked: list[tuple[str, ...]] = [(), *declaration.family.wrt]
+            for wrt in asked:
+                try:
+                    if wrt and implementation.autodiff and wrt != STATE and declaration.derivative == "tiaot":
+                        raise _Refused('the reverse mode of derivative="tiaot" makes no code for CUDA')
+                    trace = self.trace(declaration, variant, implementation, wrt)
+                except _Refused as error:
+                    refused["|".join([declaration.family.name, variant.name, *wrt])] = str(error)
+                    continue
+                traces.append(trace)
+                if wrt:
+                    continue
+                texts = [Path(name).read_text() for name in trace["files"]]
+                if declaration.derived and any(map(draws_random, texts)):
+                    declaration = declaration.with_seed()
+                if any(map(uses_state, texts)):
+                    on_state = declaration.wrt != () and not declaration.family.signature.outputs
+                    has_adjoint = on_state and has_gradient(self.fields, used_nodes(texts))
+                    declaration = declaration.with_state(has_adjoint)
+                    asked += [STATE] if has_adjoint else []
+        return {"family": _describe(declaration.family), "traces": traces, "notes": [], "refused": refused}
+
+    def _adjoint(
+        self,
+        declaration: Declaration,
+        variant: Variant,
+        implementation: Implementation,
+        texts: list[str],
+        notes: list[str],
+    ) -> dict[str, Any] | None:
+        """The trace of the adjoint of a kernel on state; None where it has none."""
+        if declaration.wrt == () or declaration.family.signature.outputs:
+            return None
+        if not has_gradient(self.fields, used_nodes(texts)):
+            return None
+        try:
+            return self.trace(declaration, variant, implementation, STATE)
+        except _Refused as error:
+            if not declaration.implicit:
+                raise
+            notes.append(f"{declaration.family.name} has no gradient: {error}")
+            return None
+
+    def _rounded(self, declaration: Declaration) -> list[str]:
+        """A note on numbers that Taichi rounds to float32, its default, in a kernel that works in float64."""
+        family = declaration.family
+        arguments = family.signature.arguments
+        double = [v for v in family.variants() if any(family.dtype(each.name, v) == "float64" for each in arguments)]
+        if self.ti.lang.impl.current_cfg().default_fp != self.ti.f32 or not double:
+            return []
+        found = rounded_numbers(declaration.make(double[0]).forward)
+        if not found:
+            return []
+        more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+        return [
+            f"{declaration.place}: {family.name} works in float64, but these numbers are float32, as is Taichi's "
+            f"default: {', '.join(found[:5])}{more}; for float64 write ti.init(default_fp=ti.f64) into the file"
+        ]
+
+    def _check_draw(self, declaration: Declaration) -> None:
+        family = declaration.family
+        known = [argument.name for argument in family.signature.inputs]
+        known += list(self.fields) if family.state else []
+        for name in declaration.draw:
+            if name not in known:
+                raise ValueError(f"{family.name}: draw: expected names of {', '.join(known)}, got {name!r}")
+
+    def trace(
+        self, declaration: Declaration, variant: Variant, implementation: Implementation, wrt: tuple[str, ...]
+    ) -> dict[str, Any]:
+        family = declaration.family
+        differentiate = bool(wrt) and implementation.autodiff
+        kernel = implementation.forward
+        if wrt and not differentiate:
+            if wrt not in implementation.vjp:
+                raise ValueError(f"{family.name}: variant {variant.name} has no vjp for {' '.join(wrt)!r}")
+            kernel = implementation.vjp[wrt]
+        if not hasattr(kernel, "_primal"):
+            raise TypeError(f"{family.name}: expected a ti.kernel, got {kernel!r}")
+        dtypes = {each.name: family.dtype(each.name, variant) for each in family.signature.arguments}
+        parameters = parameters_of(family.signature, kernel, implementation, wrt, differentiate, dtypes)
+        files, refused = None, ""
+        if differentiate and wrt != STATE and self.target == "cpu" and declaration.derivative != "taichi":
+            files, refused = self._our_adjoint(family, kernel, implementation, parameters, wrt)
+            if files is None and declaration.derivative == "tiaot":
+                raise _Refused(f"the vjp of {' '.join(wrt)}: {refused}")
+        maker = "taichi" if files is None else "tiaot"
+        if files is None:
+            try:
+                files = self._files(family, kernel, implementation, parameters, differentiate)
+            except _Refused as error:
+                if not refused:
+                    raise
+                raise _Refused(f"{error}\ntiaot's own reverse mode does not take it: {refused}") from error
+        return {
+            "kernel": family.name,
+            "variant": {"dtype": variant.dtype, "sizes": dict(variant.sizes), "target": variant.target},
+            "wrt": wrt,
+            "parameters": [dataclasses.asdict(parameter) for parameter in parameters],
+            "autodiff": implementation.autodiff,
+            "block_rows": implementation.block_rows,
+            "overwrites": implementation.overwrites,
+            "levels": LEVELS,
+            "derivative": maker,
+            "files": files,
+        }
+
+    def _our_adjoint(
+        self,
+        family: Family,
+        kernel: Any,
+        implementation: Implementation,
+        parameters: list[Parameter],
+        wrt: tuple[str, ...],
+    ) -> tuple[list[str] | None, str]:
+        """Names of the files with the tasks of the adjoint that our reverse mode makes; None, and why it makes none."""
+        traced = self._files(family, kernel, implementation, parameters, False, with_gradients=True)
+        try:
+            texts = adjoint_tasks([Path(name).read_text() for name in traced], parameters, wrt)
+        except LoweringError as error:
+            return None, str(error)
+        self.adjoints += 1
+        return _write(f"adjoint.{self.adjoints}", list(texts)), ""
+
+    def _at(self, what: str, known: list[str], gradient: bool) -> None:
+        """Writes down what is being compiled, for the case that Taichi ends the process."""
+        otherwise = ", or give wrt=[] for a module without this gradient" if gradient else ""
+        Path("doing.json").write_text(json.dumps({"what": what, "hints": known, "otherwise": otherwise}))
+
+    def _files(
+        self,
+        family: Family,
+        kernel: Any,
+        implementation: Implementation,
+        parameters: list[Parameter],
+        differentiate: bool,
+        *,
+        with_gradients: bool = False,
+    ) -> list[str]:
+        """Names of the files with the IR of the kernel's tasks, or of its adjoint's. Taichi compiles a kernel once for
+        its types. `with_gradients`: the kernel's own, with room for gradients, to be differentiated here."""
+        key = (kernel, differentiate, with_gradients, *parameters)
+        if key not in self.traced:
+            config = self.ti.lang.impl.current_cfg()
+            # Taichi's own control-flow optimisation frees adjoints of stacks that they do not need. Elsewhere LLVM does
+            # it again, and it takes most of the time of a large kernel.
+            config.cfg_optimization = implementation.autodiff
+            # A reduction in memory of each thread's own is one more thing to differentiate.
+            config.make_thread_local = not with_gradients
+            config.cpu_max_num_threads = 1 if family.signature.batch else PIECES
+            # Taichi does not compile again what it has compiled under the same settings, in a kernel of any name.
+            config.random_seed = self.count
+            before = set(glob.glob("taichi_kernel_generic_*.ll"))
+            taichi_kernel = kernel._adjoint if differentiate else kernel._primal
+            arguments = example_arguments(kernel, parameters, implementation.constants)
+            self.arguments += arguments
+            what = f"the gradient of kernel {kernel.__name__}" if differentiate else f"kernel {kernel.__name__}"
+            self._at(f"{what} ({place_of(kernel)})", hints(kernel, differentiate), differentiate)
+            try:
+                taichi_kernel.ensure_compiled(*arguments)
+                self.builder.add(f"entry{self.count}", taichi_kernel.kernel_cpp)
+            except Exception as error:
+                known = [] if 'File "' in str(error) else hints(kernel, differentiate)
+                said = f"{type(error).__name__}: {_without_stack(str(error))}"
+                raise _Refused("\n".join([f"Taichi does not compile {what}:", *known, said])) from error
+            self.count += 1
+            # None at all: the kernel does nothing.
+            self.traced[key] = sorted(set(glob.glob("taichi_kernel_generic_*.ll")) - before)
+        return self.traced[key]
+
+
+def _without_stack(text: str) -> str:
+    """What Taichi says, without the stack of Python's that it may hold."""
+    said, _, stack = text.partition("Traceback (most recent call last):")
+    return said + (stack.strip().splitlines()[-1] if stack.strip() else "")
+
+
+def _describe_error(error: BaseException) -> str:
+    """What went wrong, for the author: the kernel's file and line; our own stack where it is our fault."""
+    if isinstance(error, KernelFileError):
+        return str(error)
+    return "".join(traceback.format_exception(error))
+
+
+if __name__ == "__main__":
+    # Nothing of Taichi's is released before the results are written, nor on the way out: it aborts in its teardown.
+    gc.disable()
+    folder = Path(sys.argv[2])
+    try:
+        _main(*sys.argv[1:])
+    except BaseException as error:
+        Path(folder, "error.txt").write_text(_describe_error(error))
+        os._exit(1)
+    sys.stdout.flush()
+    os._exit(0)
