@@ -92,8 +92,8 @@ class CudaField:
     def __setitem__(self, index: Any, value: Any) -> None:
         if not (index is Ellipsis or (isinstance(index, (tuple, slice)) and index in ((), slice(None), (Ellipsis,)))):
             raise TypeError(
-                f"field '{self._name}' is on {self.device}: expected field[...] = values, got the index {index!r}: write "
-                "parts by an array over its memory, as torch.from_dlpack(field)"
+                f"field '{self._name}' is on {self.device}: expected field[...] = values, got the index {index!r}: "
+                "write parts by an array over its memory, as torch.from_dlpack(field)"
             )
         if value is self:  # what `field += values` would set
             return
@@ -104,8 +104,9 @@ class CudaField:
                 "torch.from_dlpack(field).copy_(values)"
             )
         values = np.asarray(value).astype(self._dtype)
-        if values.ndim == 0 and float(values) == values[()]:
-            self._memory.fill(self._name, float(values))
+        number = values.item() if values.ndim == 0 else None
+        if number is not None and (number != number or float(number) == number):
+            self._memory.fill(self._name, float(number))
         elif self.size:
             content = np.zeros(self._extent, np.uint8) if self._is_whole else self._read()
             self._on_host(content)[...] = values

@@ -28,7 +28,7 @@ class Bounds:
     shared: frozenset[int]
     private: frozenset[int]
 
-    roots: Container[int]  # the numbers of the children of roots of fields
+    roots: Container[int] = ()  # the numbers of the children of roots of fields
 
     def known(self, task: Task) -> bool:
         """Whether the range of a loop is known to who runs the prelude."""

@@ -85,7 +85,7 @@ def build_for_cuda(
     ptx = emit_ptx([*(entry.device for entry in lowered), extra])
     images = _assemble(ptx, architectures, version, cache, jobs)
     code = CudaCode(kernels, images, version)
-    library = trial_library(target, lowered, kernels, ptx) if gate else b""
+    library = trial_library(target, lowered, kernels, ptx, traced.state) if gate else b""
     return Devices(entries, code, [entry.object for entry in lowered], library)
 
 
