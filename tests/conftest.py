@@ -12,10 +12,19 @@ import tiaot
 LEVELS = ["x86-64-v2", "x86-64-v3", "x86-64-v4"]
 
 
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of this run that all processes of it share, for what is made once."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
 @pytest.fixture(scope="session", autouse=True)
-def cache_of_the_exporter(tmp_path_factory: pytest.TempPathFactory) -> None:
+def cache_of_the_exporter(shared_folder: Path) -> None:
     """Exports of tests leave nothing in the user's folders."""
-    os.environ["TIAOT_CACHE_DIR"] = str(tmp_path_factory.mktemp("cache"))
+    cache = shared_folder / "cache"
+    cache.mkdir(exist_ok=True)
+    os.environ["TIAOT_CACHE_DIR"] = str(cache)
 
 
 @pytest.fixture(scope="module", autouse=True)

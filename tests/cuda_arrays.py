@@ -317,11 +317,11 @@ def in_child(function: Callable[..., None]) -> Callable[..., None]:
     """
     takes = len(inspect.signature(function).parameters)
 
-    def test(tmp_path_factory: pytest.TempPathFactory) -> None:
+    def test(shared_folder: Path) -> None:
         command = [sys.executable, "-c", "import sys, cuda_arrays; cuda_arrays.run_in_child(*sys.argv[1:])"]
         command += [function.__module__, function.__name__]
         if takes:
-            command.append(str(build_standin(tmp_path_factory.getbasetemp())))
+            command.append(str(build_standin(shared_folder)))
         path = os.pathsep.join([str(_TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])
         environment = {**os.environ, "PYTHONPATH": path}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)

@@ -25,8 +25,8 @@ TESTS = Path(__file__).parent
 
 
 @pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return cuda_arrays.build_standin(tmp_path_factory.getbasetemp())
+def library(shared_folder: Path) -> Path:
+    return cuda_arrays.build_standin(shared_folder)
 
 
 def run(script: str, *arguments: str | Path) -> str:

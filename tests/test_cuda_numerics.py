@@ -36,8 +36,8 @@ def run(folder: Path, library: Path, what: str, *options: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return cuda_arrays.build_standin(tmp_path_factory.getbasetemp())
+def library(shared_folder: Path) -> Path:
+    return cuda_arrays.build_standin(shared_folder)
 
 
 # Stacks of unknown length, and a kernel that is written for blocks of rows.

@@ -118,7 +118,7 @@ class WholeKernels(WholeArrays):
                     found[part.name, index] = [target for target in targets if target is not None]
         return found
 
-    def _target(self, part: Part, task: Task, target: summed.Target) -> Target | None:
+    def _target(self, part: Part, task: Task, target: summed.Accumulator) -> Target | None:
         if isinstance(target, Temporary):
             kind = str(summed.added_type(shared_parts(task), target))
             dtype = next((name for name in sums.DTYPES if IR_TYPES[name] == kind), None)

@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 
 from ..module.link import link_library
-from ..taichi.trace import Target
+from ..taichi.trace import Mode
 from ..target import native
 from ..target.compile import compile_text
 
@@ -54,7 +54,7 @@ def _environment(folder: Path) -> dict[str, str]:
     return {"LD_LIBRARY_PATH": os.pathsep.join([str(folder), os.environ.get("LD_LIBRARY_PATH", "")])}
 
 
-CUDA = Target("cuda", _environment)
+CUDA = Mode("cuda", _environment)
 
 
 def write_driver(folder: Path) -> None:

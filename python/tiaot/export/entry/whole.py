@@ -29,7 +29,7 @@ from ..ir.passes.finish import finish
 from ..ir.passes.indices import plain_indices
 from ..ir.passes.offsets import widen_offsets
 from ..ir.passes.stacks import grow_stacks
-from ..ir.passes.summed import Target, summed
+from ..ir.passes.summed import Accumulator, summed
 from ..keys import STATE, Key, Role
 from ..taichi.trace import PIECES, Trace
 from . import state as fields
@@ -109,7 +109,7 @@ class WholeEntry(WholeArrays):
                     found[part.name, index] = copied
         return found
 
-    def _summed_array(self, part: Part, target: Target) -> Buffer | None:
+    def _summed_array(self, part: Part, target: Accumulator) -> Buffer | None:
         if isinstance(target, Root):
             assert self.state is not None
             root = self.state.roots[target.node]

@@ -83,23 +83,23 @@ class Traced:
 
 
 @dataclasses.dataclass(frozen=True)
-class Target:
-    """What Taichi compiles for. `prepare` puts what it needs for that into a folder, and gives variables of its
-    environment."""
+class Mode:
+    """How kernels are traced: what Taichi compiles for. `prepare` puts what it needs for that into a folder, and gives
+    variables of its environment."""
 
     name: str  # "cpu", "cuda", or "checked": the CPU, with indices checked
     prepare: Callable[[Path], Mapping[str, str]] = lambda _: {}
 
 
-CPU, CHECKED = Target("cpu"), Target("checked")
+CPU, CHECKED = Mode("cpu"), Mode("checked")
 
 
-def trace_file(path: str | os.PathLike[str], cache: Path | None = None, target: Target = CPU) -> Traced:
+def trace_file(path: str | os.PathLike[str], cache: Path | None = None, mode: Mode = CPU) -> Traced:
     """Trace every entry of every variant of every kernel that a file declares.
 
     Args:
         cache: the folder with what was traced before, from where unchanged kernels are taken.
-        target: what to compile for. What Taichi refuses for another than the CPU is told in `refused`.
+        mode: what to compile for. What Taichi refuses for another than the CPU is told in `refused`.
 
     Raises:
         TraceError: with what Taichi or the file said.
@@ -113,8 +113,8 @@ def trace_file(path: str | os.PathLike[str], cache: Path | None = None, target: 
             directory,
             str(cache or ""),
         ]
-        environment = {**os.environ, **target.prepare(Path(directory))}
-        child = subprocess.run([*command, target.name], capture_output=True, text=True, check=False, env=environment)
+        environment = {**os.environ, **mode.prepare(Path(directory))}
+        child = subprocess.run([*command, mode.name], capture_output=True, text=True, check=False, env=environment)
         if child.returncode != 0 or not Path(directory, INDEX).exists():
             raise TraceError(_why(child, Path(directory)) or f"{path}: tracing failed")
         return read_traced(directory)

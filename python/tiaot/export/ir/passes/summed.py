@@ -17,15 +17,15 @@ from ..types import DOUBLE, FLOAT, Float
 from ..values import Constant
 from .atomics import depends_on_order
 
-Target = Array | Root | Temporary
+Accumulator = Array | Root | Temporary
 
 
-def summed(functions: Sequence[Function], roots: Container[int] = ()) -> list[Target] | None:
+def summed(functions: Sequence[Function], roots: Container[int] = ()) -> list[Accumulator] | None:
     """What the functions of a loop only add to.
 
     None where it depends on the order in another way, or that is not known; [] where it does not depend on it.
     """
-    targets: dict[Target, None] = {}
+    targets: dict[Accumulator, None] = {}
     touched: set[Origin] = set()
     others: list[Function] = []
     for function in functions:
@@ -53,7 +53,7 @@ def _without(function: Function, instructions: set[int]) -> Function:
     return function.rewritten(lambda each: [] if id(each) in instructions else None)
 
 
-def added_type(functions: Sequence[Function], target: Target) -> Float | None:
+def added_type(functions: Sequence[Function], target: Accumulator) -> Float | None:
     """The type of what a loop adds to a target."""
     for function in functions:
         origins = Origins(function)
