@@ -38,7 +38,7 @@ def said() -> str:
     command = [sys.executable, "-m", "tiaot", "export", "--cuda=sm_75", str(cuda_export.SOURCES["springs"])]
     done = subprocess.run([*command, "-o", str(springs)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return done.stderr
+    return done.stdout
 
 
 def opened(driver: Driver, name: str) -> tiaot.Module:
