@@ -122,7 +122,14 @@ void call(const std::string &path, const tiaot::Kernel &kernel, Layer *layer, co
       if (tiaot_call(kernel.get(), TIAOT_VJP, 1, tensors.data(), 5, &options) != TIAOT_OK) std::abort();
     });
   }
-  if (path == "c++") return first_and_all([&] { kernel.vjp({"x"}, it.arrays(), one); });
+  if (path == "c++") {
+    return first_and_all([&] {
+      kernel.vjp({"x"},
+                 {tiaot::array(it.x, {it.B, it.n}), tiaot::array(it.W, {it.m, it.n}), tiaot::array(it.b, {it.m}),
+                  tiaot::array(it.v, {it.B, it.m}), tiaot::array(it.gx, {it.B, it.n})},
+                 one);
+    });
+  }
   const tiaot::BoundCall bound = kernel.bind(TIAOT_VJP, 1, it.arrays(), one);
   if (path == "c++-bound") return first_and_all([&] { bound(); });
   tiaot_bound *plain = nullptr;

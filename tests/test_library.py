@@ -1,9 +1,12 @@
 """The library for C and C++, as it is installed: how programs find it, and that the examples run on it."""
 
+import http.client
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import module_files
@@ -63,6 +66,63 @@ def test_weights_and_modules_are_swapped_under_load(built: Path, program: str) -
     printed = run(built / program, module(), "300000", "3")
     found = re.match(r"900000 requests on 3 threads, (\d+) swaps, 0 wrong answers", printed)
     assert found and int(found[1]) > 3, printed
+
+
+def test_a_service_over_http(built: Path) -> None:
+    """Its weights are replaced while three clients ask: no request is lost, and none sees some of each."""
+    if not (built / "http").exists():
+        pytest.skip("needs cpp-httplib (Debian: libcpp-httplib-dev)")
+    service = subprocess.Popen([built / "http", module(), "0", "4"], stdout=subprocess.PIPE, text=True)
+    try:
+        assert service.stdout is not None
+        port = int(service.stdout.readline().removeprefix("port "))
+
+        def ask(connection: http.client.HTTPConnection, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
+            connection.request(method, path, body)
+            response = connection.getresponse()
+            return response.status, response.read()
+
+        def put(connection: http.client.HTTPConnection, version: int) -> int:
+            return ask(connection, "PUT", "/weights", np.full(36, version / 16, np.float32).tobytes())[0]
+
+        def request() -> None:
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+            x = np.full((3, 8), 0.25, np.float32)
+            while not done.is_set():
+                status, answer = ask(connection, "POST", "/", x.tobytes())
+                y = np.frombuffer(answer, np.float32)
+                version = round(float(np.arctanh(y[0])) * 16 / 3)
+                if status != 200 or y.size != 12 or not np.allclose(y, np.tanh(3 * version / 16), atol=1e-6):
+                    wrong.append(answer)
+                seen.append(version)
+            connection.close()
+
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        done, seen, wrong = threading.Event(), [], []
+        clients = [threading.Thread(target=request) for _ in range(3)]
+        for client in clients:
+            client.start()
+        try:
+            for swap in range(300):
+                assert put(connection, swap % 8) == 200
+        finally:
+            done.set()
+            for client in clients:
+                client.join()
+        assert not wrong and len(seen) > 100 and set(seen) == set(range(8))
+        refused = ask(connection, "POST", "/", b"123")
+        assert refused == (400, b"expected rows of 8 float32, got 3 bytes\n")
+        refused = ask(connection, "PUT", "/weights", b"123")
+        assert refused == (400, b"expected W[4, 8] and b[4] in float32, got 3 bytes\n")
+        latency = rf"{len(seen)} requests, 300 replacements; microseconds: p50 [\d.]+, p99 [\d.]+, p99.9 [\d.]+\n"
+        assert re.fullmatch(latency, ask(connection, "GET", "/latency")[1].decode())
+        connection.close()
+        service.send_signal(signal.SIGTERM)
+        printed, _ = service.communicate(timeout=60)
+        assert service.returncode == 0 and re.fullmatch(latency, printed)
+    finally:
+        service.kill()
+        service.wait()
 
 
 def test_a_static_program_needs_no_library_of_ours(built: Path) -> None:

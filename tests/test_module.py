@@ -235,6 +235,13 @@ def test_wrong_descriptor(tmp_path: Path, defines: dict[str, str], message: str)
         tiaot.open(module_files.write_small(tmp_path / "wrong.so", **defines))
 
 
+@pytest.mark.parametrize("defines", [{"FAULT_ADDRESS": '"16"'}, {"FAULT_STATE": "2"}])
+def test_wild_record_of_faults(tmp_path: Path, defines: dict[str, str]) -> None:
+    with pytest.raises(tiaot.ModuleError, match="its tiaot_fault lies outside of it, or has a fault in it before"):
+        tiaot.open(module_files.write_small(tmp_path / "wrong.so", **defines))
+    tiaot.open(module_files.write_small(tmp_path / "right.so", hash=module_files.OTHER_HASH, FAULT_STATE="0"))
+
+
 def test_close(small_path: Path) -> None:
     module = tiaot.open(small_path)
     x, s = np.ones((2, 3), np.float32), np.ones(3, np.float32)

@@ -64,8 +64,9 @@ std::string copy_source(const tiaot_source &source, PrivateCopy *copy) {
   return file.descriptor < 0 ? std::strerror(errno) : copy_descriptor(file.descriptor, name, copy);
 }
 
-// The library's descriptor, when it is the one that the note speaks of.
-tiaot_status check_library(const char *origin, void *library, CheckedFile *file, const tiaot_module_desc **result) {
+// The library's descriptor, when it is the one that the note speaks of, and its record of faults, when it has one.
+tiaot_status check_library(const char *origin, void *library, CheckedFile *file, const tiaot_module_desc **result,
+                           const tiaot_fault **found) {
   const auto *desc = static_cast<const tiaot_module_desc *>(dlsym(library, TIAOT_DESCRIPTOR_SYMBOL));
   if (desc == nullptr) return refuse(origin, "it has no symbol " TIAOT_DESCRIPTOR_SYMBOL);
   const struct link_map *map = nullptr;
@@ -84,7 +85,13 @@ tiaot_status check_library(const char *origin, void *library, CheckedFile *file,
   if (desc->hash == nullptr || file->hash != desc->hash) {
     return refuse(origin, "the file is damaged: its note has the hash of another module");
   }
+  const auto *fault = static_cast<const tiaot_fault *>(dlsym(library, TIAOT_FAULT_SYMBOL));
+  if (fault != nullptr && (reinterpret_cast<uintptr_t>(fault) % alignof(tiaot_fault) != 0 ||
+                           !image.holds(fault, sizeof *fault) || fault->state != 0)) {
+    return refuse(origin, "its " TIAOT_FAULT_SYMBOL " lies outside of it, or has a fault in it before anything ran");
+  }
   *result = desc;
+  *found = fault;
   return check_tables(*desc, origin);
 }
 
@@ -130,11 +137,12 @@ tiaot_status open_module(const tiaot_source &source, tiaot_module **module) {
   Library library(copy.load(&reason));
   if (library == nullptr) return refuse(origin, reason);
   const tiaot_module_desc *desc = nullptr;
-  if (tiaot_status status = check_library(origin, library.get(), &file, &desc)) return status;
+  const tiaot_fault *fault = nullptr;
+  if (tiaot_status status = check_library(origin, library.get(), &file, &desc, &fault)) return status;
   tiaot_module *opened = nullptr;
   if (tiaot_status status = make_module(*desc, level, library.release(), &opened)) return status;
   opened->rewritten = file.rewritten;
-  opened->fault = static_cast<const tiaot_fault *>(dlsym(opened->library, TIAOT_FAULT_SYMBOL));
+  opened->fault = fault;
   *module = opened;
   return TIAOT_OK;
 }

@@ -6,10 +6,13 @@
 //   dense.vjp({"x"}, {tiaot::array(x, {2, 8}), ..., tiaot::array(gx, {2, 8})});
 //
 // Handles keep what they need alive: a kernel its module, a bound call its kernel and its state. Copies of Module and
-// Kernel are the same module. What a handle may be used for from several threads is what tiaot.h says of it.
+// Kernel are the same module. What a handle may be used for from several threads is what tiaot.h says of it. A call of
+// up to 16 arrays of up to 8 dimensions allocates nothing for them, where they stand in braces.
 #ifndef TIAOT_TIAOT_HPP
 #define TIAOT_TIAOT_HPP
 
+#include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -47,13 +50,38 @@ constexpr DLDataType dtype_of() {
   return {static_cast<uint8_t>(real ? kDLFloat : negative ? kDLInt : kDLUInt), static_cast<uint8_t>(8 * sizeof(T)), 1};
 }
 
+// The sizes of an array. Up to eight of them lie in this object.
+class Shape {
+ public:
+  Shape() = default;
+  Shape(std::initializer_list<int64_t> sizes) : Shape(sizes.begin(), sizes.size()) {}
+  Shape(const std::vector<int64_t> &sizes) : Shape(sizes.data(), sizes.size()) {}
+  Shape(const int64_t *sizes, size_t rank) : rank_(rank) {
+    if (rank > few_.size()) {
+      many_.assign(sizes, sizes + rank);
+    } else {
+      std::copy_n(sizes, rank, few_.begin());
+    }
+  }
+
+  const int64_t *data() const { return rank_ > few_.size() ? many_.data() : few_.data(); }
+  size_t size() const { return rank_; }
+  const int64_t *begin() const { return data(); }
+  const int64_t *end() const { return data() + rank_; }
+
+ private:
+  std::array<int64_t, 8> few_{};
+  std::vector<int64_t> many_;
+  size_t rank_ = 0;
+};
+
 // An array of the caller's: where it is, its type and its shape. The memory must outlive the call, or the bound call.
 class Array {
  public:
-  Array(const void *data, DLDataType type, std::vector<int64_t> shape, DLDevice device = {kDLCPU, 0})
+  Array(const void *data, DLDataType type, Shape shape, DLDevice device = {kDLCPU, 0})
       : shape_(std::move(shape)), data_(const_cast<void *>(data)), device_(device), type_(type) {}
 
-  const std::vector<int64_t> &shape() const { return shape_; }
+  const Shape &shape() const { return shape_; }
   void *data() const { return data_; }
 
   // Points into this object.
@@ -63,7 +91,7 @@ class Array {
   }
 
  private:
-  std::vector<int64_t> shape_;
+  Shape shape_;
   void *data_;
   DLDevice device_;
   DLDataType type_;
@@ -71,13 +99,13 @@ class Array {
 
 // Dense and row-major; {} is a number.
 template <typename T>
-Array array(const T *data, std::vector<int64_t> shape) {
+Array array(const T *data, Shape shape) {
   return Array(data, dtype_of<T>(), std::move(shape));
 }
 
 // std::vector, std::array, std::span: anything with data() and size(). TIAOT_ERROR_VALUE when it is of another size.
 template <typename Container, typename = decltype(std::declval<const Container &>().data())>
-Array array(const Container &values, std::vector<int64_t> shape) {
+Array array(const Container &values, Shape shape) {
   int64_t elements = 1;
   for (int64_t size : shape) elements *= size;
   if (static_cast<int64_t>(values.size()) != elements) {
@@ -89,13 +117,43 @@ Array array(const Container &values, std::vector<int64_t> shape) {
 
 using Arrays = std::vector<Array>;
 
-// Points into `arrays`.
-inline std::vector<DLTensor> tensors_of(const Arrays &arrays) {
-  std::vector<DLTensor> tensors;
-  tensors.reserve(arrays.size());
-  for (const Array &each : arrays) tensors.push_back(each.tensor());
-  return tensors;
-}
+// The arrays of a call, in braces or as Arrays. Points to them: for parameters only.
+class ArrayList {
+ public:
+  ArrayList(std::initializer_list<Array> arrays) : size_(arrays.size()) { first_ = arrays.begin(); }
+  ArrayList(const Arrays &arrays) : first_(arrays.data()), size_(arrays.size()) {}
+
+  const Array *begin() const { return first_; }
+  const Array *end() const { return first_ + size_; }
+  size_t size() const { return size_; }
+
+ private:
+  const Array *first_;
+  size_t size_;
+};
+
+// The same as tiaot.h takes them. Points into the arrays.
+class Tensors {
+ public:
+  explicit Tensors(const ArrayList &arrays) : count_(static_cast<int32_t>(arrays.size())) {
+    DLTensor *to = few_.data();
+    if (arrays.size() > few_.size()) {
+      many_.resize(arrays.size());
+      to = many_.data();
+    }
+    std::transform(arrays.begin(), arrays.end(), to, [](const Array &each) { return each.tensor(); });
+  }
+  Tensors(const Tensors &) = delete;
+  Tensors &operator=(const Tensors &) = delete;
+
+  const DLTensor *data() const { return many_.empty() ? few_.data() : many_.data(); }
+  int32_t size() const { return count_; }
+
+ private:
+  std::array<DLTensor, 16> few_;
+  std::vector<DLTensor> many_;
+  int32_t count_;
+};
 
 class Module;
 
@@ -170,18 +228,17 @@ class BoundCall {
 class PartialCall {
  public:
   // The arrays of the call without the inputs that stay.
-  void operator()(const Arrays &arrays) const {
-    const std::vector<DLTensor> tensors = tensors_of(arrays);
-    check(tiaot_partial_run(partial_.get(), tensors.data(), static_cast<int32_t>(tensors.size())));
+  void operator()(const ArrayList &arrays) const {
+    const Tensors tensors(arrays);
+    check(tiaot_partial_run(partial_.get(), tensors.data(), tensors.size()));
   }
 
   // Replaces all inputs that stay, at once, while other threads run it. `owner` is kept until the last run that uses
   // the arrays has ended: let it own their memory.
-  void replace(const Arrays &arrays, std::shared_ptr<const void> owner = nullptr) {
-    const std::vector<DLTensor> tensors = tensors_of(arrays);
+  void replace(const ArrayList &arrays, std::shared_ptr<const void> owner = nullptr) {
+    const Tensors tensors(arrays);
     auto kept = std::make_unique<std::shared_ptr<const void>>(std::move(owner));
-    check(tiaot_partial_replace(partial_.get(), tensors.data(), static_cast<int32_t>(tensors.size()), release,
-                                kept.get()));
+    check(tiaot_partial_replace(partial_.get(), tensors.data(), tensors.size(), release, kept.get()));
     kept.release();
   }
 
@@ -201,47 +258,47 @@ class Kernel {
   const tiaot_kernel_desc &descriptor() const { return *tiaot_kernel_descriptor(kernel_); }
 
   // Inputs, then outputs; of a kernel over state, options.state too.
-  void forward(const Arrays &arrays, const Options &options = {}) const { call(TIAOT_FORWARD, 0, arrays, options); }
+  void forward(const ArrayList &arrays, const Options &options = {}) const { call(TIAOT_FORWARD, 0, arrays, options); }
 
   // Inputs, the cotangents of all outputs, then the gradients of the inputs that are named, in the signature's order.
-  void vjp(std::initializer_list<const char *> wrt, const Arrays &arrays, const Options &options = {}) const {
+  void vjp(std::initializer_list<const char *> wrt, const ArrayList &arrays, const Options &options = {}) const {
     call(TIAOT_VJP, bits(wrt), arrays, options);
   }
 
   // Inputs, then for each output its Jacobian with respect to each input that is named.
-  void jacobian(std::initializer_list<const char *> wrt, const Arrays &arrays, const Options &options = {}) const {
+  void jacobian(std::initializer_list<const char *> wrt, const ArrayList &arrays, const Options &options = {}) const {
     call(TIAOT_JACOBIAN, bits(wrt), arrays, options);
   }
 
   // The adjoint of a kernel over state, in place.
-  void grad(const Arrays &arrays, const Options &options) const { call(TIAOT_GRAD, 0, arrays, options); }
+  void grad(const ArrayList &arrays, const Options &options) const { call(TIAOT_GRAD, 0, arrays, options); }
 
-  void call(int entry, uint32_t wrt, const Arrays &arrays, const Options &options = {}) const {
-    const std::vector<DLTensor> tensors = tensors_of(arrays);
+  void call(int entry, uint32_t wrt, const ArrayList &arrays, const Options &options = {}) const {
+    const Tensors tensors(arrays);
     const tiaot_options plain = plain_options(options);
-    check(tiaot_call(kernel_, entry, wrt, tensors.data(), static_cast<int32_t>(tensors.size()), &plain));
+    check(tiaot_call(kernel_, entry, wrt, tensors.data(), tensors.size(), &plain));
   }
 
   // As call, for arrays that stay where they are.
-  BoundCall bind(int entry, uint32_t wrt, const Arrays &arrays, const Options &options = {}) const {
-    const std::vector<DLTensor> tensors = tensors_of(arrays);
+  BoundCall bind(int entry, uint32_t wrt, const ArrayList &arrays, const Options &options = {}) const {
+    const Tensors tensors(arrays);
     const tiaot_options plain = plain_options(options);
     tiaot_bound *bound = nullptr;
-    check(tiaot_bind(kernel_, entry, wrt, tensors.data(), static_cast<int32_t>(tensors.size()), &plain, &bound));
+    check(tiaot_bind(kernel_, entry, wrt, tensors.data(), tensors.size(), &plain, &bound));
     const auto destroy = [module = module_, state = options.state == nullptr ? nullptr : options.state->state_](
                              tiaot_bound *each) { tiaot_bound_destroy(each); };
     return BoundCall(std::shared_ptr<tiaot_bound>(bound, destroy));
   }
 
   // As call, with the inputs that are named staying: `arrays` are these, `owner` is kept as by PartialCall::replace.
-  PartialCall partial(int entry, uint32_t wrt, std::initializer_list<const char *> staying, const Arrays &arrays,
+  PartialCall partial(int entry, uint32_t wrt, std::initializer_list<const char *> staying, const ArrayList &arrays,
                       const Options &options = {}, std::shared_ptr<const void> owner = nullptr) const {
-    const std::vector<DLTensor> tensors = tensors_of(arrays);
+    const Tensors tensors(arrays);
     const tiaot_options plain = plain_options(options);
     auto kept = std::make_unique<std::shared_ptr<const void>>(std::move(owner));
     tiaot_partial *partial = nullptr;
-    check(tiaot_partial_create(kernel_, entry, wrt, bits(staying), tensors.data(), static_cast<int32_t>(tensors.size()),
-                               &plain, PartialCall::release, kept.get(), &partial));
+    check(tiaot_partial_create(kernel_, entry, wrt, bits(staying), tensors.data(), tensors.size(), &plain,
+                               PartialCall::release, kept.get(), &partial));
     kept.release();
     const auto destroy = [module = module_, state = options.state == nullptr ? nullptr : options.state->state_](
                              tiaot_partial *each) { tiaot_partial_destroy(each); };

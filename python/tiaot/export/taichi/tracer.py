@@ -394,9 +394,9 @@ class _Tracer:
             raise TypeError(f"{family.name}: expected a ti.kernel, got {kernel!r}")
         dtypes = {each.name: family.dtype(each.name, variant) for each in family.signature.arguments}
         parameters = parameters_of(family.signature, kernel, implementation, wrt, differentiate, dtypes)
-        files, refused = None, ""
+        files, refused, added = None, "", ()
         if differentiate and wrt != STATE and self.target == "cpu" and declaration.derivative != "taichi":
-            files, refused = self._our_adjoint(family, kernel, implementation, parameters, wrt)
+            files, refused, added = self._our_adjoint(family, kernel, implementation, parameters, wrt)
             if files is None and declaration.derivative == "tiaot":
                 raise _Refused(f"the vjp of {' '.join(wrt)}: {refused}")
         maker = "taichi" if files is None else "tiaot"
@@ -411,7 +411,7 @@ class _Tracer:
             "kernel": family.name,
             "variant": {"dtype": variant.dtype, "sizes": dict(variant.sizes), "target": variant.target},
             "wrt": wrt,
-            "parameters": [dataclasses.asdict(parameter) for parameter in parameters],
+            "parameters": [dataclasses.asdict(parameter) for parameter in (*parameters, *added)],
             "autodiff": implementation.autodiff,
             "block_rows": implementation.block_rows,
             "overwrites": implementation.overwrites,
@@ -427,15 +427,23 @@ class _Tracer:
         implementation: Implementation,
         parameters: list[Parameter],
         wrt: tuple[str, ...],
-    ) -> tuple[list[str] | None, str]:
-        """Names of the files with the tasks of the adjoint that our reverse mode makes; None, and why it makes none."""
+    ) -> tuple[list[str] | None, str, tuple[Parameter, ...]]:
+        """Names of the files with the tasks of the adjoint that our reverse mode makes, or None; why it makes none; the
+        parameters that it adds."""
         traced = self._files(family, kernel, implementation, parameters, False, with_gradients=True)
+        shapes = {each.name: each.dims for each in family.signature.arguments}
+        known = [
+            each
+            if each.role == "scratch" or each.by_value
+            else dataclasses.replace(each, shape=tuple(shapes[each.name][: each.rank]))
+            for each in parameters
+        ]
         try:
-            texts = adjoint_tasks([Path(name).read_text() for name in traced], parameters, wrt)
+            made = adjoint_tasks([Path(name).read_text() for name in traced], known, wrt)
         except LoweringError as error:
-            return None, str(error)
+            return None, str(error), ()
         self.adjoints += 1
-        return _write(f"adjoint.{self.adjoints}", list(texts)), ""
+        return _write(f"adjoint.{self.adjoints}", list(made.texts)), "", made.added
 
     def _at(self, what: str, known: list[str], gradient: bool) -> None:
         """Writes down what is being compiled, for the case that Taichi ends the process."""
