@@ -15,7 +15,7 @@ bool has_option(const EntryState &entry, Option option) {
   if (option == kOut) return has_results(entry);
   if (option == kWrt) return takes_wrt(entry);
   if (option == kMode) return entry.kind == TIAOT_JACOBIAN;
-  return option == kNumThreads || entry.desc->state == 0;
+  return option == kNumThreads || entry.desc->state == 0 || is_on_device(entry);
 }
 
 std::string operand_names(const EntryState &entry) {
@@ -119,6 +119,7 @@ bool take_wrt(EntryState *entry, PyObject *object, Call *call) {
   }
   CudaPlace *cuda = &call->reading.cuda;
   cuda->stream_is_given = true;
+  cuda->stream_object = value;
   return read_stream(value, entry->label.c_str(), ": argument 'stream'", &cuda->stream);
 }
 

@@ -93,7 +93,7 @@ PyObject *signature_of(const EntryState &entry) {
   if (!wrt) return nullptr;
   const bool has_outputs = (entry.kind == TIAOT_FORWARD || entry.kind == TIAOT_JVP) && desc.output_count > 0;
   PyObject *has_out = has_wrt || has_outputs ? Py_True : Py_False;
-  PyObject *has_stream = desc.state == 0 ? Py_True : Py_False;
+  PyObject *has_stream = desc.state == 0 || is_on_device(entry) ? Py_True : Py_False;
   PyObject *has_mode = entry.kind == TIAOT_JACOBIAN ? Py_True : Py_False;
   return PyObject_CallMethod(python.get(), "signature", "OOOOO", names.get(), wrt.get(), has_mode, has_out, has_stream);
 }

@@ -163,9 +163,11 @@ constexpr char kStateDoc[] =
     R"(A new State: the fields that the module's kernels work on, apart from those of every other state.
 
 They hold what the kernel file wrote into them as it was exported, and zeros elsewhere; all zeros where `zeros`
-is True.
+is True. `device` is where: None or "cpu", or "cuda", "cuda:1", a torch.device: then it is a CudaState.
 
-Raises ValueError for a module without state, MemoryError, or ModuleError when the module has been closed.
+Raises ValueError for a module without state or another device, MemoryError, ModuleError when the module has
+been closed; on a CUDA device NotImplementedError when the module has no CUDA code, RuntimeError when there is
+no device.
 )";
 
 constexpr char kCloseDoc[] = R"(Closes the module: calls of its kernels raise ModuleError from now on.
@@ -176,7 +178,7 @@ Calls in flight end as usual. Closing twice is allowed.
 constexpr char kModuleNameDoc[] = "Name of the module.";
 constexpr char kPathDoc[] = "Absolute path of the file.";
 constexpr char kHashDoc[] = "SHA-256 of the module's objects, in hexadecimal.";
-constexpr char kModuleLevelDoc[] = "The level that this module's code runs at: 'x86-64-v3'.";
+constexpr char kModuleLevelDoc[] = "The level that this module's code runs at, as 'x86-64-v3'.";
 constexpr char kClosedDoc[] = "Whether the module has been closed.";
 constexpr char kKernelsDoc[] = "dict from name to Kernel, a new one each time.";
 
