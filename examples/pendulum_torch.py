@@ -4,8 +4,8 @@
 
 The angle u has u'' = -sin u. As a system of first order, u' = w and w' = -sin u, the residual needs the derivative of
 the network with respect to time, and training that of the residual with respect to the weights: second derivatives of
-the layer. (With u'' itself in the residual it would take third ones.) The network is trained twice, from the same start:
-with tiaot's layer, and with torch's own.
+the layer. (With u'' itself in the residual it would take third ones.) The network is trained twice, from the same
+start: with tiaot's layer, and with torch's own.
 """
 
 import math
