@@ -243,6 +243,34 @@ def export(tmp_path: Path, body: str, *options: str) -> subprocess.CompletedProc
     return subprocess.run(command, capture_output=True, text=True)
 
 
+OWN = """
+@kernel("x[n], w[n] -> y[n]", wrt=["x w"], derivative="tiaot")
+@ti.kernel
+def f(x: f64_1, w: f64_1, y: f64_1):
+    for i in {over}:
+        y[i] = {value}
+"""
+
+
+@pytest.mark.parametrize(
+    ("over", "value", "additions"),
+    [
+        ("x", "x[i] * x[i] * w[i]", 0),
+        ("range(x.shape[0])", "x[i] * w[i] * w[i]", 0),
+        ("range(x.shape[0] - 1)", "x[i + 1] * x[i + 1] * w[i]", 0),
+        ("range(x.shape[0] - 1)", "x[i + 1] * x[i] * w[i]", 2),
+    ],
+)
+def test_a_turns_own_elements_take_no_atomic_additions(tmp_path: Path, over: str, value: str, additions: int) -> None:
+    source = tmp_path / "source.py"
+    source.write_text(HEAD + OWN.format(over=over, value=value))
+    traces = tmp_path / "traces"
+    traces.mkdir()
+    command = [sys.executable, "-m", "tiaot.export.taichi.tracer", str(source), str(traces), "", "cpu"]
+    subprocess.run(command, check=True, capture_output=True)
+    assert sum(each.read_text().count("atomicrmw") for each in traces.glob("adjoint.*.txt")) == additions
+
+
 IN_PLACE = """
 @kernel("x[n], v[n] -> x[n]", sizes=[{{"n": 5}}, {{"n": 33}}], derivative={derivative!r})
 @ti.kernel

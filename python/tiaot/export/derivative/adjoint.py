@@ -53,7 +53,7 @@ from ..ir.instructions import (
 )
 from ..ir.model import Block, Function, Parameter
 from ..ir.origins import Array, Origin, Other, Temporary
-from ..ir.passes.chains import offset_chain
+from ..ir.passes.chains import offset_chain, peel_constant
 from ..ir.values import Constant, Global, Local, LoweringError, Value, integer, integer_of, zero
 from ..ir.writer import write_instruction
 from .activity import Activity, Memory, is_real, read_from, written
@@ -1062,8 +1062,9 @@ class _Pass:
         return self.own[memory]
 
     def _own_axes(self, array: Memory, index: Local, labels: Sequence[str]) -> bool:
-        """Whether all elements of an array that some blocks touch have this index at one and the same place."""
-        common: set[int] | None = None
+        """Whether all elements of an array that some blocks touch have this index, or the same constant added to it, at
+        one and the same place."""
+        common: set[tuple[int, int]] | None = None
         if not isinstance(array, Array) or (rank := self.around.ranks.get(array.index)) is None:
             return False
         for label in labels:
@@ -1078,7 +1079,8 @@ class _Pass:
                     chain = offset_chain(self.function, step.indices[0], rank)
                     if chain is None:
                         return False
-                    places = {place for place, (_, each_index) in enumerate(chain) if each_index == index}
+                    peeled = [peel_constant(self.function, each_index) for _, each_index in chain]
+                    places = {(place, shift) for place, (plain, shift) in enumerate(peeled) if plain == index}
                     common = places if common is None else common & places
         return bool(common)
 
