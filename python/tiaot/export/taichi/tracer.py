@@ -307,24 +307,33 @@ class _Tracer:
         return {"family": _describe(declaration.family), "traces": traces, "notes": notes, "refused": {}}
 
     def _trace_for_cuda(self, declaration: Declaration) -> dict[str, Any]:
-        """The traces of all entries that Taichi compiles for CUDA, of a kernel that works on no field."""
-        family = declaration.family
-        traces, refused = [], {}
-        for place, variant in enumerate(family.variants()):
+        """The traces of all entries that Taichi compiles for CUDA."""
+        traces: list[dict[str, Any]] = []
+        refused = {}
+        for variant in declaration.family.variants():
             variant = dataclasses.replace(variant, target="cuda")
             implementation = declaration.make(variant)
-            for wrt in ((), *family.wrt):
+            asked: list[tuple[str, ...]] = [(), *declaration.family.wrt]
+            for wrt in asked:
                 try:
-                    if wrt and implementation.autodiff and declaration.derivative == "tiaot":
+                    if wrt and implementation.autodiff and wrt != STATE and declaration.derivative == "tiaot":
                         raise _Refused('the reverse mode of derivative="tiaot" makes no code for CUDA')
                     trace = self.trace(declaration, variant, implementation, wrt)
                 except _Refused as error:
-                    refused["|".join([family.name, variant.name, *wrt])] = str(error)
+                    refused["|".join([declaration.family.name, variant.name, *wrt])] = str(error)
                     continue
-                if place == 0 and not wrt and any(uses_state(Path(name).read_text()) for name in trace["files"]):
-                    return {"family": None, "traces": [], "notes": [], "refused": {}}
                 traces.append(trace)
-        return {"family": _describe(family), "traces": traces, "notes": [], "refused": refused}
+                if wrt:
+                    continue
+                texts = [Path(name).read_text() for name in trace["files"]]
+                if declaration.derived and any(map(draws_random, texts)):
+                    declaration = declaration.with_seed()
+                if any(map(uses_state, texts)):
+                    on_state = declaration.wrt != () and not declaration.family.signature.outputs
+                    has_adjoint = on_state and has_gradient(self.fields, used_nodes(texts))
+                    declaration = declaration.with_state(has_adjoint)
+                    asked += [STATE] if has_adjoint else []
+        return {"family": _describe(declaration.family), "traces": traces, "notes": [], "refused": refused}
 
     def _adjoint(
         self,
