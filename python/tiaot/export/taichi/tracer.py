@@ -37,7 +37,10 @@ from ..derivative.adjoint_tasks import adjoint_tasks
 from ..entry.state import State, used_nodes, uses_state
 from ..entry.support import draws_random
 from ..ir import LoweringError
-from .fingerprint import own_modules, source_without_other_kernels, values
+from ..ir.passes.repeated import without_repetitions
+from ..ir.reader import read
+from ..ir.writer import write
+from .fingerprint import own_modules, source_without_other_kernels, used_values, values
 from .trace import INDEX, PIECES
 
 
@@ -156,6 +159,7 @@ def write_traces(
         "state": None if state is None else dataclasses.asdict(state),
         "notes": notes,
         "reused": reused,
+        "computed": _computed(file, source) if target == "cuda" or arrays is not None else {},
         "refused": {key: why for content, _ in found for key, why in content["refused"].items()},
     }
     Path(INDEX).write_text(json.dumps(index))
@@ -187,6 +191,16 @@ def _common(file: KernelFile, ti: Any) -> str:
         f"{config.default_fp} {config.default_ip}",
     ]
     return "\n".join(parts)
+
+
+def _computed(file: KernelFile, source: str) -> dict[str, str]:
+    """What the names that kernels may use stand for, of the file and of those of its own that it imports, as hashes."""
+    modules = own_modules()
+    sources = [source, *(Path(module.__file__ or "").read_text() for module in modules)]
+    found = {}
+    for namespace, prefix in ((file.namespace, ""), *((vars(module), f"{module.__name__}.") for module in modules)):
+        found |= {f"{prefix}{name}": each for name, each in used_values(namespace, sources).items()}
+    return found
 
 
 def _on_content(state: State, file: KernelFile, arrays: Mapping[str, Any]) -> list[str]:
@@ -468,6 +482,10 @@ class _Tracer:
             # Taichi's own control-flow optimisation frees adjoints of stacks that they do not need. Elsewhere LLVM does
             # it again, and it takes most of the time of a large kernel.
             config.cfg_optimization = implementation.autodiff
+            # Blocks of rows are written as tiles: thousands of statements, on which Taichi's simplification, whose time
+            # is quadratic in them, takes minutes; LLVM does all of it again.
+            in_tiles = implementation.block_rows is not None
+            config.advanced_optimization = not in_tiles
             # A reduction in memory of each thread's own is one more thing to differentiate.
             config.make_thread_local = not with_gradients
             config.cpu_max_num_threads = 1 if family.signature.batch else PIECES
@@ -488,8 +506,16 @@ class _Tracer:
                 raise _Refused("\n".join([f"Taichi does not compile {what}:", *known, said])) from error
             self.count += 1
             # None at all: the kernel does nothing.
-            self.traced[key] = sorted(set(glob.glob("taichi_kernel_generic_*.ll")) - before)
+            files = self.traced[key] = sorted(set(glob.glob("taichi_kernel_generic_*.ll")) - before)
+            if in_tiles:
+                for name in files:
+                    Path(name).write_text(_without_repetitions(Path(name).read_text()))
         return self.traced[key]
+
+
+def _without_repetitions(text: str) -> str:
+    module = read(text)
+    return write(module.with_functions(*map(without_repetitions, module.definitions)))
 
 
 def _without_stack(text: str) -> str:
