@@ -170,9 +170,8 @@ def for_both(variant):
 def test_entries_without_cuda_code_have_a_reason(tmp_path: Path) -> None:
     found = entries(export(tmp_path, FORMS, "--cuda=sm_90"))
     reasons = {symbol: entry["cuda_missing"] for symbol, entry in found.items() if not entry["cuda"]}
-    assert {symbol.split("_float32")[0] for symbol in reasons} == {"on_field", "grown", "in_blocks"}
+    assert {symbol.split("_float32")[0] for symbol in reasons} == {"grown", "in_blocks"}
     by_name = {symbol.partition("_float32_dynamic_")[::2]: reason for symbol, reason in reasons.items()}
-    assert by_name["on_field", "forward"] == "works on fields, whose state is in the host's memory"
     assert by_name["grown", "vjp_x"].startswith("a variable that changes in a loop keeps all of its values for the gra")
     assert ("grown", "forward") not in by_name
     for entry in ("forward", "vjp_x"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from task_texts import ARRAYS, ELEMENT, body, function, text
 from tiaot.export.entry.state import Dense
@@ -11,12 +13,14 @@ from tiaot.export.ir.passes.contraction import contract
 from tiaot.export.ir.passes.lookups import place_lookups
 from tiaot.export.ir.passes.offsets import widen_offsets
 from tiaot.export.ir.passes.reassociation import reassociate_sums
+from tiaot.export.ir.passes.repeated import without_repetitions
 from tiaot.export.ir.passes.scaling import scale_offsets
 from tiaot.export.ir.passes.stacks import fix_stacks, grow_stacks
 from tiaot.export.ir.passes.summed import added_type, summed
 from tiaot.export.ir.passes.temporaries import Private, Summed, point_temporaries, temporaries_bytes
 from tiaot.export.ir.types import FLOAT
 from tiaot.export.ir.values import LoweringError
+from tiaot.export.ir.writer import write_function
 
 # ---- what pointers point into ----
 
@@ -482,3 +486,55 @@ def test_offsets_that_are_added_to_one_another_are_all_scaled():
 def test_elements_that_are_added_to_and_reached_otherwise_are_refused(lines: str):
     with pytest.raises(LoweringError, match="not reached by offsets"):
         scale_offsets(function(ARRAYS + lines), gradient_of_0)
+
+
+# ---- repetitions ----
+
+
+def again(lines: str) -> str:
+    """The lines with another name for each of their values."""
+    return re.sub(r"%(?!context|struct|i\b|j\b)([a-z]\w*(?:\.at)?)", r"%again.\1", lines)
+
+
+def test_what_is_calculated_again_is_calculated_once():
+    """With the addresses and loads of arguments; an element is loaded again, since a store may have changed it."""
+    first = "%y = load float, float* %p, align 4\n%z = fmul float %y, %y\nstore float %z, float* %p, align 4"
+    twice = function(f"{ARRAYS}{ELEMENT}{first}{again(ARRAYS)}{again(ELEMENT)}{again(first)}")
+    found = body(without_repetitions(twice), ARRAYS + ELEMENT)
+    runtime = "%again.runtime = call %struct.LLVMRuntime* @RuntimeContext_get_runtime(%struct.RuntimeContext* %context)"
+    assert found == f"{first}\n{runtime}\n" + first.replace("%y", "%again.y").replace("%z", "%again.z")
+
+
+DIFFERENT = {
+    "a flag": "%a = add i32 %i, %j\n%b = add nsw i32 %i, %j",
+    "the order": "%a = sub i32 %i, %j\n%b = sub i32 %j, %i",
+    "a predicate": "%a = icmp slt i32 %i, %j\n%b = icmp sgt i32 %i, %j",
+    "the type of a cast": "%a = sext i32 %i to i64\n%b = sext i32 %i to i128",
+    "the type of a constant": "%a = zext i8 1 to i64\n%b = zext i16 1 to i64",
+    "a call": "%a = call i32 @f(i32 %i)\n%b = call i32 @f(i32 %i)",
+    "volatile": ARRAYS
+    + "%a = load volatile i32, i32* %rows.at, align 4\n%b = load volatile i32, i32* %rows.at, align 4",
+    "an element at a constant place": ARRAYS + "%a = load float, float* %x, align 4\n"
+    "store float 1.0, float* %p, align 4\n%b = load float, float* %x, align 4",
+    "another field of the context": "%s = getelementptr %struct.RuntimeContext, %struct.RuntimeContext* %context, "
+    "i32 0, i32 2\n%a = load i32, i32* %s, align 4\n%b = load i32, i32* %s, align 4",
+    "another block": "%a = add i32 %i, %j\nbr label %next\nnext:\n%b = add i32 %i, %j",
+}
+
+
+@pytest.mark.parametrize("lines", DIFFERENT.values(), ids=DIFFERENT)
+def test_what_differs_is_kept(lines: str):
+    given = function(lines.replace("%p,", "%x,"))
+    assert without_repetitions(given) is given
+
+
+def test_uses_before_and_behind_are_of_the_first():
+    """A phi at the start of a loop, and another block."""
+    given = function(
+        "br label %loop\nloop:\n%k = phi i32 [ 0, %entry ], [ %next.again, %loop ]\n%next = add i32 %k, 1\n"
+        "%next.again = add i32 %k, 1\n%more = icmp slt i32 %next.again, %i\nbr i1 %more, label %loop, label %done\n"
+        "done:\n%last = mul i32 %next.again, 2"
+    )
+    found = write_function(without_repetitions(given))
+    assert "next.again" not in found
+    assert "phi i32 [ 0, %entry ], [ %next, %loop ]" in found and "mul i32 %next, 2" in found

@@ -14,7 +14,7 @@ PyObject *option_names[kOptions];  // interned
 bool has_option(const EntryState &entry, Option option) {
   if (option == kOut) return has_results(entry);
   if (option == kWrt) return takes_wrt(entry);
-  return option == kNumThreads || entry.desc->state == 0;
+  return option == kNumThreads || entry.desc->state == 0 || is_on_device(entry);
 }
 
 std::string operand_names(const EntryState &entry) {
@@ -103,6 +103,7 @@ bool take_wrt(EntryState *entry, PyObject *object, Call *call) {
   }
   CudaPlace *cuda = &call->reading.cuda;
   cuda->stream_is_given = true;
+  cuda->stream_object = value;
   return read_stream(value, entry->label.c_str(), ": argument 'stream'", &cuda->stream);
 }
 

@@ -81,12 +81,13 @@ struct Mismatch {
 
 // Where the work of a call goes that has arrays on CUDA devices; cuda_arrays.hpp says how it comes about.
 struct CudaPlace {
-  bool found = false;            // an array of the call is on such a device
-  bool settled = false;          // `stream` is what the work goes to
-  bool stream_is_given = false;  // by the caller
-  int32_t device = 0;            // of the first array there
-  void *stream = nullptr;        // CUstream
-  PyObject *like = nullptr;      // borrowed: the first array there, whose library makes the results
+  bool found = false;                 // an array of the call is on such a device
+  bool settled = false;               // `stream` is what the work goes to
+  bool stream_is_given = false;       // by the caller
+  int32_t device = 0;                 // of the first array there
+  void *stream = nullptr;             // CUstream
+  PyObject *stream_object = nullptr;  // borrowed: as it was given
+  PyObject *like = nullptr;           // borrowed: the first array there, whose library makes the results
 };
 
 // What the arrays of one call have lent, and where they are.

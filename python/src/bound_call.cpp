@@ -18,7 +18,8 @@ struct BoundCallObject {
   std::shared_ptr<OpenModule> module;
   StateMemory *memory;  // of a kernel over state, or nullptr
   Ref memory_object;
-  Ref record;  // what a tape keeps of each call; None for nothing
+  void *stream;  // of one on a CUDA device
+  Ref record;    // what a tape keeps of each call; None for nothing
   Bound bound;
   Ref arrays;  // tuple of the arguments
   Ref result;  // what each call returns
@@ -50,6 +51,7 @@ struct BoundCallObject {
 
 PyObject *bound_call_run_on_state(PyObject *object, PyObject *const *arguments, size_t nargsf, PyObject *keywords) {
   auto *self = reinterpret_cast<BoundCallObject *>(object);
+  if (self->memory->device >= 0 && !use_stream(self->memory, self->stream, nullptr)) return nullptr;
   return recorded(*self->memory, self->record.get(), bound_call_run(object, arguments, nargsf, keywords));
 }
 
@@ -132,6 +134,7 @@ PyObject *new_bound_call(const EntryState &entry, Bound bound, Ref arrays, Ref r
   self->releases_gil = reading.cuda.found || tiaot_bound_work(bound.get()) > kReleaseWork;
   new (&self->module) std::shared_ptr<OpenModule>(entry.module);
   self->memory = entry.memory;
+  self->stream = reading.cuda.stream;
   new (&self->memory_object) Ref(Py_XNewRef(entry.memory_object.get()));
   new (&self->record) Ref(std::move(record));
   new (&self->bound) Bound(std::move(bound));

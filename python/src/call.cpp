@@ -201,6 +201,16 @@ PyObject *make_result(const EntryState &entry, Call *call, int output, int place
   return true;
 }
 
+// The place of a call of a kernel over state on a CUDA device: the state's, on its stream, which one that is given
+// becomes.
+[[gnu::cold, gnu::noinline]] bool place_on_state(const EntryState &entry, CudaPlace *cuda) {
+  cuda->found = cuda->settled = true;
+  cuda->device = entry.memory->device;
+  if (cuda->stream_is_given && !use_stream(entry.memory, cuda->stream, cuda->stream_object)) return false;
+  cuda->stream = entry.memory->stream;
+  return true;
+}
+
 [[gnu::cold]] bool raise_needless_stream(const EntryState &entry) {
   PyErr_Format(PyExc_ValueError, "%s: argument 'stream': expected None for arrays on the CPU, got a CUDA stream",
                entry.label.c_str());
@@ -264,6 +274,7 @@ bool prepare_call(EntryState *entry, PyObject *const *arguments, Py_ssize_t coun
   if (entry->memory != nullptr) call->options.state = entry->memory->handle;
   if (takes_wrt(*entry)) call->wrt = &entry->default_wrt;
   if (!take_arguments(entry, arguments, count, keywords, call)) return false;
+  if (is_on_device(*entry) && !place_on_state(*entry, &call->reading.cuda)) return false;
   const int first = entry->positional_count;
   const int outputs = static_cast<int>(entry->desc->output_count);
   call->outer = entry->kind == TIAOT_VJP ? 1 : has_tangents(entry->kind) ? 2 : has_results(*entry) ? outputs : 0;

@@ -270,8 +270,8 @@ bool meet_cuda_array(PyObject *object, const DLDevice *device, bool writable, DL
   if (!cuda.found) {
     cuda.found = true;
     cuda.device = found.device_id;
-    cuda.like = object;
   }
+  if (cuda.like == nullptr) cuda.like = object;
   if (!cuda.settled) {
     if (!writable) return true;
     if (!settle(&cuda)) return false;
@@ -311,6 +311,10 @@ bool read_cuda_array(PyObject *object, bool writable, bool ordered, DLTensor *te
 PyObject *new_cuda_array(DLTensor *tensor, Reading *reading, Mismatch *mismatch) {
   PyObject *like = reading->cuda.like;
   const std::string place = "an array on cuda:" + std::to_string(tensor->device.device_id) + " passed as out=";
+  if (like == nullptr) {  // of a kernel over state there
+    mismatch_of(mismatch, PyExc_TypeError, place, "none, and no argument on the device, whose library would make one");
+    return nullptr;
+  }
   Ref made = ask_library(like, *tensor);
   if (made && made.get() == Py_None) made = allocate_by_table(like, *tensor);
   if (!made) return nullptr;

@@ -88,7 +88,7 @@ PyObject *signature_of(const EntryState &entry) {
   Ref wrt = has_wrt ? default_wrt_of(entry) : Ref(Py_NewRef(Py_None));
   if (!wrt) return nullptr;
   PyObject *has_out = has_wrt || (entry.kind == TIAOT_FORWARD && desc.output_count > 0) ? Py_True : Py_False;
-  PyObject *has_stream = desc.state == 0 ? Py_True : Py_False;
+  PyObject *has_stream = desc.state == 0 || is_on_device(entry) ? Py_True : Py_False;
   return PyObject_CallMethod(python.get(), "signature", "OOOO", names.get(), wrt.get(), has_out, has_stream);
 }
 

@@ -160,9 +160,11 @@ constexpr char kStateDoc[] =
     R"(A new State: the fields that the module's kernels work on, apart from those of every other state.
 
 They hold what the kernel file wrote into them as it was exported, and zeros elsewhere; all zeros where `zeros`
-is True.
+is True. `device` is where: None or "cpu", or "cuda", "cuda:1", a torch.device: then it is a CudaState.
 
-Raises ValueError for a module without state, MemoryError, or ModuleError when the module has been closed.
+Raises ValueError for a module without state or another device, MemoryError, ModuleError when the module has
+been closed; on a CUDA device NotImplementedError when the module has no CUDA code, RuntimeError when there is
+no device.
 )";
 
 constexpr char kCloseDoc[] = R"(Closes the module: calls of its kernels raise ModuleError from now on.

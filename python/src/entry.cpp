@@ -58,6 +58,8 @@ Ref make_record(const EntryState &entry, const Call &call) {
   if (call.num_threads != nullptr && PyDict_SetItemString(keywords.get(), "num_threads", call.num_threads) != 0) {
     return Ref();
   }
+  PyObject *stream = call.reading.cuda.stream_object;
+  if (stream != nullptr && PyDict_SetItemString(keywords.get(), "stream", stream) != 0) return Ref();
   return Ref(PyTuple_Pack(3, entry.grad.get(), operands.get(), keywords.get()));
 }
 

@@ -44,6 +44,9 @@ struct EntryState {
   std::vector<Ref> for_other_wrt;
 };
 
+// Whether it is an entry of a kernel that is bound to a state on a CUDA device.
+inline bool is_on_device(const EntryState &entry) { return entry.memory != nullptr && entry.memory->device >= 0; }
+
 // "forward" of TIAOT_FORWARD, "vjp" of TIAOT_VJP...
 const char *kind_name(int kind);
 

@@ -76,10 +76,15 @@ class Module {
     throw nb::python_error();
   }
 
-  nb::object state(nb::handle self, bool zeros) const {
-    PyObject *memory = new_state_memory(open(), self.ptr(), zeros);
+  nb::object state(nb::handle self, bool zeros, nb::handle device) const {
+    if (device.is_none()) return nb::module_::import_("tiaot._state").attr("State")(state_memory(self, zeros, -1));
+    return nb::module_::import_("tiaot._cuda_state").attr("new_state")(self, zeros, device);
+  }
+
+  nb::object state_memory(nb::handle self, bool zeros, int32_t device) const {
+    PyObject *memory = new_state_memory(open(), self.ptr(), zeros, device);
     if (memory == nullptr) throw nb::python_error();
-    return nb::module_::import_("tiaot._state").attr("State")(nb::steal(memory));
+    return nb::steal(memory);
   }
 
   nb::list dir(nb::handle self) const {
@@ -423,8 +428,17 @@ NB_MODULE(_core, m) {
       .def("info", &Module::info, kInfoDoc)
       .def("_cuda_image", &Module::cuda_image, nb::arg("device"))
       .def(
-          "state", [](nb::handle self, bool zeros) { return nb::cast<Module &>(self).state(self, zeros); },
-          nb::kw_only(), nb::arg("zeros") = false, kStateDoc)
+          "state",
+          [](nb::handle self, bool zeros, nb::handle device) {
+            return nb::cast<Module &>(self).state(self, zeros, device);
+          },
+          nb::kw_only(), nb::arg("zeros") = false, nb::arg("device").none() = nb::none(), kStateDoc)
+      .def(
+          "_state_memory",
+          [](nb::handle self, bool zeros, int32_t device) {
+            return nb::cast<Module &>(self).state_memory(self, zeros, device);
+          },
+          nb::arg("zeros"), nb::arg("device"))
       .def("close", &Module::close, kCloseDoc)
       .def("__enter__", [](nb::handle self) { return nb::borrow(self); })
       .def("__exit__", [](Module &self, nb::args) { self.close(); })

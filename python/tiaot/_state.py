@@ -97,6 +97,7 @@ class State:
     _fields: dict[str, Field]
     _kernels: dict[str, Kernel]
     _gradients: list[Field]
+    _field_type: type[Any] = Field
 
     def __init__(self, memory: StateMemory) -> None:
         if not isinstance(memory, StateMemory):
@@ -105,7 +106,7 @@ class State:
         described = info["state"]["fields"]
         every: dict[str, Field] = {}
         for each in described:
-            every[each["name"]] = np.ndarray.view(memory.field(each["name"]), Field)
+            every[each["name"]] = self._field_of(memory, each["name"])
         gradients = {each["gradient"] for each in described}
         for each in described:
             every[each["name"]]._name = each["name"]
@@ -116,6 +117,10 @@ class State:
         own.update({name: each for name, each in {**kernels, **fields}.items() if not hasattr(State, name)})
         own.update(_memory=memory, _fields=fields, _kernels=kernels)
         own["_gradients"] = [every[name] for name in every if name in gradients]
+
+    @staticmethod
+    def _field_of(memory: StateMemory, name: str) -> Any:
+        return np.ndarray.view(memory.field(name), Field)
 
     @property
     def module(self) -> Module:
@@ -137,6 +142,16 @@ class State:
         for gradient in self._gradients:
             gradient[...] = 0
 
+    def copy_from(self, other: "State") -> None:
+        """Takes over the content of all fields of another state of the same module, on the CPU or on a CUDA device.
+
+        TypeError for anything but a State, ValueError for one of another module or, where both are on CUDA devices, of
+        another device.
+        """
+        if not isinstance(other, State):
+            raise TypeError(f"{self.module.name}: copy_from: expected a state, got {type(other).__name__}")
+        self._memory.copy_from(other._memory)
+
     def tape(self, loss: Field) -> "Tape":
         """Differentiates what is called inside of `with state.tape(state.loss): ...`, as Taichi's ti.ad.Tape does.
 
@@ -149,7 +164,7 @@ class State:
         any other field; entering raises ValueError inside of another tape of the same state.
         """
         label = f"{self.module.name}: tape: argument 'loss'"
-        if not isinstance(loss, Field):
+        if not isinstance(loss, self._field_type):
             raise TypeError(f"{label}: expected a field of the state, got {type(loss).__name__}")
         if not any(loss is field for field in self._fields.values()):
             raise ValueError(f"{label}: expected a field of this state, such as state.loss, got another array")
@@ -216,8 +231,8 @@ class Tape:
             grad(*arguments, **keywords)
 
 
-def restore_memory(module: Module, content: bytes) -> StateMemory:
-    """Rebuilds the pickled memory of a state."""
-    memory = module.state()._memory
-    memory.bytes[...] = np.frombuffer(content, np.uint8)
+def restore_memory(module: Module, content: bytes, device: int = -1) -> StateMemory:
+    """Rebuilds the pickled memory of a state, on the CUDA device that it was on; -1 is the CPU."""
+    memory = module._state_memory(True, device)
+    memory.write(0, content)
     return memory

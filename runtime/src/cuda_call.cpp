@@ -7,6 +7,7 @@
 #include "cuda_workspace.hpp"
 #include "error.hpp"
 #include "memory.hpp"
+#include "state.hpp"
 
 namespace tiaot {
 namespace {
@@ -96,6 +97,7 @@ tiaot_status plan_pieces(const Request &request, const Checked &checked, const C
   for (uint32_t i = 0; i < desc.input_count && i < 32; ++i) {
     if (choice.entry->wrt >> i & 1) place(i, true);
   }
+  if (request.state != nullptr) plan->pieces[plan->array_count++] = {request.state->memory, 0, -1};
   if (!too_much) return TIAOT_OK;
   return raise(TIAOT_ERROR_MEMORY, "%s: no memory for workspace: more than 2^62 bytes are needed",
                plan->caller.text().c_str());
@@ -168,6 +170,7 @@ tiaot_status make_cuda_plan(const Request &request, const Checked &checked, Cuda
   plan->entry = choice.entry;
   plan->rows = checked.rows(desc);
   plan->on_host = checked.on_host;
+  plan->state = request.state;
   std::copy_n(checked.sizes, desc.dim_count, plan->sizes);
   if (tiaot_status status = plan_chunks(request, checked, plan)) return status;
   if (tiaot_status status =
@@ -179,7 +182,9 @@ tiaot_status make_cuda_plan(const Request &request, const Checked &checked, Cuda
   return find_cuda_device(plan->caller, checked.device, &plan->device);
 }
 
-tiaot_status run_cuda_plan(const CudaPlan &plan) {
+namespace {
+
+tiaot_status enqueue(const CudaPlan &plan) {
   CudaCurrent current;
   const CudaImage *image = nullptr;
   if (tiaot_status status = start_cuda_call(plan.caller, *plan.module, plan.device, &current, &image)) return status;
@@ -204,6 +209,14 @@ tiaot_status run_cuda_plan(const CudaPlan &plan) {
     begin += rows;
   } while (begin < plan.rows);
   return memory.give_back();
+}
+
+}  // namespace
+
+tiaot_status run_cuda_plan(const CudaPlan &plan) {
+  if (plan.state == nullptr) return enqueue(plan);
+  const StateUse use(plan.state);
+  return use.taken() ? enqueue(plan) : explain_state_in_use(plan.caller.name, plan.caller.entry, *plan.state);
 }
 
 }  // namespace tiaot

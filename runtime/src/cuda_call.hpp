@@ -23,6 +23,7 @@ struct CudaPlan {
   uint64_t on_host;         // as tiaot_cuda_code takes it
   uint32_t array_count;
   int64_t sizes[TIAOT_MAX_DIMS];
+  tiaot_state *state;  // that it works on, whose memory is the last of the arrays; nullptr for none
   // In the entry's order. An array that nobody asked for is at `offset` of the call's memory, others have offset -1.
   struct Piece {
     void *data;

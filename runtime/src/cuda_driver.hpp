@@ -46,41 +46,45 @@ static_assert(sizeof(CUDA_MEMCPY2D) == 128, "as in cuda.h for 64 bits");
 
 // Every function of the driver that is called: its name, its symbol, its parameters. Those of the second list are
 // nullptr where the driver is too old to have them.
-#define TIAOT_CUDA_REQUIRED(X)                                                                                   \
-  X(cuInit, "cuInit", (uint32_t flags))                                                                          \
-  X(cuGetErrorName, "cuGetErrorName", (CUresult error, const char **text))                                       \
-  X(cuGetErrorString, "cuGetErrorString", (CUresult error, const char **text))                                   \
-  X(cuDeviceGetCount, "cuDeviceGetCount", (int32_t *count))                                                      \
-  X(cuDeviceGet, "cuDeviceGet", (CUdevice * device, int32_t ordinal))                                            \
-  X(cuDeviceGetName, "cuDeviceGetName", (char *name, int32_t length, CUdevice device))                           \
-  X(cuDeviceGetAttribute, "cuDeviceGetAttribute", (int32_t *value, int32_t attribute, CUdevice device))          \
-  X(cuDevicePrimaryCtxRetain, "cuDevicePrimaryCtxRetain", (CUcontext * context, CUdevice device))                \
-  X(cuCtxGetCurrent, "cuCtxGetCurrent", (CUcontext * context))                                                   \
-  X(cuCtxPushCurrent, "cuCtxPushCurrent_v2", (CUcontext context))                                                \
-  X(cuCtxPopCurrent, "cuCtxPopCurrent_v2", (CUcontext * context))                                                \
-  X(cuCtxSynchronize, "cuCtxSynchronize", ())                                                                    \
-  X(cuModuleLoadData, "cuModuleLoadData", (CUmodule * module, const void *image))                                \
-  X(cuModuleUnload, "cuModuleUnload", (CUmodule module))                                                         \
-  X(cuModuleGetFunction, "cuModuleGetFunction", (CUfunction * function, CUmodule module, const char *name))      \
-  X(cuLaunchKernel, "cuLaunchKernel",                                                                            \
-    (CUfunction function, uint32_t grid_x, uint32_t grid_y, uint32_t grid_z, uint32_t block_x, uint32_t block_y, \
-     uint32_t block_z, uint32_t shared_bytes, CUstream stream, void **parameters, void **extra))                 \
-  X(cuMemsetD8Async, "cuMemsetD8Async", (CUdeviceptr target, uint8_t value, size_t count, CUstream stream))      \
-  X(cuMemsetD2D16Async, "cuMemsetD2D16Async",                                                                    \
-    (CUdeviceptr target, size_t pitch, uint16_t value, size_t width, size_t height, CUstream stream))            \
-  X(cuMemsetD2D32Async, "cuMemsetD2D32Async",                                                                    \
-    (CUdeviceptr target, size_t pitch, uint32_t value, size_t width, size_t height, CUstream stream))            \
-  X(cuMemsetD2D8Async, "cuMemsetD2D8Async",                                                                      \
-    (CUdeviceptr target, size_t pitch, uint8_t value, size_t width, size_t height, CUstream stream))             \
-  X(cuMemcpyDtoDAsync, "cuMemcpyDtoDAsync_v2",                                                                   \
-    (CUdeviceptr target, CUdeviceptr source, size_t bytes, CUstream stream))                                     \
-  X(cuMemcpy2DAsync, "cuMemcpy2DAsync_v2", (const CUDA_MEMCPY2D *copy, CUstream stream))                         \
-  X(cuMemAlloc, "cuMemAlloc_v2", (CUdeviceptr * address, size_t bytes))                                          \
-  X(cuMemFree, "cuMemFree_v2", (CUdeviceptr address))                                                            \
-  X(cuStreamIsCapturing, "cuStreamIsCapturing", (CUstream stream, int32_t *status))                              \
-  X(cuStreamWaitEvent, "cuStreamWaitEvent", (CUstream stream, CUevent event, uint32_t flags))                    \
-  X(cuThreadExchangeStreamCaptureMode, "cuThreadExchangeStreamCaptureMode", (int32_t *mode))                     \
-  X(cuEventCreate, "cuEventCreate", (CUevent * event, uint32_t flags))                                           \
+#define TIAOT_CUDA_REQUIRED(X)                                                                                    \
+  X(cuInit, "cuInit", (uint32_t flags))                                                                           \
+  X(cuGetErrorName, "cuGetErrorName", (CUresult error, const char **text))                                        \
+  X(cuGetErrorString, "cuGetErrorString", (CUresult error, const char **text))                                    \
+  X(cuDeviceGetCount, "cuDeviceGetCount", (int32_t *count))                                                       \
+  X(cuDeviceGet, "cuDeviceGet", (CUdevice * device, int32_t ordinal))                                             \
+  X(cuDeviceGetName, "cuDeviceGetName", (char *name, int32_t length, CUdevice device))                            \
+  X(cuDeviceGetAttribute, "cuDeviceGetAttribute", (int32_t *value, int32_t attribute, CUdevice device))           \
+  X(cuDevicePrimaryCtxRetain, "cuDevicePrimaryCtxRetain", (CUcontext * context, CUdevice device))                 \
+  X(cuCtxGetCurrent, "cuCtxGetCurrent", (CUcontext * context))                                                    \
+  X(cuCtxPushCurrent, "cuCtxPushCurrent_v2", (CUcontext context))                                                 \
+  X(cuCtxPopCurrent, "cuCtxPopCurrent_v2", (CUcontext * context))                                                 \
+  X(cuCtxSynchronize, "cuCtxSynchronize", ())                                                                     \
+  X(cuModuleLoadData, "cuModuleLoadData", (CUmodule * module, const void *image))                                 \
+  X(cuModuleUnload, "cuModuleUnload", (CUmodule module))                                                          \
+  X(cuModuleGetFunction, "cuModuleGetFunction", (CUfunction * function, CUmodule module, const char *name))       \
+  X(cuLaunchKernel, "cuLaunchKernel",                                                                             \
+    (CUfunction function, uint32_t grid_x, uint32_t grid_y, uint32_t grid_z, uint32_t block_x, uint32_t block_y,  \
+     uint32_t block_z, uint32_t shared_bytes, CUstream stream, void **parameters, void **extra))                  \
+  X(cuMemsetD8Async, "cuMemsetD8Async", (CUdeviceptr target, uint8_t value, size_t count, CUstream stream))       \
+  X(cuMemsetD2D16Async, "cuMemsetD2D16Async",                                                                     \
+    (CUdeviceptr target, size_t pitch, uint16_t value, size_t width, size_t height, CUstream stream))             \
+  X(cuMemsetD2D32Async, "cuMemsetD2D32Async",                                                                     \
+    (CUdeviceptr target, size_t pitch, uint32_t value, size_t width, size_t height, CUstream stream))             \
+  X(cuMemsetD2D8Async, "cuMemsetD2D8Async",                                                                       \
+    (CUdeviceptr target, size_t pitch, uint8_t value, size_t width, size_t height, CUstream stream))              \
+  X(cuMemcpyDtoDAsync, "cuMemcpyDtoDAsync_v2",                                                                    \
+    (CUdeviceptr target, CUdeviceptr source, size_t bytes, CUstream stream))                                      \
+  X(cuMemcpyDtoHAsync, "cuMemcpyDtoHAsync_v2", (void *target, CUdeviceptr source, size_t bytes, CUstream stream)) \
+  X(cuMemcpyHtoDAsync, "cuMemcpyHtoDAsync_v2",                                                                    \
+    (CUdeviceptr target, const void *source, size_t bytes, CUstream stream))                                      \
+  X(cuMemcpy2DAsync, "cuMemcpy2DAsync_v2", (const CUDA_MEMCPY2D *copy, CUstream stream))                          \
+  X(cuMemAlloc, "cuMemAlloc_v2", (CUdeviceptr * address, size_t bytes))                                           \
+  X(cuMemFree, "cuMemFree_v2", (CUdeviceptr address))                                                             \
+  X(cuStreamIsCapturing, "cuStreamIsCapturing", (CUstream stream, int32_t *status))                               \
+  X(cuStreamSynchronize, "cuStreamSynchronize", (CUstream stream))                                                \
+  X(cuStreamWaitEvent, "cuStreamWaitEvent", (CUstream stream, CUevent event, uint32_t flags))                     \
+  X(cuThreadExchangeStreamCaptureMode, "cuThreadExchangeStreamCaptureMode", (int32_t *mode))                      \
+  X(cuEventCreate, "cuEventCreate", (CUevent * event, uint32_t flags))                                            \
   X(cuEventRecord, "cuEventRecord", (CUevent event, CUstream stream))
 #define TIAOT_CUDA_OPTIONAL(X)                                                                                     \
   X(cuMemAllocAsync, "cuMemAllocAsync", (CUdeviceptr * address, size_t bytes, CUstream stream)) /* from 11.2 on */ \

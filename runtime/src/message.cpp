@@ -227,9 +227,10 @@ tiaot_status explain_device(const Request &request, const DLTensor *arrays, uint
                device_text(arrays[index]).c_str());
 }
 
-tiaot_status explain_state_device(const Request &request, const DLTensor *arrays, uint32_t index) {
-  return raise(TIAOT_ERROR_UNSUPPORTED, "%s.%s: %s: the kernel works on state, which is on the CPU, got an array on %s",
-               request.desc().name, entry_name(request.entry), slot_text(request, index).c_str(),
+tiaot_status explain_state_device(const Request &request, const DLTensor *arrays, uint32_t index, int32_t device) {
+  const std::string place = device == kOnCpu ? "the CPU" : "cuda:" + std::to_string(device);
+  return raise(TIAOT_ERROR_TYPE, "%s.%s: %s: the kernel works on state, which is on %s, got an array on %s",
+               request.desc().name, entry_name(request.entry), slot_text(request, index).c_str(), place.c_str(),
                device_text(arrays[index]).c_str());
 }
 

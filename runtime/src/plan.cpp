@@ -327,9 +327,7 @@ tiaot_status run_direct(const Plan &plan) {
 
 [[gnu::noinline]] tiaot_status run_on_state(const Plan &plan) {
   const StateUse use(plan.state);
-  if (use.taken()) return run_direct(plan);
-  return raise(TIAOT_ERROR_VALUE, "%s.%s: the state of module '%s' is in use by another call", plan.kernel->name,
-               entry_name(plan.entry), plan.state->module->desc->name);
+  return use.taken() ? run_direct(plan) : explain_state_in_use(plan.kernel->name, plan.entry, *plan.state);
 }
 
 }  // namespace

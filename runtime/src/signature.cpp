@@ -192,13 +192,26 @@ Fault check_jacobian(const Request &request, const DLTensor &tensor, uint32_t in
 }
 
 // Where the arrays are: on one CUDA device, but for values, which may be on the CPU. The first array that has no choice
-// is the one that the others are held against. Only for calls that have an array elsewhere than on the CPU.
+// is the one that the others are held against; of a kernel over state, where the state is. Only for calls that have an
+// array, or the state, elsewhere than on the CPU.
 [[gnu::cold]] tiaot_status check_devices(const Request &request, const DLTensor *arrays, uint32_t end,
                                          Checked *checked) {
   const tiaot_kernel_desc &desc = request.desc();
   const auto is_value = [&](uint32_t i) {
     return i < desc.input_count && desc.arguments[i].flags & TIAOT_ARGUMENT_VALUE;
   };
+  if (desc.state != 0) {
+    const int32_t on = request.state->device == nullptr ? kOnCpu : ordinal_of(*request.state->device);
+    checked->on_host = 0;
+    for (uint32_t i = 0; i < end; ++i) {
+      const int32_t its = device_of(arrays[i]);
+      if (its == on) continue;
+      if (its != kOnCpu || !is_value(i)) return explain_state_device(request, arrays, i, on);
+      checked->on_host |= uint64_t{1} << i;
+    }
+    checked->device = on;
+    return TIAOT_OK;
+  }
   uint32_t reference = 0;
   while (reference < end && is_value(reference)) ++reference;
   if (reference == end) {
@@ -215,7 +228,6 @@ Fault check_jacobian(const Request &request, const DLTensor &tensor, uint32_t in
     }
     if (its != device) on_host |= uint64_t{1} << i;
   }
-  if (desc.state != 0) return explain_state_device(request, arrays, reference);
   if (request.kernel->module->desc->cuda == nullptr) {
     const std::string who = std::string(desc.name) + "." + entry_name(request.entry);
     return explain_no_cuda(who.c_str(), *request.kernel->module->desc);
@@ -337,6 +349,9 @@ tiaot_status check_arrays(const Request &request, const DLTensor *arrays, int32_
   }
   Fault fault = Fault::kNone;
   checked->device = kOnCpu;
+  if (request.state != nullptr && request.state->device != nullptr) {
+    if (tiaot_status status = check_devices(request, arrays, end, checked)) return status;
+  }
   const uint32_t at = find_fault(request, arrays, end, checked, &fault);
   if (at != end) {
     if (tiaot_status status = check_again(request, arrays, end, checked, at, fault)) return status;

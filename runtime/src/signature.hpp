@@ -144,7 +144,9 @@ Slot find_slot(const Request &request, uint32_t index, uint32_t (&room)[2 * TIAO
 // An array on another device than array `reference`, whose call runs on `device`.
 [[gnu::cold]] tiaot_status explain_device(const Request &request, const DLTensor *arrays, uint32_t index,
                                           uint32_t reference, int32_t device);
-[[gnu::cold]] tiaot_status explain_state_device(const Request &request, const DLTensor *arrays, uint32_t index);
+// An array on another device than the state, which is on `device`.
+[[gnu::cold]] tiaot_status explain_state_device(const Request &request, const DLTensor *arrays, uint32_t index,
+                                                int32_t device);
 [[gnu::cold]] tiaot_status explain_no_cuda(const char *who, const tiaot_module_desc &module);
 [[gnu::cold]] tiaot_status explain_count(const Request &request, bool with_results, int32_t count);
 [[gnu::cold]] tiaot_status explain_overlap(const Request &request, uint32_t result, uint32_t other);

@@ -1,22 +1,23 @@
 // state.cpp: the instances of a module's fields: their memory and their description. Knows nothing of calls.
 #include "state.hpp"
 
+#include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <new>
 #include <string>
 
 #include "error.hpp"
+#include "half.hpp"
 #include "memory.hpp"
+#include "signature.hpp"
 
 using namespace tiaot;
 
-extern "C" tiaot_status tiaot_state_create(const tiaot_module *module, tiaot_state **state) {
-  if (module == nullptr || state == nullptr) {
-    return raise(TIAOT_ERROR_VALUE, "tiaot_state_create: %s is NULL", module == nullptr ? "module" : "state");
-  }
-  const tiaot_module_desc &desc = *module->desc;
-  if (desc.field_count == 0) return raise(TIAOT_ERROR_VALUE, "module '%s' has no state", desc.name);
+namespace {
+
+tiaot_status create_on_cpu(const tiaot_module &module, bool zeros, tiaot_state **state) {
+  const tiaot_module_desc &desc = *module.desc;
   // Zeros from calloc, which large states get page by page as they are touched; hence the alignment by hand.
   std::unique_ptr<void, void (*)(void *)> allocation(nullptr, std::free);
   if (desc.state_bytes <= INT64_MAX - kAlignment) {
@@ -28,43 +29,210 @@ extern "C" tiaot_status tiaot_state_create(const tiaot_module *module, tiaot_sta
   }
   char *start = static_cast<char *>(allocation.get());
   char *memory = start + (-reinterpret_cast<uintptr_t>(start) & static_cast<uintptr_t>(kAlignment - 1));
-  for (uint32_t c = 0; c < desc.content_count; ++c) {
+  for (uint32_t c = 0; c < desc.content_count && !zeros; ++c) {
     const tiaot_content_desc &content = desc.contents[c];
     std::memcpy(memory + content.offset, content.data, static_cast<size_t>(content.bytes));
   }
-  auto *result = new (std::nothrow) tiaot_state{module, std::move(allocation), memory};
+  auto *result = new (std::nothrow) tiaot_state{&module, std::move(allocation), memory};
   if (result == nullptr) return raise(TIAOT_ERROR_MEMORY, "out of memory");
   *state = result;
   return TIAOT_OK;
+}
+
+// The field of that name; nullptr with the error raised.
+const tiaot_field_desc *find_field(const tiaot_state &state, const char *name) {
+  const tiaot_module_desc &desc = *state.module->desc;
+  for (uint32_t f = 0; f < desc.field_count; ++f) {
+    if (std::strcmp(desc.fields[f].name, name) == 0) return &desc.fields[f];
+  }
+  std::string names;
+  for (uint32_t f = 0; f < desc.field_count; ++f) {
+    names += (names.empty() ? "'" : ", '") + std::string(desc.fields[f].name) + "'";
+  }
+  raise(TIAOT_ERROR_VALUE, "module '%s' has no field '%s'; it has %s", desc.name, name, names.c_str());
+  return nullptr;
+}
+
+tiaot_status refuse_null(const char *function, const char *argument) {
+  return raise(TIAOT_ERROR_VALUE, "%s: %s is NULL", function, argument);
+}
+
+template <typename T>
+Element element_of(T value) {
+  Element element{0, sizeof value};
+  std::memcpy(&element.bits, &value, sizeof value);
+  return element;
+}
+
+// A number as an element of a type; false where it is none of its numbers.
+bool make_element(uint32_t dtype, double value, Element *element) {
+  const bool whole = std::nearbyint(value) == value;
+  switch (dtype) {
+    case TIAOT_UINT8:
+      if (!whole || value < 0 || value > UINT8_MAX) return false;
+      *element = element_of(static_cast<uint8_t>(value));
+      return true;
+    case TIAOT_INT32:
+      if (!whole || value < INT32_MIN || value > INT32_MAX) return false;
+      *element = element_of(static_cast<int32_t>(value));
+      return true;
+    case TIAOT_INT64:
+      if (!whole || value < -0x1p63 || value >= 0x1p63) return false;
+      *element = element_of(static_cast<int64_t>(value));
+      return true;
+    case TIAOT_FLOAT16:
+      *element = element_of(Half(value));
+      return true;
+    case TIAOT_FLOAT32:
+      *element = element_of(static_cast<float>(value));
+      return true;
+    default:
+      *element = element_of(value);
+      return true;
+  }
+}
+
+void fill_on_cpu(char *first, const tiaot_field_desc &field, uint32_t axis, Element value) {
+  if (axis == field.rank) {
+    std::memcpy(first, &value.bits, static_cast<size_t>(value.bytes));
+    return;
+  }
+  for (int64_t i = 0; i < field.shape[axis]; ++i) {
+    fill_on_cpu(first + i * field.strides[axis] * value.bytes, field, axis + 1, value);
+  }
+}
+
+tiaot_status check_range(const char *function, const tiaot_state *state, int64_t offset, int64_t bytes,
+                         const void *host) {
+  if (state == nullptr || (host == nullptr && bytes != 0))
+    return refuse_null(function, state == nullptr ? "state" : "data");
+  const int64_t all = state->module->desc->state_bytes;
+  if (offset >= 0 && bytes >= 0 && offset <= all && bytes <= all - offset) return TIAOT_OK;
+  return raise(TIAOT_ERROR_VALUE, "%s: expected a range of the state's %lld bytes, got %lld from %lld on", function,
+               static_cast<long long>(all), static_cast<long long>(bytes), static_cast<long long>(offset));
+}
+
+}  // namespace
+
+extern "C" tiaot_status tiaot_state_create(const tiaot_module *module, tiaot_state **state) {
+  if (module == nullptr || state == nullptr) {
+    return refuse_null("tiaot_state_create", module == nullptr ? "module" : "state");
+  }
+  if (module->desc->field_count == 0) return raise(TIAOT_ERROR_VALUE, "module '%s' has no state", module->desc->name);
+  return create_on_cpu(*module, false, state);
+}
+
+extern "C" tiaot_status tiaot_state_create_on(const tiaot_module *module, DLDevice device, uint32_t flags,
+                                              tiaot_state **state) {
+  const char *const name = "tiaot_state_create_on";
+  if (module == nullptr || state == nullptr) return refuse_null(name, module == nullptr ? "module" : "state");
+  if ((flags & ~uint32_t{TIAOT_STATE_ZEROS}) != 0) {
+    return raise(TIAOT_ERROR_VALUE, "%s: flags: expected 0 or TIAOT_STATE_ZEROS, got %u", name, flags);
+  }
+  const tiaot_module_desc &desc = *module->desc;
+  if (desc.field_count == 0) return raise(TIAOT_ERROR_VALUE, "module '%s' has no state", desc.name);
+  const bool zeros = flags != 0;
+  int32_t type;  // copied: a number that the enum does not name is not to be read as one
+  std::memcpy(&type, &device.device_type, sizeof type);
+  if (type == kDLCPU) return create_on_cpu(*module, zeros, state);
+  if (type != kDLCUDA) {
+    return raise(TIAOT_ERROR_VALUE, "%s: device: expected the CPU (1) or a CUDA device (2), got DLPack's %d", name,
+                 type);
+  }
+  if (desc.cuda == nullptr) {
+    return raise(TIAOT_ERROR_UNSUPPORTED, "%s: module '%s' was exported without CUDA code: export it with --cuda", name,
+                 desc.name);
+  }
+  return guarded([&] { return create_cuda_state(*module, device.device_id, zeros, state); });
 }
 
 extern "C" void tiaot_state_destroy(tiaot_state *state) { delete state; }
 
 extern "C" tiaot_status tiaot_state_field(const tiaot_state *state, const char *name, DLTensor *tensor) {
   if (state == nullptr || name == nullptr || tensor == nullptr) {
-    return raise(TIAOT_ERROR_VALUE, "tiaot_state_field: %s is NULL",
-                 state == nullptr  ? "state"
-                 : name == nullptr ? "name"
-                                   : "tensor");
+    return refuse_null("tiaot_state_field", state == nullptr ? "state" : name == nullptr ? "name" : "tensor");
   }
-  const tiaot_module_desc &desc = *state->module->desc;
-  for (uint32_t f = 0; f < desc.field_count; ++f) {
-    const tiaot_field_desc &field = desc.fields[f];
-    if (std::strcmp(field.name, name) != 0) continue;
-    *tensor = {state->memory + field.offset,
-               {kDLCPU, 0},
-               static_cast<int32_t>(field.rank),
-               {static_cast<uint8_t>(field.dtype >> 8), static_cast<uint8_t>(field.dtype), 1},
-               const_cast<int64_t *>(field.shape),
-               const_cast<int64_t *>(field.strides),
+  return guarded([&]() -> tiaot_status {
+    const tiaot_field_desc *field = find_field(*state, name);
+    if (field == nullptr) return TIAOT_ERROR_VALUE;
+    *tensor = {state->memory + field->offset,
+               state->device == nullptr ? DLDevice{kDLCPU, 0} : DLDevice{kDLCUDA, ordinal_of(*state->device)},
+               static_cast<int32_t>(field->rank),
+               {static_cast<uint8_t>(field->dtype >> 8), static_cast<uint8_t>(field->dtype), 1},
+               const_cast<int64_t *>(field->shape),
+               const_cast<int64_t *>(field->strides),
                0};
     return TIAOT_OK;
-  }
-  return guarded([&] {
-    std::string names;
-    for (uint32_t f = 0; f < desc.field_count; ++f) {
-      names += (names.empty() ? "'" : ", '") + std::string(desc.fields[f].name) + "'";
-    }
-    return raise(TIAOT_ERROR_VALUE, "module '%s' has no field '%s'; it has %s", desc.name, name, names.c_str());
   });
 }
+
+extern "C" tiaot_status tiaot_state_fill(tiaot_state *state, const char *name, double value, void *stream) {
+  const char *const function = "tiaot_state_fill";
+  if (state == nullptr || name == nullptr) return refuse_null(function, state == nullptr ? "state" : "name");
+  return guarded([&]() -> tiaot_status {
+    const tiaot_field_desc *field = find_field(*state, name);
+    if (field == nullptr) return TIAOT_ERROR_VALUE;
+    Element element{};
+    if (!make_element(field->dtype, value, &element)) {
+      return raise(TIAOT_ERROR_VALUE, "%s: field '%s': expected a whole number that its elements can be, got %g",
+                   function, name, value);
+    }
+    if (state->device != nullptr) return fill_cuda_field(*state, *field, element, stream);
+    fill_on_cpu(state->memory + field->offset, *field, 0, element);
+    return TIAOT_OK;
+  });
+}
+
+extern "C" tiaot_status tiaot_state_read(const tiaot_state *state, int64_t offset, int64_t bytes, void *target,
+                                         void *stream) {
+  const char *const function = "tiaot_state_read";
+  if (tiaot_status status = check_range(function, state, offset, bytes, target)) return status;
+  const char *source = state->memory + offset;
+  if (state->device == nullptr) {
+    if (bytes > 0) std::memcpy(target, source, static_cast<size_t>(bytes));
+    return TIAOT_OK;
+  }
+  return guarded([&] { return copy_cuda_state(function, *state, CudaCopy::kToHost, target, source, bytes, stream); });
+}
+
+extern "C" tiaot_status tiaot_state_write(tiaot_state *state, int64_t offset, int64_t bytes, const void *source,
+                                          void *stream) {
+  const char *const function = "tiaot_state_write";
+  if (tiaot_status status = check_range(function, state, offset, bytes, source)) return status;
+  char *target = state->memory + offset;
+  if (state->device == nullptr) {
+    if (bytes > 0) std::memcpy(target, source, static_cast<size_t>(bytes));
+    return TIAOT_OK;
+  }
+  return guarded([&] { return copy_cuda_state(function, *state, CudaCopy::kFromHost, target, source, bytes, stream); });
+}
+
+extern "C" tiaot_status tiaot_state_copy(tiaot_state *target, const tiaot_state *source, void *stream) {
+  const char *const function = "tiaot_state_copy";
+  if (target == nullptr || source == nullptr) return refuse_null(function, target == nullptr ? "target" : "source");
+  if (target->module != source->module) {
+    return raise(TIAOT_ERROR_VALUE, "%s: expected two states of one module, got one of '%s' and one of '%s'", function,
+                 target->module->desc->name, source->module->desc->name);
+  }
+  const int64_t bytes = target->module->desc->state_bytes;
+  if (target == source) return TIAOT_OK;
+  if (source->device == nullptr) return tiaot_state_write(target, 0, bytes, source->memory, stream);
+  if (target->device == nullptr) return tiaot_state_read(source, 0, bytes, target->memory, stream);
+  if (target->device != source->device) {
+    return raise(TIAOT_ERROR_VALUE,
+                 "%s: expected states on one CUDA device, or one on the CPU, got cuda:%d and cuda:%d", function,
+                 ordinal_of(*target->device), ordinal_of(*source->device));
+  }
+  return guarded([&] {
+    return copy_cuda_state(function, *target, CudaCopy::kWithin, target->memory, source->memory, bytes, stream);
+  });
+}
+
+namespace tiaot {
+
+tiaot_status explain_state_in_use(const char *kernel, int entry, const tiaot_state &state) {
+  return raise(TIAOT_ERROR_VALUE, "%s.%s: the state of module '%s' is in use by another call", kernel,
+               entry_name(entry), state.module->desc->name);
+}
+
+}  // namespace tiaot

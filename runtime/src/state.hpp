@@ -2,15 +2,28 @@
 #pragma once
 
 #include <atomic>
+#include <cstdlib>
 #include <memory>
 
 #include "module.hpp"
 
+namespace tiaot {
+struct CudaDevice;
+
+// Gives the memory back to the device, whose work it waits for.
+void free_cuda_memory(CudaDevice *device, char *memory) noexcept;
+}  // namespace tiaot
+
 struct tiaot_state {
   const tiaot_module *module;
-  std::unique_ptr<void, void (*)(void *)> allocation;
-  char *memory;  // `state_bytes` of it, aligned to 64
+  std::unique_ptr<void, void (*)(void *)> allocation;  // on the CPU
+  char *memory;                                        // `state_bytes` of it, aligned to 64
+  tiaot::CudaDevice *device = nullptr;                 // whose memory it is; nullptr: the CPU's
   std::atomic<bool> in_use{false};
+
+  ~tiaot_state() {
+    if (device != nullptr) tiaot::free_cuda_memory(device, memory);
+  }
 };
 
 namespace tiaot {
@@ -35,5 +48,31 @@ class StateUse {
 
 // What a state counts for among the elements that a call works on.
 inline int64_t state_work(const tiaot_module &module) { return module.desc->state_bytes / 4; }
+
+// A call of an entry that finds the state in use by another.
+[[gnu::cold]] tiaot_status explain_state_in_use(const char *kernel, int entry, const tiaot_state &state);
+
+// An element of `item_size(dtype)` bytes, as it lies in memory.
+struct Element {
+  uint64_t bits;
+  int64_t bytes;
+};
+
+// ---- of states on CUDA devices, in cuda_state.cpp
+
+// A state in memory of the device, of zeros, or with what the module's states start with. Waits until it is there.
+tiaot_status create_cuda_state(const tiaot_module &module, int32_t ordinal, bool zeros, tiaot_state **state);
+
+// Puts on the stream what fills a field.
+tiaot_status fill_cuda_field(const tiaot_state &state, const tiaot_field_desc &field, Element value, void *stream);
+
+enum class CudaCopy { kToHost, kFromHost, kWithin };
+
+// Copies memory of a state's device on the stream; waits for it where the host's memory is a part of it.
+tiaot_status copy_cuda_state(const char *caller, const tiaot_state &state, CudaCopy kind, void *target,
+                             const void *source, int64_t bytes, void *stream);
+
+// The number of a CUDA device.
+int32_t ordinal_of(const CudaDevice &device);
 
 }  // namespace tiaot

@@ -72,7 +72,6 @@ std::string check_entry(const tiaot_kernel_desc &kernel, const tiaot_entry_desc 
   for (int level = 0; level < kLevels; ++level) {
     if (entry.code[level] == nullptr) return who + " lacks the code of a CPU level";
   }
-  if (entry.cuda != nullptr && kernel.state != 0) return who + " has CUDA code, but the kernel works on state";
   if (entry.cuda == nullptr && entry.cuda_workspace != nullptr) return who + " has a CUDA workspace without CUDA code";
   if (entry.cuda_any_rows > 1) return who + " neither takes any number of rows on CUDA nor not";
   if (entry.cuda_order > TIAOT_CUDA_UNORDERED) return who + " has an unknown order of atomic operations";

@@ -13,6 +13,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -67,6 +68,7 @@ struct Driver {
   std::string log, log_copy;
   std::map<std::string, Failure> failures;
   std::set<void *> capturing;
+  std::map<void *, std::vector<std::function<void()>>> recorded;  // what replays do, of streams that are recorded
   std::map<void *, uint64_t> stream_ids;
   std::map<void *, size_t> allocations;
   Context contexts[kMaxDevices];
@@ -124,7 +126,15 @@ class Call {
     need_context();
     say(" stream=0x%llx", static_cast<unsigned long long>(reinterpret_cast<uintptr_t>(stream)));
     captured = driver().capturing.count(stream) != 0;
+    stream_ = stream;
   }
+  // Of a call that is put on a recorded stream: what to do when it is replayed.
+  template <typename Again>
+  void record(Again &&again) {
+    const auto found = driver().recorded.find(stream_);
+    if (result == 0 && captured && found != driver().recorded.end()) found->second.emplace_back(again);
+  }
+  bool recorded() const { return captured && driver().recorded.count(stream_) != 0; }
   [[gnu::format(printf, 2, 3)]] void say(const char *format, ...) {
     char text[256];
     va_list arguments;
@@ -150,6 +160,7 @@ class Call {
  private:
   std::unique_lock<std::mutex> lock_;
   std::string line_;
+  void *stream_ = nullptr;
 };
 
 // An ELF image's size, from where its section headers end.
@@ -182,6 +193,7 @@ Result set_2d(const char *function, uint64_t target, size_t pitch, T value, size
   call.say(" pitch=%zu value=0x%llx width=%zu height=%zu", pitch, static_cast<unsigned long long>(value), width,
            height);
   if (call.result == 0 && target % sizeof(T) != 0) call.result = kInvalidValue;
+  call.record([=] { set_2d(function, target, pitch, value, width, height, stream); });
   for (size_t row = 0; call.runs() && row < height; ++row) {
     driver().check_range(function, target + row * pitch, width * sizeof(T), true);
     T *line = reinterpret_cast<T *>(target + row * pitch);
@@ -203,6 +215,7 @@ Result allocate(Call &call, uint64_t *address, size_t bytes) {
 
 Result free_memory(Call &call, uint64_t address) {
   void *memory = reinterpret_cast<void *>(address);
+  if (call.recorded()) return call.end();  // the graph keeps it
   if (call.result == 0 && driver().allocations.erase(memory) == 0) call.result = kInvalidValue;
   if (call.result == 0) {
     driver().memory.remove(address);
@@ -226,6 +239,7 @@ API void standin_reset(void) {
   it.log.clear();
   it.failures.clear();
   it.capturing.clear();
+  it.recorded.clear();
   it.stream_ids.clear();
   it.skip_work = false;
 }
@@ -264,6 +278,22 @@ API void standin_capture(void *stream, int32_t capturing) {
   } else {
     driver().capturing.erase(stream);
   }
+}
+API void standin_record(void *stream) {
+  const std::lock_guard<std::mutex> lock(driver().mutex);
+  driver().capturing.insert(stream);
+  driver().recorded[stream].clear();
+}
+API int32_t standin_replay(void *stream) {
+  std::vector<std::function<void()>> work;
+  {
+    const std::lock_guard<std::mutex> lock(driver().mutex);
+    work = driver().recorded[stream];
+  }
+  current.push_back(&driver().contexts[0]);
+  for (const std::function<void()> &each : work) each();
+  current.pop_back();
+  return static_cast<int32_t>(work.size());
 }
 API void standin_set_stream_id(void *stream, uint64_t id) {
   const std::lock_guard<std::mutex> lock(driver().mutex);
@@ -532,6 +562,19 @@ API Result cuLaunchKernel(Function *function, uint32_t grid, uint32_t grid_y, ui
                            block_y != 1 || block_z != 1)) {
     call.result = kInvalidValue;
   }
+  if (call.recorded() && function->interpreted != nullptr) {
+    const ptx::Function &kernel = *function->interpreted;
+    std::vector<std::vector<uint8_t>> values;
+    for (size_t i = 0; i < kernel.formals.size(); ++i) {
+      const auto *value = static_cast<const uint8_t *>(parameters[i]);
+      values.emplace_back(value, value + kernel.parameters.slots.at(kernel.formals[i]).bytes);
+    }
+    call.record([=]() mutable {
+      std::vector<void *> again;
+      for (std::vector<uint8_t> &each : values) again.push_back(each.data());
+      cuLaunchKernel(function, grid, 1, 1, block, 1, 1, 0, stream, again.data(), nullptr);
+    });
+  }
   const bool runs = call.runs();
   if (runs && function->interpreted != nullptr) {
     Driver &it = driver();
@@ -555,6 +598,7 @@ API Result cuMemsetD8Async(uint64_t target, uint8_t value, size_t count, void *s
   Call call("cuMemsetD8Async");
   call.on_stream(stream);
   call.say(" bytes=%zu value=%d", count, value);
+  call.record([=] { cuMemsetD8Async(target, value, count, stream); });
   if (call.runs()) {
     driver().check_range("cuMemsetD8Async", target, count, true);
     std::memset(reinterpret_cast<void *>(target), value, count);
@@ -576,10 +620,32 @@ API Result cuMemcpyDtoDAsync_v2(uint64_t target, uint64_t source, size_t bytes, 
   Call call("cuMemcpyDtoDAsync");
   call.on_stream(stream);
   call.say(" bytes=%zu", bytes);
+  call.record([=] { cuMemcpyDtoDAsync_v2(target, source, bytes, stream); });
   if (call.runs()) {
     driver().check_range("cuMemcpyDtoDAsync", source, bytes, false);
     driver().check_range("cuMemcpyDtoDAsync", target, bytes, true);
     std::memcpy(reinterpret_cast<void *>(target), reinterpret_cast<const void *>(source), bytes);
+  }
+  return call.end();
+}
+
+API Result cuMemcpyHtoDAsync_v2(uint64_t target, const void *source, size_t bytes, void *stream) {
+  Call call("cuMemcpyHtoDAsync");
+  call.on_stream(stream);
+  call.say(" bytes=%zu", bytes);
+  if (call.runs()) {
+    driver().check_range("cuMemcpyHtoDAsync", target, bytes, true);
+    std::memcpy(reinterpret_cast<void *>(target), source, bytes);
+  }
+  return call.end();
+}
+API Result cuMemcpyDtoHAsync_v2(void *target, uint64_t source, size_t bytes, void *stream) {
+  Call call("cuMemcpyDtoHAsync");
+  call.on_stream(stream);
+  call.say(" bytes=%zu", bytes);
+  if (call.runs()) {
+    driver().check_range("cuMemcpyDtoHAsync", source, bytes, false);
+    std::memcpy(target, reinterpret_cast<const void *>(source), bytes);
   }
   return call.end();
 }
@@ -607,6 +673,7 @@ API Result cuMemcpy2DAsync_v2(const Copy2D *copy, void *stream) {
                            copy->target_pitch < copy->width)) {
     call.result = kInvalidValue;
   }
+  call.record([it = *copy, stream] { cuMemcpy2DAsync_v2(&it, stream); });
   for (size_t row = 0; call.runs() && row < copy->height; ++row) {
     const uint64_t target = copy->target + (copy->target_y + row) * copy->target_pitch + copy->target_x;
     const uint64_t source = copy->source + (copy->source_y + row) * copy->source_pitch + copy->source_x;
@@ -642,6 +709,15 @@ API Result cuStreamIsCapturing(void *stream, int32_t *status) {
   Call call("cuStreamIsCapturing");
   if (call.result == 0) *status = driver().capturing.count(stream) != 0 ? 1 : 0;
   return call.end(true);
+}
+API Result cuStreamSynchronize(void *stream) {
+  Call call("cuStreamSynchronize");
+  call.on_stream(stream);
+  if (call.result == 0 && call.captured) {  // and the capture is lost
+    driver().capturing.erase(stream);
+    call.result = kCaptureUnsupported;
+  }
+  return call.end();
 }
 API Result cuThreadExchangeStreamCaptureMode(int32_t *mode) {
   thread_local int32_t own = 0;

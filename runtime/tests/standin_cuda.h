@@ -60,6 +60,11 @@ void standin_fail(const char *function, int32_t error, int32_t after, int32_t ti
 void standin_set_sticky(int32_t error);
 /* Whether the stream is being captured. */
 void standin_capture(void *stream, int32_t capturing);
+/* As standin_capture(stream, 1), and what is put on the stream until standin_capture(stream, 0), but kernels that are
+ * not in PTX, can be run any number of times, as a graph of it: the number of things that were done. Memory that is
+ * allocated meanwhile stays. */
+void standin_record(void *stream);
+int32_t standin_replay(void *stream);
 /* What cuStreamGetId says of a handle, which is otherwise the handle's own number. */
 void standin_set_stream_id(void *stream, uint64_t id);
 /* The thread's current context is the primary one of this device; -1: none. As another library would make it. */

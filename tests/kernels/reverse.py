@@ -222,6 +222,111 @@ def adaptive(x: f64_1, dt: ti.f64, y: f64_1):
         y[i] = p * q + t
 
 
+@kernel("x[n] -> y[n]", derivative="tiaot", derivatives=["jvp", "hvp"])
+@ti.kernel
+def powers(x: f64_1, y: f64_1):
+    """An array that loop after loop overwrites."""
+    for i in range(x.shape[0]):
+        y[i] = 0.3 * x[i] * x[i]
+    for i in range(x.shape[0]):
+        y[i] = y[i] * y[i] + 0.5
+    for i in range(x.shape[0]):
+        y[i] = ti.sin(y[i] * y[i])
+
+
+@ours("x[n], v[n] -> x[n], v[n]")
+@ti.kernel
+def chain(x: f64_1, v: f64_1):
+    """Steps of a simulation in place: speeds by the places of neighbours, then places."""
+    for _ in ti.static(range(2)):
+        for i in range(x.shape[0]):
+            left = x[ti.max(i - 1, 0)]
+            right = x[ti.min(i + 1, x.shape[0] - 1)]
+            v[i] += 0.1 * (ti.sin(left) - 2.0 * x[i] * x[i] + right * v[i])
+        for i in range(x.shape[0]):
+            x[i] += 0.1 * v[i] * x[i]
+
+
+@ours("x[n, 3], w[n] -> x[n, 3], s[]", scratch={"y": ["n", 3]})
+@ti.kernel
+def jacobi(x: vec3_1, w: f64_1, y: vec3_1, s: f64_0):
+    """Two arrays in turns, of vectors."""
+    for _ in ti.static(range(2)):
+        for i in x:
+            y[i] = x[ti.max(i - 1, 0)].cross(x[ti.min(i + 1, x.shape[0] - 1)]) * w[i] + x[i]
+        for i in y:
+            x[i] = y[i] / (1.0 + y[i].dot(y[i]))
+            s[None] += x[i].norm_sqr()
+
+
+@ours("x[n], w[m] -> x[n], s[]")
+@ti.kernel
+def sweeps(x: f64_1, w: f64_1, s: f64_0):
+    """A serial loop before and behind a parallel one, and a number that both read."""
+    s[None] = x[0] * w[0]
+    ti.loop_config(serialize=True)
+    for i in range(1, x.shape[0]):
+        x[i] = x[i] * x[i - 1] * w[i % w.shape[0]] + s[None] * s[None]
+    s[None] = s[None] * s[None] + x[x.shape[0] - 1]
+    for i in range(x.shape[0]):
+        x[i] = x[i] * x[i] * s[None]
+    ti.loop_config(serialize=True)
+    for i in range(1, x.shape[0]):
+        x[i] = x[i] * x[i - 1] + 1.0
+
+
+@kernel("x[n] -> y[n]", derivative="tiaot", derivatives=["jvp", "hvp"])
+@ti.kernel
+def scaled(x: f64_1, y: f64_1):
+    """A variable outside of the loops that is assigned from itself between them."""
+    m = 1.0
+    for i in range(x.shape[0]):
+        m += x[i] * x[i] / x.shape[0]
+    m = ti.sqrt(m)
+    for i in range(x.shape[0]):
+        y[i] = x[i] / m
+    m = m * m
+    for i in range(x.shape[0]):
+        y[i] = y[i] * y[i] * m
+
+
+@ours("x[n] -> y[n]")
+@ti.kernel
+def bins(x: f64_1, y: f64_1):
+    """A vector outside of the loops, of which they index elements by variables."""
+    v = ti.Vector([1.0, x[0], 2.0 * x[0], 4.0, 5.0, 6.0, 7.0, 8.0, 9.0])
+    for i in range(x.shape[0]):
+        v[i % 9] += x[i] * x[i]
+    for i in range(x.shape[0]):
+        y[i] = v[i % 9] * v[(i + 1) % 9]
+
+
+@ours("x[n], d[1], c[3] -> y[n]", wrt=["x", "d", "x d"])
+@ti.kernel
+def weighed(c: ti.types.vector(3, ti.f64), d: f64_1, x: f64_1, y: f64_1):
+    """A vector by value in front of the arrays."""
+    for i in range(x.shape[0]):
+        y[i] = c[1] * x[i] * x[i] + d[0]
+    for i in range(x.shape[0]):
+        y[i] = y[i] * y[i] * c[2] * x[i]
+
+
+@ours("x[B, n], W[m, n] -> y[B, m]", batch="B")
+@ti.kernel
+def layers(x: f64_2, W: f64_2, y: f64_2):
+    """A batch whose outputs are overwritten."""
+    for b in range(x.shape[0]):
+        for i in range(W.shape[0]):
+            a = 0.0
+            for j in range(W.shape[1]):
+                a += W[i, j] * x[b, j]
+            y[b, i] = ti.tanh(a)
+    for _ in ti.static(range(2)):
+        for b in range(x.shape[0]):
+            for i in range(W.shape[0]):
+                y[b, i] = y[b, i] * y[b, i] + y[b, i]
+
+
 @kernel("x[B, n], W[m, n] -> y[B, m]", batch="B", fixed=[{"n": 4, "m": 3}, {}], derivative="tiaot", derivatives=["jvp"])
 @ti.kernel
 def layer(x: f32_2, W: f32_2, y: f32_2):

@@ -18,6 +18,7 @@ class Role(enum.Enum):
     ADJOINT = "adjoint"  # a copy of a cotangent, which Taichi's adjoint zeroes
     SPARE = "spare"  # a gradient that nobody has asked for
     SCRATCH = "scratch"
+    KEPT = "kept"  # a copy that an adjoint keeps of what was in an array before it was overwritten
     SCRATCH_GRADIENT = "scratch_gradient"
     STATE = "state"  # the memory of all fields
     ROOT = "root"  # a child of a root of fields, which has its number for a name

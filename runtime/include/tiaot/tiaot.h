@@ -127,13 +127,38 @@ TIAOT_API const tiaot_kernel_desc *tiaot_kernel_descriptor(const tiaot_kernel *k
  * memory for it. */
 TIAOT_API tiaot_status tiaot_state_create(const tiaot_module *module, tiaot_state **state);
 
-/* NULL is allowed. Bound calls on the state and pointers into it must not be used afterwards. */
+/* The same in the memory of a device: {kDLCPU, 0}, or {kDLCUDA, its ordinal}, of a module that has CUDA code. Calls of
+ * kernels over a state on a CUDA device put their work on options->stream, as all calls with arrays there do, and their
+ * arrays are on that device. It waits until the memory is ready, so no stream of the device may be captured at the
+ * time. */
+enum { TIAOT_STATE_ZEROS = 1u }; /* flags: zeros everywhere, without what the kernel file wrote */
+TIAOT_API tiaot_status tiaot_state_create_on(const tiaot_module *module, DLDevice device, uint32_t flags,
+                                             tiaot_state **state);
+
+/* NULL is allowed. Bound calls on the state and pointers into it must not be used afterwards, nor graphs
+ * with its kernels be run. On a CUDA device it waits for the work there. */
 TIAOT_API void tiaot_state_destroy(tiaot_state *state);
 
 /* Describes a field of the state: *tensor points into its memory, and its `shape` and `strides` into the module's
  * tables, which are not to be written to. TIAOT_ERROR_VALUE, with the names that exist, when there is no field of that
  * name. Reading or writing the memory while a call works on the state is a data race. */
 TIAOT_API tiaot_status tiaot_state_field(const tiaot_state *state, const char *name, DLTensor *tensor);
+
+/* Sets every element of a field to a number, as the field's elements have it; TIAOT_ERROR_VALUE when that is none of
+ * theirs. On a CUDA device the work is put on `stream`, where it can be captured; on the CPU `stream` is of no meaning,
+ * here and below. */
+TIAOT_API tiaot_status tiaot_state_fill(tiaot_state *state, const char *name, double value, void *stream);
+
+/* Copies `bytes` bytes of the state's memory, from `offset` on, to the host's memory and from there. On a CUDA device
+ * the copy comes behind what is on `stream`, which it waits for; so the stream must not be captured. */
+TIAOT_API tiaot_status tiaot_state_read(const tiaot_state *state, int64_t offset, int64_t bytes, void *target,
+                                        void *stream);
+TIAOT_API tiaot_status tiaot_state_write(tiaot_state *state, int64_t offset, int64_t bytes, const void *source,
+                                         void *stream);
+
+/* Copies the content of one state of a module into another, on the same device or with one of them on the CPU. Between
+ * two states on a CUDA device the copy is put on `stream`; else it waits as tiaot_state_read does. */
+TIAOT_API tiaot_status tiaot_state_copy(tiaot_state *target, const tiaot_state *source, void *stream);
 
 /* Runs an entry of a kernel.
  *   entry    TIAOT_FORWARD, TIAOT_VJP, TIAOT_JACOBIAN, TIAOT_GRAD, TIAOT_JVP or TIAOT_HVP

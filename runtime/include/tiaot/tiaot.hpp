@@ -157,10 +157,20 @@ class Tensors {
 
 class Module;
 
-// The fields of a module, in memory of their own.
+// The fields of a module, in memory of their own, on the CPU or on a CUDA device.
 class State {
  public:
   tiaot_state *get() const { return state_.get(); }
+
+  // Sets every element of a field; on a CUDA device on the stream.
+  void fill(const std::string &name, double value, void *stream = nullptr) const {
+    check(tiaot_state_fill(state_.get(), name.c_str(), value, stream));
+  }
+
+  // Takes over the content of another state of the module, wherever it is; see tiaot_state_copy.
+  void copy_from(const State &other, void *stream = nullptr) const {
+    check(tiaot_state_copy(state_.get(), other.get(), stream));
+  }
 
   // A field as it lies in the state: `strides` may be wider than the shape. Points into the state and the module.
   DLTensor field(const std::string &name) const {
@@ -183,9 +193,9 @@ class State {
  private:
   friend class Module;
   friend class Kernel;
-  explicit State(const std::shared_ptr<tiaot_module> &module) {
+  State(const std::shared_ptr<tiaot_module> &module, DLDevice device, bool zeros) {
     tiaot_state *state = nullptr;
-    check(tiaot_state_create(module.get(), &state));
+    check(tiaot_state_create_on(module.get(), device, zeros ? TIAOT_STATE_ZEROS : 0, &state));
     state_.reset(state, [module](tiaot_state *each) { tiaot_state_destroy(each); });
   }
 
@@ -355,7 +365,8 @@ class Module {
     check(tiaot_module_kernel(module_.get(), name.c_str(), &kernel));
     return Kernel(module_, kernel);
   }
-  State state() const { return State(module_); }  // as the module starts its fields
+  // As the module starts its fields, or zeros; on the CPU or on the CUDA device {kDLCUDA, its ordinal}.
+  State state(DLDevice device = {kDLCPU, 0}, bool zeros = false) const { return State(module_, device, zeros); }
 
   std::string name() const { return descriptor().name; }
   std::string hash() const { return descriptor().hash; }

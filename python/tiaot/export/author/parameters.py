@@ -19,8 +19,9 @@ class Parameter:
     """One parameter of a traced kernel, in the order of Taichi's argument struct.
 
     `role` is "input", "output", "updated" (an input that is also an output), "cotangent" (of output `name`), "gradient"
-    (of input `name`), "scratch", or "result" for what a kernel returns, which is no member of the struct. Where
-    `gradient` is set, Taichi's struct holds a second pointer: the gradient of an input, the cotangent of an output.
+    (of input `name`), "scratch", "kept" (a copy that our adjoint keeps of an array), or "result" for what a kernel
+    returns, which is no member of the struct. Where `gradient` is set, Taichi's struct holds a second pointer: the
+    gradient of an input, the cotangent of an output.
     """
 
     name: str

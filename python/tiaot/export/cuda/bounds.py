@@ -7,6 +7,7 @@ so can the host to know how many threads to launch: no kernel has to run before 
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 
 from ..ir import Task, TracedModule
@@ -27,17 +28,19 @@ class Bounds:
     shared: frozenset[int]
     private: frozenset[int]
 
+    roots: Container[int] = ()  # the numbers of the children of roots of fields
+
     def known(self, task: Task) -> bool:
         """Whether the range of a loop is known to who runs the prelude."""
-        return _used(task.body)[0] <= self.private
+        return _used(task.body, self.roots)[0] <= self.private
 
 
-def find_bounds(module: TracedModule) -> Bounds:
+def find_bounds(module: TracedModule, roots: Container[int] = ()) -> Bounds:
     """Look for them. There are none where a task has a pointer that may be to a temporary or not."""
-    if UNKNOWN in module.touched:
-        return Bounds(frozenset(), frozenset(), frozenset())
-    uses = [_task_uses(task) for task in module.tasks]
-    prelude = {index for index, task in enumerate(module.tasks) if _only_computes(task)}
+    if any(UNKNOWN in Origins(function, roots).touched() for function in module.functions):
+        return Bounds(frozenset(), frozenset(), frozenset(), roots)
+    uses = [_task_uses(task, roots) for task in module.tasks]
+    prelude = {index for index, task in enumerate(module.tasks) if _only_computes(task, roots)}
     while True:
         written: dict[int, set[int]] = {}  # offset: the tasks that write to it
         for index, (_, writes) in enumerate(uses):
@@ -49,14 +52,14 @@ def find_bounds(module: TracedModule) -> Bounds:
             break
         prelude = kept
     shared = {index for index in prelude if not uses[index][1] <= private}
-    return Bounds(frozenset(prelude), frozenset(shared), frozenset(private))
+    return Bounds(frozenset(prelude), frozenset(shared), frozenset(private), roots)
 
 
-def _only_computes(task: Task) -> bool:
+def _only_computes(task: Task, roots: Container[int]) -> bool:
     """Whether a task computes with shapes, numbers and temporaries, and touches no array."""
     if task.turn is not None:
         return False
-    origins = Origins(task.body)
+    origins = Origins(task.body, roots)
     for instruction in task.body.instructions:
         if isinstance(instruction, (AtomicUpdate, CompareExchange, Fence)):
             return False
@@ -67,20 +70,20 @@ def _only_computes(task: Task) -> bool:
     return True
 
 
-def _task_uses(task: Task) -> tuple[set[int], set[int]]:
+def _task_uses(task: Task, roots: Container[int]) -> tuple[set[int], set[int]]:
     """Offsets of the temporaries that a task (reads, may write)."""
     reads: set[int] = set()
     writes: set[int] = set()
     for function in task.functions:
-        found = _used(function)
+        found = _used(function, roots)
         reads |= found[0]
         writes |= found[1]
     return reads, writes
 
 
-def _used(function: Function) -> tuple[set[int], set[int]]:
+def _used(function: Function, roots: Container[int]) -> tuple[set[int], set[int]]:
     """Offsets of the temporaries that a function (reads, may write), as far as its pointers are known."""
-    origins = Origins(function)
+    origins = Origins(function, roots)
     reads: set[int] = set()
     writes: set[int] = set()
     for instruction in function.instructions:

@@ -15,9 +15,10 @@ from ..author.signature import Signature
 from ..cache import Cache
 from ..entry import sums
 from ..entry.arguments import SEED
+from ..entry.state import State
 from ..ir import LoweringError
 from ..module.tables import CudaCode
-from ..taichi.trace import Trace, Traced, trace_file
+from ..taichi.trace import Trace, Traced, TraceError, trace_file
 from ..target.model import Cpu
 from .compile import Image, assemble, emit_ptx, optimize, ptxas_version
 from .copies import sum_kernel, sum_name
@@ -28,7 +29,6 @@ from .standin import CUDA
 from .trial import trial_library
 
 Key = tuple[str, str, tuple[str, ...]]  # kernel, variant, the inputs that are differentiated
-_ON_FIELDS = "works on fields, whose state is in the host's memory"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,16 +63,12 @@ def build_for_cuda(
     say("tracing for CUDA")
     found = trace_file(source, cache, CUDA)
     entries: dict[Key, CudaEntry | str] = {(key[0], key[1], key[2:]): why for key, why in found.refused.items()}
-    for family in traced.families:
-        for variant in family.variants():
-            for computation in family.entries:
-                if family.state:
-                    entries[family.name, variant.name, computation.wrt] = _ON_FIELDS
     signatures = {family.name: family.signature for family in traced.families}
-    primals = {(trace.kernel, trace.variant.name): trace for trace in found.traces if not trace.wrt}
+    traces = [_on_state(trace, found.state, traced.state) for trace in found.traces]
+    primals = {(trace.kernel, trace.variant.name): trace for trace in traces if not trace.wrt}
     requests = [
         (signatures[trace.kernel], trace, primals[trace.kernel, trace.variant.name], target, cache)
-        for trace in found.traces
+        for trace in traces
         if trace.kernel in signatures and (trace.kernel, trace.variant.name) in primals
     ]
     results = zip(requests, processes.map(_lower, requests), strict=True)
@@ -89,8 +85,28 @@ def build_for_cuda(
     ptx = emit_ptx([*(entry.device for entry in lowered), extra])
     images = _assemble(ptx, architectures, version, cache, jobs)
     code = CudaCode(kernels, images, version)
-    library = trial_library(target, lowered, kernels, ptx) if gate else b""
+    library = trial_library(target, lowered, kernels, ptx, traced.state) if gate else b""
     return Devices(entries, code, [entry.object for entry in lowered], library)
+
+
+def _on_state(trace: Trace, found: State | None, state: State | None) -> Trace:
+    """A trace over the fields as they lie in the module's state, which may have more of them.
+
+    Raises:
+        TraceError: when Taichi lays them out in another way for CUDA.
+    """
+    if trace.state is None:
+        return trace
+    assert found is not None and state is not None
+    same = all(
+        mine.get(node) == theirs[node]
+        for mine, theirs in ((state.inner, found.inner), (state.dense, found.dense))
+        for node in theirs
+    )
+    roots = all(node in state.roots and state.roots[node].bytes == root.bytes for node, root in found.roots.items())
+    if not same or not roots:
+        raise TraceError(f"{trace.kernel}: Taichi lays its fields out for CUDA as it does not for the CPU")
+    return dataclasses.replace(trace, state=state)
 
 
 def _assemble(ptx: str, architectures: Sequence[int], version: str, folder: Path | None, jobs: int) -> list[Image]:

@@ -16,16 +16,16 @@ from ..ir import TracedModule
 BLOCK = 128  # TIAOT_CUDA_BLOCK of module.h
 
 # What a frame holds, in front as on the CPU (entry/support.py): the temporaries that the tasks of a call share; the
-# state of the random numbers; nothing; nothing; then the temporaries of this thread, where it adds shared ones up, and
-# what the task's random numbers follow from.
+# state of the random numbers; nothing; the roots of the fields; then the temporaries of this thread, where it adds
+# shared ones up, and what the task's random numbers follow from.
 TYPES = f"{FRAME} = type {{ i8*, i64, i32*, i8*, i8*, i8*, i64 }}"
 _FIELDS = ("i8*", "i64", "i32*", "i8*", "i8*", "i8*", "i64")
 
 
-def make_frame(code: Code, temporaries: str, private: str, summed: str, seed: str) -> str:
+def make_frame(code: Code, temporaries: str, private: str, summed: str, seed: str, roots: str) -> str:
     """A frame on the stack of the function being written, as the pointer to Taichi's runtime that a context holds."""
     frame = code.add(f"alloca {FRAME}")
-    for place, value in ((0, temporaries), (1, seed), (4, private), (5, summed), (6, seed)):
+    for place, value in ((0, temporaries), (1, seed), (3, roots), (4, private), (5, summed), (6, seed)):
         slot = code.add(f"getelementptr {FRAME}, {FRAME}* {frame}, i32 0, i32 {place}")
         code.do(f"store {_FIELDS[place]} {value}, {_FIELDS[place]}* {slot}")
     return code.add(f"bitcast {FRAME}* {frame} to %struct.LLVMRuntime*")
@@ -79,6 +79,28 @@ POINTERS = "\n".join(
         ),
     ]
 )
+
+
+# Where a thread has its copy of what a pointer points to in a root of fields: as many times further from the start of
+# its copies as there are threads, since those of all threads lie side by side.
+COPIED = f"""
+define internal i8* @tiaot_copied(%struct.RuntimeContext* %context, i8* %pointer, i64 %place) alwaysinline {{
+  %runtime.slot = getelementptr %struct.RuntimeContext, %struct.RuntimeContext* %context, i32 0, i32 1
+  %runtime = load %struct.LLVMRuntime*, %struct.LLVMRuntime** %runtime.slot
+  %frame = bitcast %struct.LLVMRuntime* %runtime to {FRAME}*
+  %roots.slot = getelementptr {FRAME}, {FRAME}* %frame, i32 0, i32 3
+  %roots = load i8*, i8** %roots.slot
+  %children = bitcast i8* %roots to i8**
+  %slot = getelementptr i8*, i8** %children, i64 %place
+  %root = load i8*, i8** %slot
+  %at = ptrtoint i8* %pointer to i64
+  %start = ptrtoint i8* %root to i64
+  %offset = sub i64 %at, %start
+  %threads = call i64 @tiaot_threads()
+  %apart = mul nsw i64 %offset, %threads
+  %copied = getelementptr i8, i8* %root, i64 %apart
+  ret i8* %copied
+}}"""
 
 
 def range_for(stride: str, local_bytes: int, on_turn: str = "") -> str:

@@ -12,39 +12,44 @@ what is added to (ir/passes/summed.py), there is a second kernel for it, whose t
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..author.parameters import Parameter
 from ..author.signature import ITEM_SIZES, Signature
+from ..entry import state as fields
 from ..entry import sums, support
 from ..entry.arguments import SEED, Part, WholeArrays, struct_type
 from ..entry.code import IR_TYPES, Code
-from ..ir import Task, TracedModule
+from ..ir import LoweringError, Task, TracedModule
 from ..ir.model import Function
-from ..ir.origins import Array, Temporary
+from ..ir.origins import Array, Root, Temporary
 from ..ir.passes import summed
 from ..ir.passes.atomics import depends_on_order, plain_additions
 from ..ir.passes.finish import finish
 from ..ir.passes.offsets import widen_offsets
-from ..ir.passes.scaling import scale_offsets
+from ..ir.passes.scaling import point_to_copies, scale_offsets
 from ..ir.passes.stacks import fix_stacks
 from ..ir.passes.temporaries import Private, Summed, point_temporaries
-from ..keys import Key, Role
+from ..keys import STATE, Key, Role
 from ..taichi.trace import Trace
 from . import device
 from .bounds import Bounds, find_bounds
+
+MOST_ROOTS = 256  # that a kernel's parameters, of 4 KiB, have room for beside its arguments
 
 Kinds = Mapping[int, Private | Summed]  # temporaries that are not shared, by their offsets
 
 
 @dataclass(frozen=True)
 class Target:
-    """What a loop adds to: an array by its key, or a temporary by its offset."""
+    """What a loop adds to: an array or a root of fields by its key, or a temporary by its offset."""
 
     dtype: str
     key: Key | None = None
     slot: Array | None = None
+    node: int = -1  # of a root
     offset: int = -1
 
 
@@ -54,13 +59,39 @@ class WholeKernels(WholeArrays):
     def __init__(self, signature: Signature, trace: Trace, primal: Trace, symbol: str) -> None:
         super().__init__(signature, trace, primal)
         self.symbol = symbol
-        self.bounds: dict[str, Bounds] = {part.name: find_bounds(part.module) for part in self.parts}
+        self.roots = self._take_fields()
+        self.bounds: dict[str, Bounds] = {part.name: find_bounds(part.module, self.roots) for part in self.parts}
         self.targets = self._targets()
         self.host = False  # whether what is being written runs on the host
         self.own: dict[Key, str] = {}  # in the kernel being written: the thread's copies, by the keys of what they copy
         self.values: dict[Key, str] = {}  # in the function being written: pointers to values, by their keys
 
     # ---- what is there ----
+
+    def _take_fields(self) -> dict[int, fields.Root]:
+        """Brings the steps to elements of fields into their form. The roots that the kernels use, by their numbers.
+
+        Raises:
+            LoweringError: when they are too many for parameters of a kernel.
+        """
+        self.steps = ""
+        if self.state is None:
+            return {}
+        used = fields.used_nodes(text for part in self.parts for text in part.trace.tasks)
+        roots = {node: root for node, root in self.state.roots.items() if node in used}
+        if len(roots) > MOST_ROOTS:
+            raise LoweringError(
+                f"{self.trace.kernel}: works on {len(roots)} fields, and kernels for CUDA take up to {MOST_ROOTS}: "
+                "place several in one ti.root.dense(...)"
+            )
+        state = dataclasses.replace(self.state, roots=roots)
+        self.steps = fields.definitions(self._modules(), state)
+        for part in self.parts:
+            part.module = fields.place_lookups(part.module, state)
+        return roots
+
+    def _root_keys(self) -> list[Key]:
+        return [Key(Role.ROOT, str(node)) for node in self.roots]
 
     def _value_parameters(self) -> dict[Key, Parameter]:
         """Inputs that the kernels take as values, by key."""
@@ -81,7 +112,7 @@ class WholeKernels(WholeArrays):
         found = {}
         for part in self.parts:
             for index, task in enumerate(part.module.tasks):
-                found_ = summed.summed(shared_parts(task)) if self.is_atomic(task) else None
+                found_ = summed.summed(shared_parts(task), self.roots) if self.is_atomic(task) else None
                 targets = [self._target(part, task, target) for target in found_ or ()]
                 if targets and None not in targets:
                     found[part.name, index] = [target for target in targets if target is not None]
@@ -92,6 +123,9 @@ class WholeKernels(WholeArrays):
             kind = str(summed.added_type(shared_parts(task), target))
             dtype = next((name for name in sums.DTYPES if IR_TYPES[name] == kind), None)
             return Target(dtype, offset=target.offset) if dtype else None
+        if isinstance(target, Root):
+            dtype = self.roots[target.node].dtype
+            return Target(dtype, Key(Role.ROOT, str(target.node)), node=target.node) if dtype in sums.DTYPES else None
         if not isinstance(target, Array):
             return None
         key = self._summed_key(part, target)
@@ -100,7 +134,8 @@ class WholeKernels(WholeArrays):
     # ---- the parameters of every kernel ----
 
     def _pointer_keys(self) -> list[Key]:
-        return [*self._arrays(), *(buffer.key for buffer in self.buffers)]
+        arrays = [key for key in self._arrays() if key != STATE]
+        return [*arrays, *self._root_keys(), *(buffer.key for buffer in self.buffers)]
 
     def _formals(self) -> list[str]:
         read_only = {key for key in self._arrays() if key.role in (Role.INPUT, Role.COTANGENT)}
@@ -162,6 +197,8 @@ class WholeKernels(WholeArrays):
                 *kernels,
                 device.THREADS,
                 device.POINTERS,
+                device.COPIED,
+                self.steps,
                 device.range_for("grid", local_bytes, device.SEED_TURN if self.random else ""),
                 device.definitions(modules, stack_values),
             ]
@@ -181,12 +218,15 @@ class WholeKernels(WholeArrays):
     def _copying_task(self, part: Part, task: Task, kinds: Kinds, targets: list[Target], stack_values: int) -> Task:
         """The same, adding to copies of the targets that each thread has for itself."""
         slots = {(target.slot.index, target.slot.field) for target in targets if target.slot}
+        nodes = {target.node for target in targets if target.node >= 0}
+        places = {node: place for place, node in enumerate(self.roots) if node in nodes}
         temporaries = [target for target in targets if not target.key]
         kinds = {**kinds, **{each.offset: Summed(at, ITEM_SIZES[each.dtype]) for at, each in enumerate(temporaries)}}
 
         def on_copies(function: Function) -> Function:
             function = plain_additions(function, whole_numbers=False)
-            return finish(scale_offsets(function, lambda *slot: slot in slots))
+            function = scale_offsets(function, lambda *slot: slot in slots, self.roots)
+            return finish(point_to_copies(function, places, self.roots))
 
         return self._pointed(part, task, kinds, stack_values).changed(on_copies)
 
@@ -259,7 +299,7 @@ class WholeKernels(WholeArrays):
         private = code.add(f"alloca [{room} x i8], align 16")
         raw = code.add(f"bitcast [{room} x i8]* {private} to i8*")
         shared, summed = ("null", "null") if self.host else ("%temporaries", "%summed")
-        frame = device.make_frame(code, shared, raw, summed, seed)
+        frame = device.make_frame(code, shared, raw, summed, seed, self._roots(code))
         members = {
             0: ("i8*", code.add(f"bitcast {kind}* {struct} to i8*")),
             1: ("%struct.LLVMRuntime*", frame),
@@ -268,6 +308,17 @@ class WholeKernels(WholeArrays):
             members[3] = ("i64*", code.add(f"bitcast i8* {Key(Role.OUTPUT, part.result.name).register} to i64*"))
         support.fill_context(code, "%context", members)
         self._fill_struct(code, part, kind, struct)
+
+    def _roots(self, code: Code) -> str:
+        """An array with the roots of the fields, in their order, as an i8*."""
+        if not self.roots or self.host:
+            return "null"
+        kind = f"[{len(self.roots)} x i8*]"
+        array = code.add(f"alloca {kind}")
+        for place, key in enumerate(self._root_keys()):
+            slot = code.add(f"getelementptr {kind}, {kind}* {array}, i64 0, i64 {place}")
+            code.do(f"store i8* {self.own.get(key, key.register)}, i8** {slot}")
+        return code.add(f"bitcast {kind}* {array} to i8*")
 
     def _data(self, part: Part, parameter: Parameter) -> str:
         key = self._data_key(part, parameter)

@@ -13,6 +13,7 @@ from ..target.compile import compile_text
 from ..target.model import Cpu
 from . import patched
 from .compile import optimize, overflows
+from .loads import plain_loads
 from .mathematics import approximate_divisions, use_own_tanh
 from .rows import CudaRowsEntry
 from .whole import CudaWholeEntry
@@ -55,7 +56,7 @@ def make_entry(signature: Signature, trace: Trace, primal: Trace) -> CudaRowsEnt
 
 def _adapted(trace: Trace) -> Trace:
     completed = patched.complete(trace)
-    return dataclasses.replace(completed, tasks=tuple(map(use_own_tanh, completed.tasks)))
+    return dataclasses.replace(completed, tasks=tuple(plain_loads(use_own_tanh(task)) for task in completed.tasks))
 
 
 def lower(signature: Signature, trace: Trace, primal: Trace, target: Cpu) -> CudaEntry:

@@ -3,8 +3,10 @@ are in the module, beside the kernels' PTX, which it interprets."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
+from ..entry.state import State
 from ..module.link import link_library
 from ..module.tables import CUDA_CODE_TYPE, WORKSPACE_TYPE, index_name
 from ..target.compile import compile_text
@@ -12,10 +14,13 @@ from ..target.model import Cpu
 from .lower import CudaEntry
 
 
-def trial_library(target: Cpu, entries: Sequence[CudaEntry], kernels: Sequence[str], ptx: str) -> bytes:
-    """A shared library with the strings `ptx` and `kernel_names`, a name a line, and for each entry, an object for the
-    target, pointers to its two functions, FUNCTION_pointer and FUNCTION_workspace_pointer."""
-    text = [_string("ptx", ptx), _string("kernel_names", "\n".join(kernels))]
+def trial_library(
+    target: Cpu, entries: Sequence[CudaEntry], kernels: Sequence[str], ptx: str, state: State | None
+) -> bytes:
+    """A shared library with the strings `ptx`, `kernel_names`, a name a line, and `state`, the fields as JSON, and for
+    each entry, an object for the target, pointers to its two functions, FUNCTION_pointer and
+    FUNCTION_workspace_pointer."""
+    text = [_string("ptx", ptx), _string("kernel_names", "\n".join(kernels)), _string("state", _described(state))]
     text += [f"@{index_name(kernel)} = hidden constant i32 {number}" for number, kernel in enumerate(kernels)]
     for entry in entries:
         for kind, name in ((CUDA_CODE_TYPE, entry.function), (WORKSPACE_TYPE, entry.workspace)):
@@ -23,6 +28,13 @@ def trial_library(target: Cpu, entries: Sequence[CudaEntry], kernels: Sequence[s
             text.append(f"declare hidden {result} @{name}{formals}")
             text.append(f"@{name}_pointer = constant i8* bitcast ({kind}* @{name} to i8*)")
     return link_library([*(entry.object for entry in entries), compile_text("\n".join(text), target)], target)
+
+
+def _described(state: State | None) -> str:
+    if state is None:
+        return "null"
+    fields = [(each.name, each.dtype, each.shape, each.strides, each.offset) for each in state.fields]
+    return json.dumps({"bytes": state.bytes, "fields": fields})
 
 
 def _string(name: str, value: str) -> str:

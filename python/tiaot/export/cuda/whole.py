@@ -21,12 +21,13 @@ from ..ir.passes.finish import finish
 from ..ir.passes.temporaries import Private, point_temporaries
 from ..ir.tasks import GPU_LOOP
 from ..ir.types import VOID, FunctionType, Pointer
-from ..ir.values import Global
+from ..ir.values import Global, integer_of
 from ..ir.writer import write_function
-from ..keys import Key
+from ..keys import STATE, Key
 from ..module.abi import ORDERED, ORDERED_IF_SMALL, UNORDERED
 from . import device
-from .copies import COPIES_BYTES, COUNT_COPIES, FEWEST_COPIES, SUM_LANES, add_up
+from .copies import COPIES_BYTES, COUNT_COPIES, FEWEST_COPIES, MOST_COPIES, SUM_LANES, add_up
+from .device import BLOCK
 from .host import TYPES as HOST_TYPES
 from .host import HostCode, Value
 from .kernels import Target, WholeKernels
@@ -59,12 +60,38 @@ class CudaWholeEntry(WholeKernels):
         ]
         if any(task not in self.targets for task in atomic):
             return UNORDERED
+        if not all(map(self._roots_fit, self.targets)):
+            return ORDERED_IF_SMALL if self.signature.arguments else UNORDERED
         arrays = [target for targets in self.targets.values() for target in targets if target.key]
         return ORDERED_IF_SMALL if any(self._is_open(target) for target in arrays) else ORDERED
+
+    def _roots_fit(self, task: tuple[str, int]) -> bool:
+        """Whether a loop adds to copies of the roots that it adds to, whatever the arrays of a call."""
+        roots = [self.roots[target.node].bytes for target in self.targets[task] if target.node >= 0]
+        if not roots:
+            return True
+        assert self.state is not None
+        wanted = min(max(-(-self._most_turns(task) // BLOCK) * BLOCK, BLOCK), MOST_COPIES)
+        fitting = max(4 * self.state.bytes, COPIES_BYTES) // sum(roots)
+        return fitting // BLOCK * BLOCK >= min(wanted, FEWEST_COPIES)
+
+    def _most_turns(self, task: tuple[str, int]) -> int:
+        """How many turns of a loop over fields are to be expected: what it says, or the elements of the largest
+        field."""
+        name, index = task
+        body = next(part for part in self.parts if part.name == name).module.tasks[index].body
+        loop = next(each for each in body.instructions if isinstance(each, Call) and each.name == GPU_LOOP)
+        begin, end = map(integer_of, loop.arguments[1:3])
+        if begin is not None and end is not None:
+            return max(end - begin, 0)
+        assert self.state is not None
+        return max(math.prod(field.shape) for field in self.state.fields)
 
     def _is_open(self, target: Target) -> bool:
         """Whether an array may be too large to be copied."""
         assert target.key is not None
+        if target.node >= 0:
+            return False  # its size is fixed
         dims = self.signature.argument(target.key.name).dims
         fixed = math.prod(self.variant.sizes.get(dim, COPIES_BYTES) for dim in dims)
         return fixed * ITEM_SIZES[target.dtype] * FEWEST_COPIES > COPIES_BYTES
@@ -93,6 +120,8 @@ class CudaWholeEntry(WholeKernels):
     def _target_elements(self, code: Code, target: Target) -> str:
         if not target.key:
             return "1"
+        if target.node >= 0:
+            return str(self.roots[target.node].bytes // ITEM_SIZES[target.dtype])
         return self._elements(code, self.signature.argument(target.key.name))
 
     def _copy_bytes(self, code: Code, task: tuple[str, int]) -> str:
@@ -109,6 +138,8 @@ class CudaWholeEntry(WholeKernels):
         By the sizes of the call alone, so that the order of the additions follows from them.
         """
         data, largest = "0", "0"
+        if self.state is not None:
+            data, largest = str(self.state.bytes), str(self._most_turns(task))
         for argument in dict.fromkeys(self.signature.arguments):
             size = self._argument_bytes(code, argument.name)
             data = code.add_up(data, size)
@@ -209,6 +240,8 @@ class CudaWholeEntry(WholeKernels):
         for index, key in enumerate(keys):
             slot = code.add(f"getelementptr i8*, i8** %arrays, i64 {index}")
             self.pointers[key] = code.add(f"load i8*, i8** {slot}")
+        for key, root in zip(self._root_keys(), self.roots.values(), strict=True):
+            self.pointers[key] = code.add(f"getelementptr i8, i8* {self.pointers[STATE]}, i64 {root.offset}")
         offsets: dict[Key | Shared, tuple[str, str]] = {}
         self._place(code, offsets)
         places = {key: code.add(f"getelementptr i8, i8* %workspace, i64 {at}") for key, (at, _) in offsets.items()}

@@ -31,6 +31,7 @@ from ..ir.origins import Origin, Origins, Other, is_address, place_of_local
 from ..ir.passes.refusal import refuse
 from ..ir.types import Array, Struct, Type
 from ..ir.values import Local, Value
+from .shared import Temporaries
 
 Memory = Origin | Local  # what several functions share, or a local variable by its alloca
 
@@ -38,24 +39,35 @@ Memory = Origin | Local  # what several functions share, or a local variable by 
 class Pointers:
     """What the pointers of a function point into: its own local variables apart from each other."""
 
-    def __init__(self, function: Function) -> None:
+    def __init__(self, function: Function, temporaries: Temporaries) -> None:
         self.function = function
         self.origins = Origins(function)
+        self._temporaries = temporaries
 
     def memory(self, pointer: Value) -> Memory:
-        return place_of_local(self.function, pointer) or self.origins.of(pointer)
+        return place_of_local(self.function, pointer) or self._temporaries.whole(self.origins.of(pointer))
+
+    def handed_to(self, call: Call) -> list[Origin]:
+        """What a call reads, writes or hands on to where it is not seen any more."""
+        return [self._temporaries.whole(each) for each in self.origins.touched_by(call)]
 
 
 class Activity:
     """Of functions that share memory, by their places in a list."""
 
-    def __init__(self, functions: Sequence[Function], inputs: Iterable[Origin], outputs: Iterable[Origin]) -> None:
+    def __init__(
+        self,
+        functions: Sequence[Function],
+        temporaries: Temporaries,
+        inputs: Iterable[Origin],
+        outputs: Iterable[Origin],
+    ) -> None:
         """`inputs` is the memory that is differentiated, `outputs` the memory whose cotangents are given.
 
         Raises:
             LoweringError: where an output may depend on numbers in a way that is not followed.
         """
-        self._views = [_View(function) for function in functions]
+        self._views = [_View(function, temporaries) for function in functions]
         varied: set[Origin] = set(inputs)
         useful: set[Origin] = set(outputs)
         _settle(lambda: [view.vary(varied) for view in self._views])
@@ -107,8 +119,8 @@ def _settle(step: Callable[[], Iterable[bool]]) -> None:
 class _View(Pointers):
     """One function: what of it is varied and useful, as far as is known."""
 
-    def __init__(self, function: Function) -> None:
-        super().__init__(function)
+    def __init__(self, function: Function, temporaries: Temporaries) -> None:
+        super().__init__(function, temporaries)
         self.varied: set[str] = set()
         self.useful: set[str] = set()
         self.varied_memory: set[Local] = set()

@@ -4,7 +4,7 @@ Taichi's adjoint of a kernel works on its arrays and their gradients: it finds t
 outputs, which it zeroes, and adds to the gradients of the inputs. So does this one, and everything that follows takes
 either. What differs is what it finds in the arrays that the kernel writes to: what the kernel finds there, and not what
 it leaves. Tasks whose results later tasks read run again, in their order; then the adjoints of all tasks that have one,
-in the opposite order.
+in the opposite order. Where one of these tasks overwrites what an adjoint reads, a copy is made in between (kept.py).
 """
 
 from __future__ import annotations
@@ -17,23 +17,30 @@ import llvmlite.binding as llvm
 
 from ..author.parameters import Parameter
 from ..entry.support import draws_random
-from ..ir import types as t
-from ..ir.builder import Builder
 from ..ir.instructions import AtomicUpdate, Call, Instruction, Load, Store
-from ..ir.model import Block, Function, Module
-from ..ir.model import Parameter as Formal
+from ..ir.model import Function, Module
 from ..ir.origins import UNKNOWN, Array, Origin, Other, Temporary
 from ..ir.passes.indices import plain_indices
 from ..ir.passes.names import with_names
 from ..ir.reader import read
 from ..ir.tasks import CPU_LOOP, main_of
-from ..ir.values import Global, Local, LoweringError, integer, integer_of, zero
+from ..ir.types import Struct
+from ..ir.values import Global, Local, LoweringError, zero
 from ..ir.writer import write
 from .activity import Activity, Pointers
 from .adjoint import Surroundings, adjoint
 from .dead import without_dead
+from .kept import Copy, Room, SerialTask, arguments_type, copying, redirected
+from .shared import Temporaries
 
-_ROOM = 64  # the gradients of temporaries lie behind them at a multiple of so many bytes
+
+@dataclass(frozen=True)
+class AdjointTasks:
+    """The tasks of an adjoint, as texts, and the parameters that these have behind the kernel's own: arrays that it
+    keeps copies in (role "kept"), and inputs as the caller has them."""
+
+    texts: tuple[str, ...]
+    added: tuple[Parameter, ...]
 
 
 @dataclass(frozen=True)
@@ -54,12 +61,12 @@ class _Task:
         return write(self.module.with_functions(*new, body))
 
 
-def adjoint_tasks(texts: Sequence[str], parameters: Sequence[Parameter], wrt: Sequence[str]) -> tuple[str, ...]:
+def adjoint_tasks(texts: Sequence[str], parameters: Sequence[Parameter], wrt: Sequence[str]) -> AdjointTasks:
     """The tasks of the adjoint.
 
     Args:
         texts: those of the kernel, with room for the gradients of arrays in Taichi's arguments' struct.
-        parameters: the kernel's, by whose places in that struct arrays are known.
+        parameters: the kernel's, in the order of that struct. All arrays have their shapes.
         wrt: the inputs that are differentiated.
 
     Raises:
@@ -68,13 +75,14 @@ def adjoint_tasks(texts: Sequence[str], parameters: Sequence[Parameter], wrt: Se
     if any(map(draws_random, texts)):
         raise LoweringError("the reverse mode takes no random numbers, which it would draw anew on the way back")
     tasks = [_read(text) for text in texts]
-    fields = _fields(parameters)
-    able = {place: each for place, each in fields.items() if each.gradient}
+    fields = [each for each in parameters if each.role != "result"]
+    able = {place: each for place, each in enumerate(fields) if each.gradient}
     inputs = [Array(i, 1) for i, p in able.items() if p.role in ("input", "updated") and p.name in wrt]
     outputs = [Array(i, 1) for i, p in able.items() if p.role in ("output", "updated")]
-    activity = Activity([task.body for task in tasks], inputs, outputs)
-    writes = [_shared_writes(task.body) for task in tasks]
-    behind = _behind(tasks)
+    bodies = [task.body for task in tasks]
+    temporaries = Temporaries(bodies)
+    activity = Activity(bodies, temporaries, inputs, outputs)
+    writes = [_shared_writes(body, temporaries) for body in bodies]
     adjoints: dict[int, Function] = {}
     called: dict[int, dict[str, Function]] = {place: {} for place in range(len(tasks))}
     for place, task in enumerate(tasks):
@@ -83,31 +91,24 @@ def adjoint_tasks(texts: Sequence[str], parameters: Sequence[Parameter], wrt: Se
         around = Surroundings(
             activity=activity,
             place=place,
-            changed=frozenset[Origin]().union(*writes[place:]),
-            ranks={i: p.rank + bool(p.element) for i, p in fields.items()},
+            changed=writes[place],
+            ranks={i: p.rank + bool(p.element) for i, p in enumerate(fields)},
             with_gradient=frozenset(able),
-            temporaries=behind,
+            temporaries=temporaries.behind,
             types=task.module.types,
         )
-        adjoints[place] = _without_unread(adjoint(task.body, task.is_loop, around, called[place]), behind)
-    again = _again(tasks, writes, adjoints)
-    _check_found(again, writes, adjoints, fields, behind)
-    result = [tasks[place].text(tasks[place].body) for place in again]
-    if temporaries := _active_temporaries(tasks, activity):
-        result.insert(0, _clearing(tasks[0], temporaries, behind))
+        adjoints[place] = _without_unread(adjoint(task.body, task.is_loop, around, called[place]), temporaries)
+    again = _again(tasks, writes, adjoints, temporaries)
+    kept = _Kept(tasks, writes, adjoints, again, fields, temporaries)
+    kept.choose()
+    result = [_clearing(tasks[0].module, cleared, temporaries)] if (cleared := _active(tasks, activity)) else []
+    for number, place in enumerate(again):
+        result += kept.copying(number)
+        result.append(tasks[place].text(tasks[place].body))
+    result += kept.copying(len(again))
     for place in sorted(adjoints, reverse=True):
-        result.append(tasks[place].text(adjoints[place], tuple(called[place].values())))
-    return tuple(result)
-
-
-def _fields(parameters: Sequence[Parameter]) -> dict[int, Parameter]:
-    """Parameters by their places in the arguments' struct, where a vector by value takes one for each element."""
-    found, place = {}, 0
-    for each in parameters:
-        if each.role != "result":
-            found[place] = each
-            place += each.element_count if each.by_value else 1
-    return found
+        result.append(tasks[place].text(kept.adjoints[place], tuple(called[place].values())))
+    return AdjointTasks(tuple(result), tuple(kept.added))
 
 
 def _read(text: str) -> _Task:
@@ -142,44 +143,44 @@ def _read(text: str) -> _Task:
 # ---- what tasks share ----
 
 
-def _shared_writes(body: Function) -> frozenset[Origin]:
+def _shared_writes(body: Function, temporaries: Temporaries) -> frozenset[Origin]:
     """What a function writes to, of what tasks share."""
-    pointers = Pointers(body)
+    pointers = Pointers(body, temporaries)
     found: set[Origin] = set()
     for each in body.instructions:
         if isinstance(each, (Store, AtomicUpdate)):
             memory = pointers.memory(each.pointer)
             found.update([] if isinstance(memory, Local) else [memory])
         elif isinstance(each, Call):
-            found.update(pointers.origins.touched_by(each))
+            found.update(pointers.handed_to(each))
     return frozenset(found) - {Other.LOCAL}
 
 
-def _shared_reads(body: Function) -> frozenset[Origin]:
+def _shared_reads(body: Function, temporaries: Temporaries) -> frozenset[Origin]:
     """What a function reads, of what tasks share and change."""
-    pointers = Pointers(body)
+    pointers = Pointers(body, temporaries)
     found: set[Origin] = set()
     for each in body.instructions:
         if isinstance(each, Load) or (isinstance(each, AtomicUpdate) and body.users(each.result)):
             memory = pointers.memory(each.pointer)
             found.update([] if isinstance(memory, Local) else [memory])
         elif isinstance(each, Call):
-            found.update(pointers.origins.touched_by(each))
+            found.update(pointers.handed_to(each))
     return frozenset(found) - {Other.LOCAL, Other.CONTEXT}
 
 
-def _is_primal(memory: object, behind: int) -> bool:
+def _is_primal(memory: object, temporaries: Temporaries) -> bool:
     """Whether it is memory of the kernel's own values, and not of gradients."""
     if isinstance(memory, Array):
         return memory.field == 1
-    return isinstance(memory, Temporary) and memory.offset < behind
+    return isinstance(memory, Temporary) and temporaries.is_primal(memory)
 
 
-def _without_unread(function: Function, behind: int) -> Function:
+def _without_unread(function: Function, temporaries: Temporaries) -> Function:
     """An adjoint without what it writes once more to arrays and temporaries, and does not read."""
     while True:
-        reads = _shared_reads(function)
-        pointers = Pointers(function)
+        reads = _shared_reads(function, temporaries)
+        pointers = Pointers(function, temporaries)
 
         def change(
             instruction: Instruction, function: Function = function, pointers: Pointers = pointers, reads=reads
@@ -187,7 +188,7 @@ def _without_unread(function: Function, behind: int) -> Function:
             if not isinstance(instruction, (Store, AtomicUpdate)) or UNKNOWN in reads:
                 return None
             memory = pointers.memory(instruction.pointer)
-            if not _is_primal(memory, behind) or memory in reads:
+            if not _is_primal(memory, temporaries) or memory in reads:
                 return None
             used = isinstance(instruction, AtomicUpdate) and function.users(instruction.result)
             return None if used else []
@@ -198,86 +199,130 @@ def _without_unread(function: Function, behind: int) -> Function:
         function = smaller
 
 
-def _again(tasks: Sequence[_Task], writes: Sequence[frozenset[Origin]], adjoints: Mapping[int, Function]) -> list[int]:
+def _again(
+    tasks: Sequence[_Task],
+    writes: Sequence[frozenset[Origin]],
+    adjoints: Mapping[int, Function],
+    temporaries: Temporaries,
+) -> list[int]:
     """The tasks that run again before the adjoints: what they write, an adjoint of a later task reads, or a later one
     of them."""
     found: list[int] = []
     for place in reversed(range(len(tasks))):
         readers = [body for each, body in adjoints.items() if each > place] + [tasks[each].body for each in found]
-        if any(writes[place] & _shared_reads(each) for each in readers):
+        if any(writes[place] & _shared_reads(each, temporaries) for each in readers):
             found.insert(0, place)
     return found
 
 
-def _check_found(
-    again: Sequence[int],
-    writes: Sequence[frozenset[Origin]],
-    adjoints: Mapping[int, Function],
-    fields: Mapping[int, Parameter],
-    behind: int,
-) -> None:
-    """That each adjoint finds in memory what its task has found there, whatever has run before it."""
-    for place, body in adjoints.items():
-        changed = frozenset[Origin]().union(*(writes[each] for each in again if each >= place))
-        for other, its_body in adjoints.items():
-            if other > place:
-                changed |= {each for each in _shared_writes(its_body) if _is_primal(each, behind)}
-        wrong = sorted(_shared_reads(body) & changed, key=str)
-        if wrong:
+# ---- what is kept ----
+
+
+class _Kept:
+    """What adjoints find in memory: each is to find what its task has found there, whatever has run before it."""
+
+    def __init__(
+        self,
+        tasks: Sequence[_Task],
+        writes: Sequence[frozenset[Origin]],
+        adjoints: Mapping[int, Function],
+        again: Sequence[int],
+        fields: Sequence[Parameter],
+        temporaries: Temporaries,
+    ) -> None:
+        self.adjoints = dict(adjoints)
+        self.added: list[Parameter] = []
+        self._writes, self._again, self._fields, self._temporaries = writes, again, fields, temporaries
+        self._copies: dict[
+            int, list[Copy]
+        ] = {}  # by the number of the task, of those that run again, that they precede
+        self._known: dict[tuple[Origin, int], Array | Temporary] = {}
+        arguments = arguments_type([task.body for task in tasks])
+        loops = [
+            (each, task.module)
+            for task in tasks
+            for each in task.main.instructions
+            if isinstance(each, Call) and each.name == CPU_LOOP
+        ]
+        loop, module = loops[0] if loops else (None, tasks[0].module)
+        self._room = Room(arguments or Struct(()), tuple(fields), temporaries, module, loop)
+
+    def choose(self) -> None:
+        """Lets adjoints that would find other values use copies.
+
+        Raises:
+            LoweringError: where there can be none.
+        """
+        for place in sorted(self.adjoints, reverse=True):
+            found = _shared_reads(self.adjoints[place], self._temporaries)
+            changed = frozenset[Origin]().union(*(self._writes[each] for each in self._again if each >= place))
+            for other, its_body in self.adjoints.items():
+                if other > place:
+                    changed |= {each for each in self._written(its_body) if _is_primal(each, self._temporaries)}
+            wrong = sorted(found & changed, key=str)
+            copies = [Copy(each, self._copy(each, place)) for each in map(self._able, wrong)]
+            if copies:
+                self.adjoints[place] = redirected(self.adjoints[place], copies, self._room)
+
+    def copying(self, number: int) -> list[str]:
+        """The tasks that make copies after so many of the tasks that run again."""
+        return copying(self._copies.get(number, ()), self._room)
+
+    def _written(self, body: Function) -> frozenset[Origin]:
+        return _shared_writes(body, self._temporaries)
+
+    def _able(self, memory: Origin) -> Array | Temporary:
+        if not isinstance(memory, (Array, Temporary)) or not _is_primal(memory, self._temporaries):
             raise LoweringError(
-                f"the reverse mode needs {_name(wrong[0], fields)} as one loop of the kernel has found it, and this or "
-                "a later loop writes to it: let them write to arrays of their own, or make kernels of the loops"
+                "the reverse mode needs what one loop of the kernel has found in memory that it does not know, and "
+                "this or a later loop writes to it: make kernels of the loops"
             )
+        return memory
 
-
-def _name(memory: Origin, fields: Mapping[int, Parameter]) -> str:
-    if isinstance(memory, Array) and memory.index in fields:
-        return f"the array {fields[memory.index].name!r}"
-    return "a variable outside of the loops" if isinstance(memory, Temporary) else "memory"
+    def _copy(self, memory: Array | Temporary, place: int) -> Array | Temporary:
+        """What a task has found in memory."""
+        before = [each for each in self._again if each < place]
+        version = sum(memory in self._writes[each] for each in before)
+        overwrites = memory in self._written(self.adjoints[place])
+        if not overwrites and (known := self._known.get((memory, version))) is not None:
+            return known
+        copy: Array | Temporary
+        if isinstance(memory, Temporary):
+            copy = Temporary(self._temporaries.copy(memory.offset))
+        else:
+            copy = Array(len(self._room.parameters), 1)
+            parameter = self._fields[memory.index]
+            is_as_given = parameter.role == "updated" and version == 0 and not overwrites
+            role, name = ("input", parameter.name) if is_as_given else ("kept", f"{parameter.name}.{copy.index}")
+            parameter = dataclasses.replace(parameter, name=name, role=role, gradient=False)
+            self._room = self._room.with_array(parameter, memory.index)
+            self.added.append(parameter)
+        if not overwrites:
+            self._known[memory, version] = copy
+        if not (isinstance(copy, Array) and self.added[-1].role == "input"):
+            self._copies.setdefault(len(before), []).append(Copy(memory, copy))
+        return copy
 
 
 # ---- temporaries ----
 
 
-def _behind(tasks: Sequence[_Task]) -> int:
-    """How far behind temporaries their gradients lie."""
-    last = max(
-        (
-            integer_of(each.arguments[1]) or 0
-            for task in tasks
-            for each in task.body.instructions
-            if isinstance(each, Call) and each.name == "get_temporary_pointer"
-        ),
-        default=0,
-    )
-    return -(-(last + 8) // _ROOM) * _ROOM
-
-
-def _active_temporaries(tasks: Sequence[_Task], activity: Activity) -> list[tuple[int, t.Type]]:
-    """The offsets of temporaries that have a gradient, and what they hold."""
-    found: dict[int, t.Type] = {}
+def _active(tasks: Sequence[_Task], activity: Activity) -> list[int]:
+    """The offsets of temporaries that have a gradient."""
+    found = set()
     for place, task in enumerate(tasks):
         for each in task.body.instructions:
             if isinstance(each, (Load, Store, AtomicUpdate)):
                 memory = activity.memory(place, each.pointer)
                 if isinstance(memory, Temporary) and activity.is_active_memory(place, memory):
-                    found[memory.offset] = each.result.type if isinstance(each, Load) else each.value.type
-    return sorted(found.items())
+                    found.add(memory.offset)
+    return sorted(found)
 
 
-def _clearing(task: _Task, temporaries: Sequence[tuple[int, t.Type]], behind: int) -> str:
-    """A task that sets the gradients of temporaries to zero; `task` lends it the types."""
-    context = Local(task.main.parameters[0].value.type, "context")
-    runtime, raw = t.Pointer(t.Named("struct.LLVMRuntime")), t.Pointer(t.I8)
-    get = Function("RuntimeContext_get_runtime", runtime, (Formal(Local(context.type, "c")),))
-    find = Function("get_temporary_pointer", raw, (Formal(Local(runtime, "r")), Formal(Local(t.I64, "offset"))))
-    build = Builder(["context", "entry"])
-    where = build.call(get, context)
-    assert where is not None
-    for offset, kind in temporaries:
-        place = build.call(find, where, integer(t.I64, offset + behind))
-        assert place is not None
-        build.store(zero(kind), build.cast("bitcast", place, t.Pointer(kind)))
-    build.ret()
-    main = Function("cleared_serial", t.VOID, (Formal(context),), (Block("entry", tuple(build.take())),))
-    return write(dataclasses.replace(task.module, functions={each.name: each for each in (get, find, main)}))
+def _clearing(module: Module, offsets: Sequence[int], temporaries: Temporaries) -> str:
+    """A task that sets the gradients of temporaries to zero; `module` lends it the types."""
+    serial = SerialTask(module, "cleared")
+    for offset in offsets:
+        kind = temporaries.kinds[offset]
+        serial.build.store(zero(kind), serial.temporary(offset + temporaries.behind, kind))
+    return serial.text()

@@ -23,6 +23,7 @@ from ..taichi.trace import Trace
 from . import sums, support
 from .code import IR_TYPES, Code
 
+_OWN = ("scratch", "kept")  # the roles of parameters that are no argument of the signature
 SEED = "seed"  # the input that random numbers are drawn from
 
 
@@ -66,7 +67,7 @@ class WholeArrays:
         self.differentiate = trace.autodiff and bool(trace.wrt)
         self.inputs = {argument.name: argument for argument in signature.inputs}
         self.outputs = {argument.name: argument for argument in signature.outputs}
-        self.dtypes = {p.name: p.dtype for p in (*primal.parameters, *trace.parameters) if p.role != "scratch"}
+        self.dtypes = {p.name: p.dtype for p in (*primal.parameters, *trace.parameters) if p.role not in _OWN}
         self.dtypes.setdefault(SEED, "int64")
         self.parts = [Part("task", trace, read_tasks(trace.tasks))]
         self.replays = trace.derivative == "tiaot" and self._reads_primal(self.parts[0])
@@ -133,6 +134,9 @@ class WholeArrays:
                             None,
                             buffers[Key(Role.SCRATCH, name)].shape,
                         )
+                elif parameter.role == "kept":
+                    shape = (*parameter.shape, *map(str, parameter.element))
+                    need(Key(Role.KEPT, name), parameter.dtype, None, shape)
                 elif self.trace.wrt and parameter.role == "output":
                     if part.name == "primal" or self.replays:
                         need(Key(Role.PRIMAL, name), parameter.dtype, self.outputs[name])
@@ -203,7 +207,7 @@ class WholeArrays:
                 self._copy_with_tangent(code, key, Key(Role.COTANGENT, name), size)
             elif key.role is Role.PRIMAL and name in updated:
                 self._copy_with_tangent(code, key, Key(Role.INPUT, name), size)
-            elif key.role is not Role.SCRATCH or not self.trace.overwrites:
+            elif key.role is not Role.KEPT and (key.role is not Role.SCRATCH or not self.trace.overwrites):
                 self._zero_with_tangent(code, key, size)
         for name in () if self.trace.on_state else self.trace.wrt:
             size = self._argument_bytes(code, name)
@@ -247,7 +251,7 @@ class WholeArrays:
                     code.do(f"store {element} {value}, {element}* {slot}")
                     field += 1
                 continue
-            if parameter.role == "scratch":
+            if parameter.role in _OWN:
                 shape = [code.expression(size) for size in parameter.shape]
             else:
                 argument = self.signature.argument(parameter.name)
@@ -271,7 +275,7 @@ class WholeArrays:
 
     def _data_key(self, part: Part, parameter: Parameter) -> Key | None:
         name, role = parameter.name, parameter.role
-        if role in ("cotangent", "gradient", "scratch", "input"):
+        if role in ("cotangent", "gradient", "scratch", "kept", "input"):
             return Key(Role(role), name)
         if not self.trace.wrt:
             return Key(Role.OUTPUT, name)
@@ -294,7 +298,7 @@ class WholeArrays:
     def _summed_key(self, part: Part, slot: Array) -> Key | None:
         """The key of an array that a loop only adds to, by its slot; None for one that is not copied."""
         parameter = part.parameters[slot.index]
-        if parameter.role == "scratch" or parameter.dtype not in sums.DTYPES:
+        if parameter.role in _OWN or parameter.dtype not in sums.DTYPES:
             return None
         return self._data_key(part, parameter) if slot.field == 1 else self._gradient_key(part, parameter)
 

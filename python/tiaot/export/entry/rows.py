@@ -446,6 +446,8 @@ def _obstacle(trace: Trace, parameter: Parameter) -> str:
         return "is updated in place"
     if parameter.role == "result":
         return "is returned"
+    if parameter.role == "kept":
+        return "is a copy that the adjoint keeps"
     if parameter.role == "scratch" and trace.autodiff:
         return "is scratch of a kernel that Taichi differentiates"
     return ""

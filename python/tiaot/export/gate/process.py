@@ -95,7 +95,7 @@ def run(request: Request, say: Callable[[str], None]) -> Verification:
     # Taichi's own arrays cannot be empty, and its random numbers are others.
     beside = [each for each in points if not each.empty and not declarations[each.family.name].random]
     branching = [each for each in points if each.counted and facts[each.family.name].branches and not each.empty]
-    near = [each for each in points if each.kind in ORDINARY] if request.cuda_trial else []
+    near = [each for each in points if each.kind in ORDINARY and not each.large] if request.cuda_trial else []
     children = []
     for mode, path, chosen, more in (
         ("module", request.module, points, [twin]),

@@ -5,13 +5,15 @@ that runs them where a driver would. Knows no signatures.
 from __future__ import annotations
 
 import ctypes
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..cuda.device import BLOCK
-from .trial_session import Session
+from .trial_session import Arrays, Record, Session
 
 _MOST_THREADS = 2 * BLOCK  # of a grid whose size is the runtime's to choose: most loops then go round
 
@@ -101,15 +103,25 @@ class _Device:
     def has(self, entry: str) -> bool:
         return hasattr(self.library, f"{entry}_cuda_pointer")
 
+    def state(self) -> _State:
+        """A state of zeros, of a module that has fields."""
+        return _State(json.loads(self._text("state")))
+
     def call(
-        self, entry: str, rows: int, sizes: list[int], inputs: dict[str, np.ndarray], results: dict[str, np.ndarray]
+        self,
+        entry: str,
+        rows: int,
+        sizes: list[int],
+        inputs: dict[str, np.ndarray],
+        results: dict[str, np.ndarray],
+        state: np.ndarray | None = None,
     ) -> None:
-        """Runs an entry.
+        """Runs an entry; `state` is the memory of the fields that it works on.
 
         Raises:
             RuntimeError: with what is wrong about what its kernels did, or where they left a result unwritten.
         """
-        arrays = [*inputs.values(), *results.values()]
+        arrays = [*inputs.values(), *results.values(), *([] if state is None else [state])]
         dims = (ctypes.c_int64 * max(len(sizes), 1))(*sizes)
         pointers = (_Pointer * len(arrays))(*(array.ctypes.data for array in arrays))
         workspace = _Workspace(_Pointer.in_dll(self.library, f"{entry}_cuda_workspace_pointer").value)
@@ -120,6 +132,9 @@ class _Device:
             self.interpreter.describe(name, array, writable=False)
         for name, array in results.items():
             self.interpreter.describe(name, array, writable=True)
+        if state is not None:
+            self.interpreter.describe("the fields", state, writable=True)
+            self.interpreter.touch("a copy", state.ctypes.data, state.nbytes, write=True)
         self.interpreter.describe("workspace", room.view(np.uint16) if len(room) % 2 == 0 else room, writable=True)
         code = _Code(_Pointer.in_dll(self.library, f"{entry}_cuda_pointer").value)
         everything = (1 << 64) - 1  # numbers are all on the host
@@ -157,6 +172,55 @@ class _Device:
         return 0
 
 
+class _State:
+    """The memory of a module's fields, and the fields as arrays in it."""
+
+    def __init__(self, about: dict[str, Any]) -> None:
+        room = np.zeros(about["bytes"] + 256, np.uint8)
+        start = -room.ctypes.data % 256
+        self.memory = room[start : start + about["bytes"]]
+        self.fields: dict[str, np.ndarray] = {}
+        for name, dtype, shape, strides, offset in about["fields"]:
+            steps = [stride * np.dtype(dtype).itemsize for stride in strides]
+            self.fields[name] = np.ndarray(shape, dtype, self.memory, offset, steps)
+
+    def fill(self, arrays: Mapping[str, np.ndarray], only: str = "") -> None:
+        """Writes the fields whose names end in `only`."""
+        for name, array in arrays.items():
+            if name.endswith(only):
+                self.fields[name][...] = array
+
+    def results(self, kind: str, names: list[str]) -> dict[str, np.ndarray]:
+        return {f"{kind}.{name}": np.array(self.fields[name]) for name in names}
+
+
+def _run_on_fields(
+    session: Session, device: _Device, trial: Record, inputs: dict[str, np.ndarray], arrays: Arrays
+) -> dict[str, np.ndarray]:
+    """Outputs and fields after a kernel over fields and its adjoint, as trial_state.py has those of the module."""
+    stem = f"{trial['kernel']}_{trial['variant_name']}"
+    names = trial["fields"]
+    drawn = {name: arrays[f"state.{name}"] for name in names}
+    results: dict[str, np.ndarray] = {}
+    if not device.has(f"{stem}_forward"):
+        return results
+    session.say(trial, doing="forward")
+    state = device.state()
+    state.fill(drawn)
+    made = {name: np.array(arrays[f"cotangent.{name}"]) for name in trial["outputs"]}
+    sizes = [trial["dims"][name] for name in trial["dim_names"]]
+    given = {f"the result {key}": made[key] for key in made}
+    device.call(f"{stem}_forward", 1, sizes, _named(inputs), given, state.memory)
+    results |= {f"output.{name}": array for name, array in made.items()}
+    results |= state.results("after", names)
+    if trial["gradient"] and device.has(f"{stem}_grad"):
+        session.say(trial, doing="grad")
+        state.fill(drawn, ".grad")
+        device.call(f"{stem}_grad", 1, sizes, _named(inputs), {}, state.memory)
+        results |= state.results("adjoint", names)
+    return results
+
+
 def _placed(array: np.ndarray, shift: int) -> np.ndarray:
     """A dense copy of an array, so many elements behind a multiple of 16 bytes."""
     memory = np.empty(array.nbytes + 64, np.uint8)
@@ -176,6 +240,9 @@ def run_interpreted(session: Session, path: str) -> None:
         rows = trial["dims"][trial["batch"]] if trial["batch"] else 1
         stem = f"{trial['kernel']}_{trial['variant_name']}"
         inputs = {name: _placed(arrays[f"input.{name}"], shift) for name in trial["inputs"]}
+        if trial["fields"]:
+            session.keep(trial, "results", _run_on_fields(session, device, trial, inputs, arrays))
+            continue
         cotangents = {
             f"the cotangent of {name}": _placed(arrays[f"cotangent.{name}"], shift) for name in trial["outputs"]
         }

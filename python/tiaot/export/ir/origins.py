@@ -108,6 +108,11 @@ class Origins:
             self._known[pointer.name] = self._look(pointer)
         return self._known[pointer.name]
 
+    def is_arguments(self, value: Value) -> bool:
+        """Whether a value is the pointer to the arguments' struct that the context holds."""
+        definition = self.function.definition(value)
+        return isinstance(definition, Load) and self._member(definition.pointer) == ()
+
     def _look(self, pointer: Local) -> Origin:
         definition = self.function.definition(pointer)
         if definition is None:

@@ -147,3 +147,15 @@ HALF, FLOAT, DOUBLE = map(Float, ("half", "float", "double"))
 def with_element(kind: Type, element: Type) -> Type:
     """A vector of as many `element` as `kind` has, where that is a vector; else `element` itself."""
     return Vector(kind.count, element, kind.scalable) if isinstance(kind, Vector) else element
+
+
+def byte_size(kind: Type) -> int | None:
+    """The bytes that a number, a pointer, or an array or a vector of these takes in memory; None of other types."""
+    if isinstance(kind, Pointer):
+        return 8
+    if isinstance(kind, (Integer, Float)):
+        return -(-kind.bits // 8)
+    if isinstance(kind, (Array, Vector)):
+        element = byte_size(kind.element)
+        return None if element is None else kind.count * element
+    return None

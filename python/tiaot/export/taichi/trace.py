@@ -87,7 +87,7 @@ class Mode:
     """How kernels are traced: what Taichi compiles for. `prepare` puts what it needs for that into a folder, and gives
     variables of its environment."""
 
-    name: str  # "cpu", "cuda": then kernels over fields are left out, or "checked": the CPU, with indices checked
+    name: str  # "cpu", "cuda", or "checked": the CPU, with indices checked
     prepare: Callable[[Path], Mapping[str, str]] = lambda _: {}
 
 

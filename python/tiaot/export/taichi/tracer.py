@@ -37,6 +37,9 @@ from ..derivative.adjoint_tasks import adjoint_tasks
 from ..entry.state import State, used_nodes, uses_state
 from ..entry.support import draws_random
 from ..ir import LoweringError
+from ..ir.passes.repeated import without_repetitions
+from ..ir.reader import read
+from ..ir.writer import write
 from .fingerprint import own_modules, source_without_other_kernels, values
 from .trace import INDEX, PIECES
 
@@ -307,24 +310,33 @@ class _Tracer:
         return {"family": _describe(declaration.family), "traces": traces, "notes": notes, "refused": {}}
 
     def _trace_for_cuda(self, declaration: Declaration) -> dict[str, Any]:
-        """The traces of all entries that Taichi compiles for CUDA, of a kernel that works on no field."""
-        family = declaration.family
-        traces, refused = [], {}
-        for place, variant in enumerate(family.variants()):
+        """The traces of all entries that Taichi compiles for CUDA."""
+        traces: list[dict[str, Any]] = []
+        refused = {}
+        for variant in declaration.family.variants():
             variant = dataclasses.replace(variant, target="cuda")
             implementation = declaration.make(variant)
-            for wrt in ((), *family.wrt):
+            asked: list[tuple[str, ...]] = [(), *declaration.family.wrt]
+            for wrt in asked:
                 try:
-                    if wrt and implementation.autodiff and declaration.derivative == "tiaot":
+                    if wrt and implementation.autodiff and wrt != STATE and declaration.derivative == "tiaot":
                         raise _Refused('the reverse mode of derivative="tiaot" makes no code for CUDA')
                     trace = self.trace(declaration, variant, implementation, wrt)
                 except _Refused as error:
-                    refused["|".join([family.name, variant.name, *wrt])] = str(error)
+                    refused["|".join([declaration.family.name, variant.name, *wrt])] = str(error)
                     continue
-                if place == 0 and not wrt and any(uses_state(Path(name).read_text()) for name in trace["files"]):
-                    return {"family": None, "traces": [], "notes": [], "refused": {}}
                 traces.append(trace)
-        return {"family": _describe(family), "traces": traces, "notes": [], "refused": refused}
+                if wrt:
+                    continue
+                texts = [Path(name).read_text() for name in trace["files"]]
+                if declaration.derived and any(map(draws_random, texts)):
+                    declaration = declaration.with_seed()
+                if any(map(uses_state, texts)):
+                    on_state = declaration.wrt != () and not declaration.family.signature.outputs
+                    has_adjoint = on_state and has_gradient(self.fields, used_nodes(texts))
+                    declaration = declaration.with_state(has_adjoint)
+                    asked += [STATE] if has_adjoint else []
+        return {"family": _describe(declaration.family), "traces": traces, "notes": [], "refused": refused}
 
     def _adjoint(
         self,
@@ -385,9 +397,9 @@ class _Tracer:
             raise TypeError(f"{family.name}: expected a ti.kernel, got {kernel!r}")
         dtypes = {each.name: family.dtype(each.name, variant) for each in family.signature.arguments}
         parameters = parameters_of(family.signature, kernel, implementation, wrt, differentiate, dtypes)
-        files, refused = None, ""
+        files, refused, added = None, "", ()
         if differentiate and wrt != STATE and self.target == "cpu" and declaration.derivative != "taichi":
-            files, refused = self._our_adjoint(family, kernel, implementation, parameters, wrt)
+            files, refused, added = self._our_adjoint(family, kernel, implementation, parameters, wrt)
             if files is None and declaration.derivative == "tiaot":
                 raise _Refused(f"the vjp of {' '.join(wrt)}: {refused}")
         maker = "taichi" if files is None else "tiaot"
@@ -402,7 +414,7 @@ class _Tracer:
             "kernel": family.name,
             "variant": {"dtype": variant.dtype, "sizes": dict(variant.sizes), "target": variant.target},
             "wrt": wrt,
-            "parameters": [dataclasses.asdict(parameter) for parameter in parameters],
+            "parameters": [dataclasses.asdict(parameter) for parameter in (*parameters, *added)],
             "autodiff": implementation.autodiff,
             "block_rows": implementation.block_rows,
             "overwrites": implementation.overwrites,
@@ -418,15 +430,23 @@ class _Tracer:
         implementation: Implementation,
         parameters: list[Parameter],
         wrt: tuple[str, ...],
-    ) -> tuple[list[str] | None, str]:
-        """Names of the files with the tasks of the adjoint that our reverse mode makes; None, and why it makes none."""
+    ) -> tuple[list[str] | None, str, tuple[Parameter, ...]]:
+        """Names of the files with the tasks of the adjoint that our reverse mode makes, or None; why it makes none; the
+        parameters that it adds."""
         traced = self._files(family, kernel, implementation, parameters, False, with_gradients=True)
+        shapes = {each.name: each.dims for each in family.signature.arguments}
+        known = [
+            each
+            if each.role == "scratch" or each.by_value
+            else dataclasses.replace(each, shape=tuple(shapes[each.name][: each.rank]))
+            for each in parameters
+        ]
         try:
-            texts = adjoint_tasks([Path(name).read_text() for name in traced], parameters, wrt)
+            made = adjoint_tasks([Path(name).read_text() for name in traced], known, wrt)
         except LoweringError as error:
-            return None, str(error)
+            return None, str(error), ()
         self.adjoints += 1
-        return _write(f"adjoint.{self.adjoints}", list(texts)), ""
+        return _write(f"adjoint.{self.adjoints}", list(made.texts)), "", made.added
 
     def _at(self, what: str, known: list[str], gradient: bool) -> None:
         """Writes down what is being compiled, for the case that Taichi ends the process."""
@@ -451,6 +471,10 @@ class _Tracer:
             # Taichi's own control-flow optimisation frees adjoints of stacks that they do not need. Elsewhere LLVM does
             # it again, and it takes most of the time of a large kernel.
             config.cfg_optimization = implementation.autodiff
+            # Blocks of rows are written as tiles: thousands of statements, on which Taichi's simplification, whose time
+            # is quadratic in them, takes minutes; LLVM does all of it again.
+            in_tiles = implementation.block_rows is not None
+            config.advanced_optimization = not in_tiles
             # A reduction in memory of each thread's own is one more thing to differentiate.
             config.make_thread_local = not with_gradients
             config.cpu_max_num_threads = 1 if family.signature.batch else PIECES
@@ -471,8 +495,16 @@ class _Tracer:
                 raise _Refused("\n".join([f"Taichi does not compile {what}:", *known, said])) from error
             self.count += 1
             # None at all: the kernel does nothing.
-            self.traced[key] = sorted(set(glob.glob("taichi_kernel_generic_*.ll")) - before)
+            files = self.traced[key] = sorted(set(glob.glob("taichi_kernel_generic_*.ll")) - before)
+            if in_tiles:
+                for name in files:
+                    Path(name).write_text(_without_repetitions(Path(name).read_text()))
         return self.traced[key]
+
+
+def _without_repetitions(text: str) -> str:
+    module = read(text)
+    return write(module.with_functions(*map(without_repetitions, module.definitions)))
 
 
 def _without_stack(text: str) -> str:

@@ -1,30 +1,67 @@
-"""Scaling: lets the elements of arrays that a loop adds to lie as many elements apart as a grid has threads. Between
-them are those of the other threads."""
+"""Scaling: lets the elements of arrays and fields that a loop adds to lie as many elements apart as a grid has threads.
+Between them are those of the other threads."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Container, Mapping
 
 from ..builder import Builder
-from ..instructions import GetElementPointer, Instruction, Load
+from ..instructions import AtomicUpdate, GetElementPointer, Instruction, Load, Store
 from ..model import Function
-from ..origins import UNKNOWN, Array, Origins
-from ..types import I64, FunctionType, Pointer
-from ..values import Global, Value
+from ..origins import UNKNOWN, Array, Origins, Root
+from ..types import I8, I64, FunctionType, Named, Pointer
+from ..values import Global, Value, integer
 from .refusal import refuse
 
 _THREADS = Global(Pointer(FunctionType(I64, ())), "tiaot_threads")
+_CONTEXT = Pointer(Named("struct.RuntimeContext"))
+_COPIED = Global(Pointer(FunctionType(Pointer(I8), (_CONTEXT, Pointer(I8), I64))), "tiaot_copied")
 _NOT_REACHED = "an element of an array that a loop adds to is not reached by offsets"
 
 
-def scale_offsets(function: Function, is_summed: Callable[[int, int], bool]) -> Function:
-    """Scale them in the arrays of which is_summed(index, field) holds.
+def point_to_copies(function: Function, places: Mapping[int, int], roots: Container[int]) -> Function:
+    """Let all accesses to some roots of fields go to the thread's copies of them.
+
+    Args:
+        places: of the numbers of these roots, where their addresses are in the array of all.
+        roots: the numbers of all roots.
+
+    Raises:
+        LoweringError: when such a root is used in another way.
+    """
+    origins = Origins(function, roots)
+    builder = Builder(function.names)
+
+    def is_of_copied(pointer: Value) -> bool:
+        origin = origins.of(pointer)
+        return isinstance(origin, Root) and origin.node in places
+
+    def change(instruction: Instruction) -> list[Instruction] | None:
+        if not any(isinstance(each, Root) and each.node in places for each in origins.touched_by(instruction)):
+            return None
+        if not isinstance(instruction, (Load, Store, AtomicUpdate)) or not is_of_copied(instruction.pointer):
+            refuse(instruction, _NOT_REACHED)
+        origin = origins.of(instruction.pointer)
+        assert isinstance(origin, Root)
+        kind = instruction.pointer.type
+        pointer = builder.cast("bitcast", instruction.pointer, Pointer(I8), name="shared")
+        arguments = (function.parameters[0].value, pointer, integer(I64, places[origin.node]))
+        own = builder.call(_COPIED, *arguments, name="copied")
+        assert own is not None
+        typed = builder.cast("bitcast", own, kind, name="own")
+        return [*builder.take(), dataclasses.replace(instruction, pointer=typed)]
+
+    return function.rewritten(change)
+
+
+def scale_offsets(function: Function, is_summed: Callable[[int, int], bool], roots: Container[int] = ()) -> Function:
+    """Scale them in the arrays of which is_summed(index, field) holds; `roots` are the numbers of the roots of fields.
 
     Raises:
         LoweringError: when an element of such an array is not reached by offsets from its start.
     """
-    origins = Origins(function)
+    origins = Origins(function, roots)
     builder = Builder(function.names)
     scaled: set[Value] = set()
 

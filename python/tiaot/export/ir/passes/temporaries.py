@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from ..instructions import Call
+from ..instructions import Call, Cast
 from ..model import Function
-from ..types import I64, FunctionType, Pointer
+from ..types import I8, I64, FunctionType, Pointer, Type, byte_size
 from ..values import Global, LoweringError, Value, integer, integer_of
 from ..writer import write_instruction
 
@@ -42,13 +42,26 @@ def offset_of(call: Call) -> int:
 
 def temporaries_bytes(functions: Iterable[Function]) -> int:
     """The size of the buffer that the tasks of a call share."""
-    offsets = [
-        offset_of(each)
+    ends = [
+        offset + max(_NUMBER_BYTES, byte_size(kind) or 0)
         for function in functions
-        for each in function.instructions
-        if isinstance(each, Call) and each.name == "get_temporary_pointer"
+        for offset, kind in temporaries_of(function)
     ]
-    return max(offsets) + _NUMBER_BYTES if offsets else 0
+    return max(ends, default=0)
+
+
+def temporaries_of(function: Function) -> list[tuple[int, Type]]:
+    """The offsets of the temporaries that a function uses, and what it takes them for: a local vector or matrix that
+    several tasks share is an array, or its elements one by one."""
+    found = []
+    for call in function.instructions:
+        if isinstance(call, Call) and call.name == "get_temporary_pointer":
+            assert call.result is not None
+            users = function.users(call.result)
+            kinds = [each.result.type for each in users if isinstance(each, Cast)]
+            found.append((offset_of(call), I8))
+            found += [(offset_of(call), kind.to) for kind in kinds if isinstance(kind, Pointer)]
+    return found
 
 
 def point_temporaries(function: Function, kinds: Mapping[int, Private | Summed]) -> Function:
