@@ -1,5 +1,7 @@
 """The documentation site: `./dev docs` builds it with warnings as errors. Reads the package as it is staged."""
 
+import re
+
 from tiaot import __version__
 
 project = "tiaot"
@@ -21,14 +23,16 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 add_module_names = False
 
+_STAR = re.compile(r"(?<!\\)\*")  # that napoleon has not escaped
+
 
 def _as_rst(app, what, name, obj, options, lines):  # type: ignore[no-untyped-def]
     """Docstrings are plain text with code in single backticks: as reStructuredText wants it."""
     for number, line in enumerate(lines):
         parts = line.split("`")
         for place in range(0, len(parts), 2):  # outside of backticks
-            parts[place] = parts[place].replace("*", "\\*")
-        lines[number] = "``".join(parts) if len(parts) % 2 else line.replace("*", "\\*")
+            parts[place] = _STAR.sub(r"\*", parts[place])
+        lines[number] = "``".join(parts) if len(parts) % 2 else _STAR.sub(r"\*", line)
 
 
 def setup(app):  # type: ignore[no-untyped-def]

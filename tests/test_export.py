@@ -155,7 +155,7 @@ def layer(variant):
 def test_many_sums_over_a_batch_are_not_interleaved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The partial sums of several vectors of samples would not stay in registers; the code is smaller, too."""
     from tiaot.export.entry.lower import lower
-    from tiaot.export.entry.rows import Entry
+    from tiaot.export.entry.rows import RowsEntry
     from tiaot.export.taichi.trace import trace_file
     from tiaot.export.target.x86_64 import X86_64
 
@@ -165,7 +165,7 @@ def test_many_sums_over_a_batch_are_not_interleaved(tmp_path: Path, monkeypatch:
     primal, vjp = sorted(traced.traces, key=lambda trace: len(trace.wrt))
     arguments = (traced.families[0].signature, vjp, primal, X86_64, X86_64.forms[-1])
     bytes_of_code = lower(*arguments).code_bytes
-    monkeypatch.setattr(Entry, "has_many_sums", False)
+    monkeypatch.setattr(RowsEntry, "has_many_sums", False)
     assert 1.2 * bytes_of_code < lower(*arguments).code_bytes
 
 

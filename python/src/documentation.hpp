@@ -175,7 +175,7 @@ Calls in flight end as usual. Closing twice is allowed.
 constexpr char kModuleNameDoc[] = "Name of the module.";
 constexpr char kPathDoc[] = "Absolute path of the file.";
 constexpr char kHashDoc[] = "SHA-256 of the module's objects, in hexadecimal.";
-constexpr char kModuleLevelDoc[] = "The level that this module's code runs at: 'x86-64-v3'.";
+constexpr char kModuleLevelDoc[] = "The level that this module's code runs at, as 'x86-64-v3'.";
 constexpr char kClosedDoc[] = "Whether the module has been closed.";
 constexpr char kKernelsDoc[] = "dict from name to Kernel, a new one each time.";
 

@@ -217,7 +217,7 @@ class Module:
         """SHA-256 of the module's objects, in hexadecimal."""
     @property
     def cpu_level(self) -> str:
-        """The level that this module's code runs at: 'x86-64-v3'."""
+        """The level that this module's code runs at, as 'x86-64-v3'."""
     @property
     def closed(self) -> bool:
         """Whether the module has been closed."""

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from ..author.signature import Signature
-from ..entry.rows import Entry
+from ..entry.rows import RowsEntry
 from ..ir import LoweringError
 from ..taichi.trace import Trace
 from ..target.compile import compile_text
@@ -49,7 +49,7 @@ def make_entry(signature: Signature, trace: Trace, primal: Trace) -> CudaRowsEnt
             "block_rows=None, whose loops are parallel"
         )
     trace, primal = _adapted(trace), _adapted(primal)
-    if signature.batch and trace.autodiff and Entry.suits(trace, primal):
+    if signature.batch and trace.autodiff and RowsEntry.suits(trace, primal):
         return CudaRowsEntry(signature, trace, primal, trace.symbol)
     return CudaWholeEntry(signature, trace, primal, trace.symbol)
 

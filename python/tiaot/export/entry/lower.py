@@ -11,7 +11,7 @@ from ..ir import LoweringError
 from ..taichi.trace import Trace
 from ..target.compile import code_size, compile_text
 from ..target.model import Cpu, Form
-from .rows import Entry
+from .rows import RowsEntry
 from .whole import WholeEntry
 
 
@@ -42,8 +42,8 @@ def lower(
         LoweringError: when the kernel uses something that cannot be lowered.
     """
     function = f"{trace.symbol}_{level.name.rpartition('-')[2]}"
-    if signature.batch and Entry.suits(trace, primal):
-        entry: Entry | WholeEntry = Entry(signature, trace, primal, level.vector_bytes, others)
+    if signature.batch and RowsEntry.suits(trace, primal):
+        entry: RowsEntry | WholeEntry = RowsEntry(signature, trace, primal, level.vector_bytes, others)
     elif others:
         raise LoweringError(f"{trace.kernel}: by_level is for kernels with a batch that are written for blocks of rows")
     else:

@@ -34,7 +34,7 @@ _LEAST_VECTOR_BYTES = 16
 _MANY_SUMS = 8  # additions that are under way at a time: two a cycle, four cycles each
 
 
-class Entry:
+class RowsEntry:
     """One entry's function, written by `text`."""
 
     def __init__(
