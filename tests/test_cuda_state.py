@@ -8,6 +8,7 @@ import os
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import cuda_export
@@ -27,7 +28,8 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "measure": (2,),
     "charge": (np.array([0.1, 0.2, 0.3]),),
 }
-ROUNDS, STEPS = 30, 5  # of kernels/springs.py
+EXAMPLES = Path(__file__).parents[1] / "examples"
+ROUNDS = 30
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -35,7 +37,7 @@ def said() -> str:
     """What the gate says of springs.py. Modules are made here, for the children that open them."""
     fields = cuda_export.exported_path("fields")
     springs = fields.with_name("springs.so")
-    command = [sys.executable, "-m", "tiaot", "export", "--cuda=sm_75", str(cuda_export.SOURCES["springs"])]
+    command = [sys.executable, "-m", "tiaot", "export", "--cuda=sm_75", str(EXAMPLES / "programs" / "springs.py")]
     done = subprocess.run([*command, "-o", str(springs)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -197,26 +199,24 @@ def test_calls_go_on_the_states_stream(driver: Driver) -> None:
         state.clear(stream=0x300)
 
 
-def descend(state: Any) -> None:
-    """A round of the optimisation: everything in it is work on the state."""
-    state.loss[...] = 0
-    with state.tape(state.loss):
-        for t in range(STEPS - 1):
-            state.move(t, 0.1)
-        state.compare()
-    state.descend(0.4)
+def example() -> dict[str, Any]:
+    """The names of graph_springs.py."""
+    names: dict[str, Any] = {"__name__": "graph_springs"}
+    path = EXAMPLES / "graph_springs.py"
+    exec(compile(path.read_text(), str(path), "exec"), names)
+    return names
 
 
 @in_child
 def test_an_optimisation_is_one_captured_graph(driver: Driver) -> None:
-    """The springs' velocities: each round the launches that were captured once, with the CPU's results."""
+    """The example's: each round the launches that were captured once, with the CPU's results."""
+    descend, steps = example()["descend"], example()["STEPS"]
     module = opened(driver, "springs")
     host, state = module.state(), module.state(device="cuda:0")
     cuda_state.describe(driver, state)
-    losses = []
+    losses = example()["on_cpu"](module, ROUNDS)
     for _ in range(ROUNDS):
         descend(host)
-        losses.append(float(host.loss))
     assert losses[-1] < 0.02 * losses[0]
     state.stream = 0x100
     driver.record(0x100)
@@ -225,7 +225,7 @@ def test_an_optimisation_is_one_captured_graph(driver: Driver) -> None:
     assert (state.v.numpy() == 0).all(), "what is captured does not run"
     found = []
     for _ in range(ROUNDS):
-        assert driver.replay(0x100) > 2 * STEPS
+        assert driver.replay(0x100) > 2 * steps
         found.append(state.loss.item())
     np.testing.assert_allclose(found, losses, rtol=1e-9)
     np.testing.assert_allclose(state.v.numpy(), host.v, rtol=1e-9, atol=1e-12)
