@@ -122,7 +122,7 @@ def build_wheel(work: Path, sdist: Path, python: Path, modules: Path, libraries:
 
 def try_wheel(work: Path, wheel: Path, python: Path) -> str:
     """Installs a wheel beside NumPy alone, and runs the demo and tests; gives back pytest's summary."""
-    programs = environment(work / "installed", python, "numpy", "pytest", wheel)
+    programs = environment(work / "installed", python, "numpy", "pytest", "pytest-xdist", wheel)
     run(programs / "tiaot", "demo", cwd=work)
     run(programs / "tiaot", "doctor", cwd=work)
     tests = [ROOT / "tests" / f"{name}.py" for name in TESTS]

@@ -1,18 +1,22 @@
 """What docs/reliability.md says, measured anew: each part prints its figures, and fails where a promise is broken.
 
-    PYTHONPATH=build/dev/stage python tests/reliability.py [sanitizers] [guards] [fuzz] [cycles] [threads] [options]
+    PYTHONPATH=build/dev/stage python tests/reliability.py [PART ...] [options]
 
     sanitizers  the runtime's C++ tests under gcc's address and undefined-behaviour sanitizers, and its thread sanitizer
+    extension   the Python extension under the address sanitizer, in the tests of calls, errors, state and threads
     guards      calls whose arrays end, or begin, at a page that must not be touched, for batches of 0 to --most rows
     fuzz        libFuzzer on the loader and on the arguments of the C interface, --seconds each; needs clang++
-    cycles      a module opened, called and closed --cycles times, forked children, processes that exit amid calls
+    arguments   calls from Python with arguments drawn at random, hostile ones among them, for --seconds
+    cycles      a module opened and called --cycles times, --forks children, --exits processes that end amid calls
     threads     16 threads that call, open, swap weights and close for --seconds
+    torch       a C++ program without Python that runs what torch exported, with a kernel in it; needs torch
 
 Without a name all of them run, which takes some minutes. Knows nothing of speed.
 """
 
 import argparse
 import ctypes
+import gc
 import itertools
 import mmap
 import os
@@ -54,6 +58,37 @@ def sanitizers(options: argparse.Namespace) -> None:
             printed = run("ctest", "--test-dir", folder, "--output-on-failure", "--no-tests=error")
         [passed] = re.findall(r"0 tests failed out of (\d+)", printed)
         print(f"sanitizers: {name}: {passed} test programs passed", flush=True)
+
+
+# Tests that call the extension in every way, without Taichi, which it refuses. Left out is what fills the memory.
+EXTENSION_TESTS = ("call", "errors", "hostile", "numerics", "state", "value_and_vjp")
+
+
+def extension(options: argparse.Namespace) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        generator = ["-G", "Ninja"] if shutil.which("ninja") else []
+        flags = "-fsanitize=address -fno-omit-frame-pointer"
+        run("cmake", "-S", ROOT, "-B", folder, *generator, "-DCMAKE_BUILD_TYPE=RelWithDebInfo",
+            f"-DCMAKE_CXX_FLAGS={flags}", f"-DPython_EXECUTABLE={sys.executable}",
+            f"-DTIAOT_MODULES={Path(tiaot.load('dense_tanh').module.path).parent}")  # fmt: skip
+        run("cmake", "--build", folder, "--target", "_core", "stage", "modules")
+        libraries = [run("g++", f"-print-file-name={name}").strip() for name in ("libasan.so", "libstdc++.so.6")]
+        environment = {
+            "LD_PRELOAD": " ".join(libraries),
+            "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1",
+            "PYTHONMALLOC": "malloc",
+            "PYTHONPATH": str(Path(folder) / "stage"),
+        }
+        printed = run(
+            sys.executable, "-m", "pytest", "-q", "-n0", "-c", ROOT / "pyproject.toml",
+            "-k", "not finalizer and not out_of_memory and not taichi",
+            *(ROOT / "tests" / f"test_{name}.py" for name in EXTENSION_TESTS),
+            **environment,
+        )  # fmt: skip
+        print(f"extension: address: {printed.strip().splitlines()[-1]}", flush=True)
+        fuzzer, seconds = ROOT / "tests/fuzz/fuzz_arguments.py", min(options.seconds, 60)
+        printed = run(sys.executable, "-W", "ignore", fuzzer, "1", str(seconds), **environment)
+        print(f"extension: address: {seconds} s of arguments: {printed.strip()}", flush=True)
 
 
 class Guarded:
@@ -134,6 +169,13 @@ def fuzz(options: argparse.Namespace) -> None:
             print(f"fuzz: {name}: {runs} inputs in {options.seconds} s, {covered} edges, nothing found", flush=True)
 
 
+def arguments(options: argparse.Namespace) -> None:
+    fuzzer = ROOT / "tests/fuzz/fuzz_arguments.py"
+    seed = str(time.time_ns() % 10**6)
+    printed = run(sys.executable, "-W", "ignore", fuzzer, seed, str(options.seconds)).strip()
+    print(f"arguments: seed {seed}, {options.seconds} s: {printed}, none wrong", flush=True)
+
+
 def resident() -> int:
     """Bytes of memory that this process has."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
@@ -163,6 +205,7 @@ def cycles(options: argparse.Namespace) -> None:
         for _ in range(each):
             if not np.allclose(tiaot.open(path).dense_tanh(*ARRAYS), RIGHT):
                 raise SystemExit("cycles: a wrong result")
+        gc.collect()  # a module and its kernels refer to each other
         sizes.append(resident())
     # The system gives and takes pages as it likes, a module's worth and more: the least of several tells what stays.
     grown = (min(sizes[5:]) - min(sizes[1:5])) / (5 * each)
@@ -175,22 +218,19 @@ def cycles(options: argparse.Namespace) -> None:
     big = [np.full((20000, 8), 0.25, np.float32), *ARRAYS[1:]]
     kernel = tiaot.load("dense_tanh")
     kernel(*big)  # the pool has threads now
-    for _ in range(options.cycles // 10):
+    for _ in range(options.forks):
         child = os.fork()
         if child == 0:
             opened = tiaot.open(path).dense_tanh
             os._exit(0 if np.allclose(kernel(*big), RIGHT) and np.allclose(opened(*ARRAYS), RIGHT) else 1)
         if os.waitpid(child, 0)[1] != 0:
             raise SystemExit("cycles: a forked child failed")
-    print(f"cycles: {options.cycles // 10} forked children that call and open: each right", flush=True)
-    for _ in range(options.cycles // 100):
+    print(f"cycles: {options.forks} forked children that call and open: each right", flush=True)
+    for _ in range(options.exits):
         done = subprocess.run([sys.executable, "-c", EXITS], capture_output=True, text=True, check=False, timeout=60)
         if (done.returncode, done.stderr) != (7, ""):
             raise SystemExit(f"cycles: a process that exits amid calls: exit code {done.returncode}, {done.stderr}")
-    print(
-        f"cycles: {options.cycles // 100} processes that exit amid calls: each quiet, with its own exit code",
-        flush=True,
-    )
+    print(f"cycles: {options.exits} processes that exit amid calls: each quiet, with its own exit code", flush=True)
 
 
 def threads(options: argparse.Namespace) -> None:
@@ -242,16 +282,58 @@ def threads(options: argparse.Namespace) -> None:
         raise SystemExit("threads: wrong results")
 
 
-PARTS = {part.__name__: part for part in (sanitizers, guards, fuzz, cycles, threads)}
+# Writes a package of AOTInductor's, and what is to come of it.
+PACKAGE = """
+import sys, torch, tiaot
+layer = tiaot.torch.DenseTanh(8, 4)
+with torch.no_grad():
+    layer.W.fill_(0.25), layer.b.fill_(-0.5)
+program = torch.export.export(torch.nn.Sequential(layer, torch.nn.Tanh()), (torch.zeros(2, 8),))
+torch._inductor.aoti_compile_and_package(program, package_path=sys.argv[1])
+"""
 
 
-def main(arguments: list[str] | None = None) -> None:
+def torch(options: argparse.Namespace) -> None:
+    kernel = tiaot.load("dense_tanh")
+    name = f"tiaot::dense_tanh_{kernel.module.hash[:12]}"
+    found = "import torch; print(torch.utils.cmake_prefix_path)"
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        run(sys.executable, "-c", PACKAGE, place / "model.pt2", TORCHINDUCTOR_CACHE_DIR=str(place / "cache"))
+        run("cmake", "-S", ROOT / "examples/torch", "-B", place / "build", f"-DMODULE={kernel.module.path}",
+            f"-Dtiaot_DIR={run(sys.executable, '-m', 'tiaot', 'config', '--cmakedir').strip()}",
+            f"-DTorch_DIR={run(sys.executable, '-c', found).strip()}/Torch")  # fmt: skip
+        run("cmake", "--build", place / "build")
+        printed = run(place / "build/model", place / "model.pt2", name)
+        libraries = run("ldd", place / "build/model")
+    values = {name: np.array(numbers, float) for name, *numbers in map(str.split, printed.splitlines())}
+    x = np.linspace(0, 1, 16).reshape(2, 8)
+    y = np.tanh(0.125 * x.sum(axis=1) - 0.25)[:, None] * np.ones(4)
+    slope = 2 * y * (1 - y * y)
+    right = {
+        "model": np.tanh(np.tanh(0.25 * x.sum(axis=1) - 0.5))[:, None] * np.ones(4),
+        "y": y,
+        "gW": slope.T @ x,
+        "gb": slope.sum(axis=0),
+    }
+    wrong = [name for name in right if not np.allclose(values[name], right[name].ravel(), atol=2e-6)]
+    if wrong or "libpython" in libraries:
+        raise SystemExit(f"torch: {wrong or 'there is a Python'}\n{printed}{libraries}")
+    print(f"torch: a program without Python: {', '.join(right)} are right", flush=True)
+
+
+PARTS = {part.__name__: part for part in (sanitizers, extension, guards, fuzz, arguments, cycles, threads, torch)}
+
+
+def main(words: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--most", type=int, default=257, metavar="ROWS")
-    parser.add_argument("--seconds", type=int, default=600, help="of each fuzzer, and of threads")
+    parser.add_argument("--seconds", type=int, default=600, help="of each fuzzer, of arguments and of threads")
     parser.add_argument("--cycles", type=int, default=5000)
-    options = parser.parse_args(arguments)
+    parser.add_argument("--forks", type=int, default=2500)
+    parser.add_argument("--exits", type=int, default=1000)
+    options = parser.parse_args(words)
     unknown = set(options.parts) - set(PARTS)
     if unknown:
         parser.error(f"there is no part {sorted(unknown)[0]!r}; there are {', '.join(PARTS)}")

@@ -186,6 +186,18 @@ def test_entries_without_cuda_code_have_a_reason(tmp_path: Path) -> None:
 # ---- the trace
 
 
+def test_numbers_that_follow_from_fields_are_refused(tmp_path: Path) -> None:
+    """Fields hold nothing where Taichi compiles for a GPU that is not there."""
+    (tmp_path / "made.py").write_text(
+        "import taichi as ti\nti.init(arch=ti.cpu)\nx = ti.field(ti.f32, shape=4)\n"
+        "x[1] = 3\ntotal = float(x.to_numpy().sum())\nseen = x.to_numpy()\n"
+        "@ti.kernel\ndef scale():\n    for i in range(4):\n        x[i] *= ti.static(total)\n"
+    )
+    command = [sys.executable, "-m", "tiaot", "export", "--cuda=sm_75", "--no-verify", "made.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "made.py: total: follows from fields or kernels that the file itself" in done.stderr
+
+
 @pytest.mark.parametrize("byte", ["255", "1"])  # glibc fills new memory with the complement
 def test_the_trace_does_not_follow_from_what_memory_held(tmp_path: Path, byte: str) -> None:
     from tiaot.export.cuda.standin import CUDA

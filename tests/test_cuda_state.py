@@ -8,6 +8,7 @@ import os
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import cuda_export
@@ -21,13 +22,8 @@ from cuda_interpreted import Described, use_interpreter
 pytest.importorskip("taichi")
 pytest.importorskip("llvmlite")
 
-N = 600  # of kernels/fields.py
-ARGUMENTS: dict[str, tuple[Any, ...]] = {
-    "advance": (1, 0.1),
-    "measure": (2,),
-    "charge": (np.array([0.1, 0.2, 0.3]),),
-}
-ROUNDS, STEPS = 30, 5  # of kernels/springs.py
+EXAMPLES = Path(__file__).parents[1] / "examples"
+ROUNDS = 30
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -35,7 +31,7 @@ def said() -> str:
     """What the gate says of springs.py. Modules are made here, for the children that open them."""
     fields = cuda_export.exported_path("fields")
     springs = fields.with_name("springs.so")
-    command = [sys.executable, "-m", "tiaot", "export", "--cuda=sm_75", str(cuda_export.SOURCES["springs"])]
+    command = [sys.executable, "-m", "tiaot", "export", "--cuda=sm_75", str(EXAMPLES / "programs" / "springs.py")]
     done = subprocess.run([*command, "-o", str(springs)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -51,25 +47,11 @@ def opened(driver: Driver, name: str) -> tiaot.Module:
 def test_kernels_and_adjoints_are_those_of_the_cpu(driver: Driver) -> None:
     """All kernels of fields.py, with the warps of a grid in order and shuffled."""
     module = opened(driver, "fields")
-    ran = []
-    for name in sorted(set(module.kernels) - {"shake", "energy"}):
-        start, state = module.state(), module.state(device="cuda:0")
-        cuda_state.draw(start, N)
-        cuda_state.describe(driver, state)
-        for order in (0, 2):
-            driver.set_interpreter(order, 1, 0)
-            expected = copy.copy(start)
-            state.copy_from(start)
-            for kind in ("forward", "grad"):
-                if kind == "grad" and not hasattr(state.kernels[name], "grad"):
-                    continue
-                for each in (expected, state):
-                    kernel = each.kernels[name]
-                    (kernel if kind == "forward" else kernel.grad)(*ARGUMENTS.get(name, ()))
-                assert cuda_state.differences(state, expected) == [], f"{name}.{kind}"
-                ran.append((name, kind))
-        assert cuda_state.differences(state, start) != [], name
-    assert len(set(ran)) == 18
+    for order in (0, 2):
+        driver.set_interpreter(order, 1, 0)
+        found = list(cuda_state.compared(module, lambda state: cuda_state.describe(driver, state)))
+        assert [each for each in found if each[2]] == []
+        assert len(found) == 18
     cuda_state.check_findings(driver)
 
 
@@ -88,7 +70,7 @@ def test_sums_are_the_same_bits_for_any_grid(driver: Driver) -> None:
         use_interpreter(driver, multiprocessors)
         driver.set_interpreter(order, 0, 0)
         state = module.state(device="cuda")
-        cuda_state.draw(state, N)
+        cuda_state.draw(state)
         state.measure(2)
         state.scatter()
         state.choose.grad()
@@ -108,10 +90,10 @@ def test_results_and_random_numbers(driver: Driver) -> None:
     result = Described(np.zeros((), np.float64))
     result.describe(driver, "the result", writable=True)
     assert state.energy(out=result) is result
-    assert result.array == pytest.approx(N * 18, rel=1e-6)
+    assert result.array == pytest.approx(cuda_state.N * 18, rel=1e-6)
     state.shake(5), twin.shake(5)
     drawn = state.x.numpy()[0]
-    assert drawn.min() >= 0 and drawn.max() < 1 and len(np.unique(drawn)) == N
+    assert drawn.min() >= 0 and drawn.max() < 1 and len(np.unique(drawn)) == cuda_state.N
     assert (drawn == twin.x.numpy()[0]).all()
     twin.shake(6)
     assert (drawn != twin.x.numpy()[0]).any()
@@ -155,7 +137,7 @@ def test_fields_are_arrays_for_others(driver: Driver) -> None:
 def test_copies_and_pickles(driver: Driver) -> None:
     module = opened(driver, "fields")
     state = module.state(device="cuda:0")
-    cuda_state.draw(state, N)
+    cuda_state.draw(state)
     others = [copy.copy(state), copy.deepcopy(state), pickle.loads(pickle.dumps(state)), module.state()]
     others[3].copy_from(state)
     state.x[...] = 0
@@ -197,26 +179,24 @@ def test_calls_go_on_the_states_stream(driver: Driver) -> None:
         state.clear(stream=0x300)
 
 
-def descend(state: Any) -> None:
-    """A round of the optimisation: everything in it is work on the state."""
-    state.loss[...] = 0
-    with state.tape(state.loss):
-        for t in range(STEPS - 1):
-            state.move(t, 0.1)
-        state.compare()
-    state.descend(0.4)
+def example() -> dict[str, Any]:
+    """The names of graph_springs.py."""
+    names: dict[str, Any] = {"__name__": "graph_springs"}
+    path = EXAMPLES / "graph_springs.py"
+    exec(compile(path.read_text(), str(path), "exec"), names)
+    return names
 
 
 @in_child
 def test_an_optimisation_is_one_captured_graph(driver: Driver) -> None:
-    """The springs' velocities: each round the launches that were captured once, with the CPU's results."""
+    """The example's: each round the launches that were captured once, with the CPU's results."""
+    descend, steps = example()["descend"], example()["STEPS"]
     module = opened(driver, "springs")
     host, state = module.state(), module.state(device="cuda:0")
     cuda_state.describe(driver, state)
-    losses = []
+    losses = example()["on_cpu"](module, ROUNDS)
     for _ in range(ROUNDS):
         descend(host)
-        losses.append(float(host.loss))
     assert losses[-1] < 0.02 * losses[0]
     state.stream = 0x100
     driver.record(0x100)
@@ -225,7 +205,7 @@ def test_an_optimisation_is_one_captured_graph(driver: Driver) -> None:
     assert (state.v.numpy() == 0).all(), "what is captured does not run"
     found = []
     for _ in range(ROUNDS):
-        assert driver.replay(0x100) > 2 * STEPS
+        assert driver.replay(0x100) > 2 * steps
         found.append(state.loss.item())
     np.testing.assert_allclose(found, losses, rtol=1e-9)
     np.testing.assert_allclose(state.v.numpy(), host.v, rtol=1e-9, atol=1e-12)

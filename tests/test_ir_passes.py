@@ -8,7 +8,7 @@ import pytest
 from task_texts import ARRAYS, ELEMENT, body, function, text
 from tiaot.export.entry.state import Dense
 from tiaot.export.ir.origins import CONTEXT, LOCAL, RESULT, UNKNOWN, Array, Origins, Root, Temporary
-from tiaot.export.ir.passes.atomics import depends_on_order, plain_additions
+from tiaot.export.ir.passes.atomics import depends_on_order, plain_additions, plain_extrema
 from tiaot.export.ir.passes.contraction import contract
 from tiaot.export.ir.passes.lookups import place_lookups
 from tiaot.export.ir.passes.offsets import widen_offsets
@@ -220,6 +220,26 @@ def test_atomic_additions_become_plain_ones():
     """) + "\n" + "\n".join(lines.splitlines()[2:])
     only_floats = body(plain_additions(found, whole_numbers=False), before)
     assert "%suma = fadd" in only_floats and "%b = atomicrmw add" in only_floats
+
+
+def test_atomic_minima_and_maxima_become_plain_ones():
+    lines = text("""
+        %a = call float @atomic_max_f32(float* %p, float 1.0)
+        %b = call float @atomic_min_f32(float* %p, float 1.0)
+        %c = call i32 @atomic_max_i32(i32* %k, i32 1)
+    """)
+    before = ARRAYS + ELEMENT
+    assert body(plain_extrema(function(before + lines)), before) == text("""
+        %a = load float, float* %p
+        %staysa = fcmp ole float 1.0, %a
+        %extremuma = select i1 %staysa, float %a, float 1.0
+        store float %extremuma, float* %p
+        %b = load float, float* %p
+        %staysb = fcmp oge float 1.0, %b
+        %extremumb = select i1 %staysb, float %b, float 1.0
+        store float %extremumb, float* %p
+        %c = call i32 @atomic_max_i32(i32* %k, i32 1)
+    """)
 
 
 ORDER = {
@@ -442,6 +462,11 @@ def test_temporaries_are_pointed_to_where_they_are():
         %t16 = call i8* @get_temporary_pointer(%struct.LLVMRuntime* %runtime, i64 16)
     """)
     assert temporaries_bytes([found]) == 80 and temporaries_bytes([function("")]) == 0
+    matrix = function(
+        ARRAYS + "%t = call i8* @get_temporary_pointer(%struct.LLVMRuntime* %runtime, i64 8)\n"
+        "%m = bitcast i8* %t to [16 x double]*"
+    )
+    assert temporaries_bytes([matrix]) == 8 + 16 * 8
     unknown = function(ARRAYS + "%t = call i8* @get_temporary_pointer(%struct.LLVMRuntime* %runtime, i64 undef)")
     with pytest.raises(LoweringError, match="which temporary"):
         temporaries_bytes([unknown])

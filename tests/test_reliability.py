@@ -1,5 +1,6 @@
 """The figures of docs/reliability.md are made by reliability.py: each part of it, in small."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,8 +20,14 @@ def test_no_call_touches_memory_beside_its_arrays() -> None:
     assert lines and all(f" {18 * 4 * 2 * 2 * 6} calls" in line for line in lines)
 
 
+def test_arguments_drawn_at_random() -> None:
+    [line] = reliability("arguments", "--seconds", "2")
+    found = re.search(r": (\d+) succeeded, (\d+) refused, none wrong$", line)
+    assert found and int(found[1]) > 50 and int(found[2]) > 50
+
+
 def test_nothing_is_left_of_cycles() -> None:
-    lines = reliability("cycles", "--cycles", "300")
+    lines = reliability("cycles", "--cycles", "300", "--forks", "30", "--exits", "3")
     assert [line.split()[1] for line in lines] == ["300", "30", "3"]
 
 
@@ -31,7 +38,7 @@ def test_threads_that_call_open_and_swap() -> None:
 
 def test_a_part_that_there_is_not() -> None:
     done = subprocess.run([sys.executable, SCRIPT, "sanitiser"], capture_output=True, text=True, check=False)
-    assert done.returncode == 2 and "there is no part 'sanitiser'; there are sanitizers, guards" in done.stderr
+    assert done.returncode == 2 and "there is no part 'sanitiser'; there are sanitizers, extension" in done.stderr
 
 
 def test_a_guard_page_ends_the_process() -> None:

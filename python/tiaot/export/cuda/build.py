@@ -63,6 +63,11 @@ def build_for_cuda(
     say("tracing for CUDA")
     found = trace_file(source, cache, CUDA)
     entries: dict[Key, CudaEntry | str] = {(key[0], key[1], key[2:]): why for key, why in found.refused.items()}
+    if other := [name for name, each in traced.computed.items() if found.computed.get(name, each) != each]:
+        raise TraceError(
+            f"{source}: {', '.join(other)}: follows from fields or kernels that the file itself used as it ran, which "
+            "for CUDA it cannot: compute it with NumPy, or leave --cuda out"
+        )
     signatures = {family.name: family.signature for family in traced.families}
     traces = [_on_state(trace, found.state, traced.state) for trace in found.traces]
     primals = {(trace.kernel, trace.variant.name): trace for trace in traces if not trace.wrt}

@@ -24,7 +24,7 @@ from ..ir import Task
 from ..ir.instructions import Call, Instruction
 from ..ir.model import Function
 from ..ir.origins import Array, Root
-from ..ir.passes.atomics import depends_on_order, plain_additions
+from ..ir.passes.atomics import depends_on_order, plain_additions, plain_extrema
 from ..ir.passes.finish import finish
 from ..ir.passes.indices import plain_indices
 from ..ir.passes.offsets import widen_offsets
@@ -164,7 +164,7 @@ class WholeEntry(WholeArrays):
             shared = function is task.body and (parallel or (part.name, index) in self.sums)
             function = grow_stacks(plain_indices(function, task.functions) if task.pieces else function)
             if not shared:
-                function = plain_additions(function)
+                function = plain_extrema(plain_additions(function))
             elif not parallel:
                 function = plain_additions(function, whole_numbers=False)
             return finish(widen_offsets(function, self._layout(part), in_steps=True))

@@ -10,7 +10,7 @@ import ast
 import hashlib
 import sys
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,25 @@ def values(namespace: Mapping[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def _parts(value: Any, depth: int) -> Iterator[str]:
+def used_values(namespace: Mapping[str, Any], sources: Iterable[str]) -> dict[str, str]:
+    """Of the names that functions of some files use: a hash of the numbers and texts that they stand for."""
+    used = {
+        node.id
+        for source in sources
+        for function in ast.walk(ast.parse(source))
+        if isinstance(function, ast.FunctionDef | ast.Lambda)
+        for node in ast.walk(function)
+        if isinstance(node, ast.Name)
+    }
+    return {
+        name: hashlib.sha256("\n".join(_parts(namespace[name], _DEPTH, comparable=True)).encode()).hexdigest()
+        for name in sorted(used & namespace.keys())
+        if not name.startswith("__")
+    }
+
+
+def _parts(value: Any, depth: int, *, comparable: bool = False) -> Iterator[str]:
+    """What a value is made of; with `comparable` only what is the same in every process that computes the same."""
     kind = f"{type(value).__module__}.{type(value).__qualname__}"
     yield kind
     if isinstance(value, types.ModuleType):
@@ -67,28 +85,29 @@ def _parts(value: Any, depth: int) -> Iterator[str]:
     elif kind.endswith(".DataType"):
         yield str(value)
     elif isinstance(value, _PLAIN) or depth == 0:
-        yield repr(value)
+        if isinstance(value, _PLAIN) or not comparable:
+            yield repr(value)
     elif hasattr(value, "snode"):
         yield f"{value.shape} {value.dtype}"  # a field of Taichi's: how it lies is told by the trees
     elif isinstance(value, list | tuple):
         yield str(len(value))
         for each in value:
-            yield from _parts(each, depth - 1)
+            yield from _parts(each, depth - 1, comparable=comparable)
     elif isinstance(value, dict):
         yield str(len(value))
         for key, each in value.items():
             yield repr(key)
-            yield from _parts(each, depth - 1)
+            yield from _parts(each, depth - 1, comparable=comparable)
     elif isinstance(value, types.FunctionType):
         yield f"{value.__module__} {value.__qualname__}"
         plain = value._primal.func if hasattr(value, "_primal") else value  # of a Taichi kernel the author's function
         for cell in plain.__closure__ or ():
-            yield from _parts(cell.cell_contents, depth - 1)
+            yield from _parts(cell.cell_contents, depth - 1, comparable=comparable)
     elif isinstance(getattr(value, "func", None), types.FunctionType):  # what ti.func makes
-        yield from _parts(value.func, depth - 1)
+        yield from _parts(value.func, depth - 1, comparable=comparable)
     elif hasattr(value, "__dict__") and vars(value):
         for key, each in sorted(vars(value).items()):
             yield key
-            yield from _parts(each, depth - 1)
-    else:
+            yield from _parts(each, depth - 1, comparable=comparable)
+    elif not comparable:
         yield repr(value)

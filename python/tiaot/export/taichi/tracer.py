@@ -40,7 +40,7 @@ from ..ir import LoweringError
 from ..ir.passes.repeated import without_repetitions
 from ..ir.reader import read
 from ..ir.writer import write
-from .fingerprint import own_modules, source_without_other_kernels, values
+from .fingerprint import own_modules, source_without_other_kernels, used_values, values
 from .trace import INDEX, PIECES
 
 
@@ -159,6 +159,7 @@ def write_traces(
         "state": None if state is None else dataclasses.asdict(state),
         "notes": notes,
         "reused": reused,
+        "computed": _computed(file, source) if target == "cuda" or arrays is not None else {},
         "refused": {key: why for content, _ in found for key, why in content["refused"].items()},
     }
     Path(INDEX).write_text(json.dumps(index))
@@ -190,6 +191,16 @@ def _common(file: KernelFile, ti: Any) -> str:
         f"{config.default_fp} {config.default_ip}",
     ]
     return "\n".join(parts)
+
+
+def _computed(file: KernelFile, source: str) -> dict[str, str]:
+    """What the names that kernels may use stand for, of the file and of those of its own that it imports, as hashes."""
+    modules = own_modules()
+    sources = [source, *(Path(module.__file__ or "").read_text() for module in modules)]
+    found = {}
+    for namespace, prefix in ((file.namespace, ""), *((vars(module), f"{module.__name__}.") for module in modules)):
+        found |= {f"{prefix}{name}": each for name, each in used_values(namespace, sources).items()}
+    return found
 
 
 def _on_content(state: State, file: KernelFile, arrays: Mapping[str, Any]) -> list[str]:
