@@ -172,3 +172,52 @@ def test_the_plain_function(path: Path, module: tiaot.Module) -> None:
     assert field(state, "loss", 1) == other.loss
     assert field(tangents, "loss", 1) == other.loss.tangent
     assert other.loss.tangent != 0
+
+
+PROGRAM = """
+import taichi as ti
+
+ti.init(arch=ti.cpu)
+x = ti.field(ti.f32, shape=3, needs_grad=True)
+loss = ti.field(ti.f32, shape=(), needs_grad=True)
+plain = ti.field(ti.f32, shape=3)
+calls = ti.field(ti.i32, shape=())
+
+
+@ti.kernel
+def measure():
+    for i in x:
+        loss[None] += ti.sin(x[i]) * x[i]
+
+
+@ti.kernel
+def double():
+    for i in plain:
+        plain[i] *= 2.0
+
+
+@ti.kernel
+def count() -> ti.i32:
+    calls[None] += 1
+    return calls[None]
+"""
+
+
+def test_derivatives_of_all_kernels_that_can_have_them(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(PROGRAM)
+    options = ["--derivatives", "jvp,hvp"]
+    module = tiaot.open(module_files.exported(tmp_path / "program.py", tmp_path / "program.so", *options))
+    about = {each["name"]: each for each in module.info()["kernels"]}
+    kinds = {name: [entry["kind"] for entry in each["variants"][0]["entries"]] for name, each in about.items()}
+    assert kinds == {
+        "measure": ["forward", "grad", "jvp", "hvp"],
+        "double": ["forward", "jvp"],
+        "count": ["forward"],
+    }
+    for found in ("jvp from finite differences", "jvp beside the vjp", "hvp by its symmetry"):
+        assert found in about["measure"]["verification"]
+    assert "jvp from finite differences" in about["double"]["verification"]
+    state = module.state()
+    state.x[...], state.x.tangent[...] = [0.1, 0.2, 0.3], [1, 0, 0]
+    state.measure.jvp()
+    np.testing.assert_allclose(state.loss.tangent, np.sin(0.1) + 0.1 * np.cos(0.1), rtol=1e-6)
