@@ -180,9 +180,7 @@ class WholeArrays:
         else:
             keys = [Key(Role(role), argument.name) for role, argument in self.signature.arrays(self.trace.wrt)]
             keys = with_tangents(keys, self.along)
-        if self.state is None:
-            return keys
-        return [*keys, STATE, *([STATE.tangent] if self.along else [])]
+        return [*keys, STATE] if self.state is not None else keys
 
     def _elements(self, code: Code, argument: Argument) -> str:
         return code.multiply("1", *(code.sizes[dim] for dim in argument.dims))
@@ -306,9 +304,7 @@ class WholeArrays:
 
     def _keys(self) -> set[Key]:
         """Keys of all arrays that there is memory for."""
-        nodes = self.state.roots if self.state is not None and self.along else ()
-        roots = (Key(Role.ROOT, str(node)).tangent for node in nodes)
-        return {*self._arrays(), *(buffer.key for buffer in self.buffers), *roots}
+        return {*self._arrays(), *(buffer.key for buffer in self.buffers)}
 
 
 def struct_type(parameters: Iterable[Parameter]) -> str:
