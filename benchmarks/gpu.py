@@ -50,6 +50,7 @@ def plan(folder: Path, out: Path, seconds: float, rehearse: bool) -> list[Step]:
         Step("device", [*here, "device"], 60, needs_gpu=False),
         Step("numbers, torch", [*numbers, "check", "torch", kernels], 120),
         Step("torch, JAX, CuPy, streams, graphs, errors", [*pytest, str(tests / "test_cuda_device.py")], 120),
+        Step("fields", [python, str(tests / "cuda_state.py"), kernels], 60),
         Step("first calls", [*here, "first-calls", device], 40, needs_gpu=not rehearse),
         Step(
             "measure",

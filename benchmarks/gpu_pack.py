@@ -15,6 +15,7 @@ RUNTIME = ("CMakeLists.txt", "include", "src")
 TESTS = (
     "cases.py",
     "cuda_numerics.py",
+    "cuda_state.py",
     "kernel_cases.py",
     "numerics.py",
     "rows_cases.py",
@@ -22,7 +23,8 @@ TESTS = (
     "whole_cases.py",
 )
 KERNELS = ("tests/kernels", "examples/kernels")
-# Kernels over state, and what is about CPU levels or about gradients that there are for the CPU alone.
+FIELDS = _ROOT / "tests" / "kernels" / "fields.py"
+# What is not in the table of kernels: those over fields, what is about CPU levels, gradients for the CPU alone.
 WITHOUT_CUDA = {"fields", "levels", "reverse"}
 MOST_BYTES = 64 << 20
 
@@ -105,7 +107,7 @@ def pack(target: Path, cuda: str = "--cuda") -> int:
 
 def sources() -> list[Path]:
     """The files of kernels whose modules are packed."""
-    found = [_ROOT / "kernels" / "dense_tanh.py"]
+    found = [_ROOT / "kernels" / "dense_tanh.py", FIELDS]
     for folder in KERNELS:
         found += sorted(path for path in (_ROOT / folder).glob("*.py") if path.stem not in WITHOUT_CUDA)
     return found

@@ -1,24 +1,42 @@
-"""Kernels over fields on a device that the stand-in for the driver interprets, beside the same state on the CPU."""
+"""Kernels over fields on a device beside the same state on the CPU: on the stand-in for the driver, which interprets
+them, or, run as a script, on a real GPU:
+
+    python cuda_state.py FOLDER      with fields.so, of tests/kernels/fields.py, in the folder
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import copy
+import ctypes
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from cuda_arrays import Driver
+import tiaot
+
+if TYPE_CHECKING:
+    from cuda_arrays import Driver
+
+N = 600  # of fields.py
+ARGUMENTS: dict[str, tuple[Any, ...]] = {
+    "advance": (1, 0.1),
+    "measure": (2,),
+    "charge": (np.array([0.1, 0.2, 0.3]),),
+}
 
 # What the order of additions, and functions of the device's own, may change: as a part of the largest number.
 CLOSE = {"float16": 2e-3, "float32": 2e-6, "float64": 1e-13}
 
 
-def draw(state: Any, order: int, seed: int = 7) -> None:
-    """Fills every field, gradients too; `order` is how many there are to choose from in a field of that name."""
+def draw(state: Any, seed: int = 7) -> None:
+    """Fills every field of fields.py, gradients too."""
     rng = np.random.default_rng(seed)
     for field in [*state.fields.values(), *(each.grad for each in state.fields.values() if each.grad is not None)]:
         if np.dtype(field.dtype).kind == "f":
             field[...] = rng.uniform(0.1, 0.9, field.shape)
-    if "order" in state.fields:
-        state.fields["order"][...] = rng.permutation(order)
+    state.order[...] = rng.permutation(N)
 
 
 def contents(state: Any) -> dict[str, np.ndarray]:
@@ -44,25 +62,49 @@ def differences(ours: Any, theirs: Any) -> list[str]:
     return wrong
 
 
+def compared(
+    module: tiaot.Module, before: Callable[[Any], None] = lambda state: None
+) -> Iterator[tuple[str, str, list[str]]]:
+    """Of each kernel of fields.py, but for random numbers and results: its name, "forward" or "grad", and how the
+    fields on the device then differ from those on the CPU. `before` is called with each state on the device.
+    """
+    for name in sorted(set(module.kernels) - {"shake", "energy"}):
+        start, state = module.state(), module.state(device="cuda:0")
+        draw(start)
+        before(state)
+        state.copy_from(start)
+        expected = copy.copy(start)
+        for kind in ("forward", "grad"):
+            if kind == "grad" and not hasattr(state.kernels[name], "grad"):
+                continue
+            for each in (expected, state):
+                kernel = each.kernels[name]
+                (kernel if kind == "forward" else kernel.grad)(*ARGUMENTS.get(name, ()))
+            wrong = differences(state, expected)
+            yield name, kind, wrong or ([] if differences(state, start) else ["nothing has changed"])
+
+
 def describe(driver: Driver, state: Any) -> None:
     """Lets the interpreter tell the state from workspace: all of it holds values, whatever is done to workspace."""
     first = min(state._memory.described(each["name"])[0] for each in state.module.info()["state"]["fields"])
     bytes_ = state.module.info()["state"]["bytes"]
-    driver.describe_memory(_pointer(first), _long(bytes_), b"the state", 1, 1, 1)
-
-
-def _pointer(address: int) -> Any:
-    import ctypes
-
-    return ctypes.c_void_p(address)
-
-
-def _long(value: int) -> Any:
-    import ctypes
-
-    return ctypes.c_int64(value)
+    driver.describe_memory(ctypes.c_void_p(first), ctypes.c_int64(bytes_), b"the state", 1, 1, 1)
 
 
 def check_findings(driver: Driver) -> None:
     said = driver.findings().decode()
     assert said == "", said
+
+
+def main(folder: str) -> int:
+    checked = failed = 0
+    for name, kind, wrong in compared(tiaot.open(Path(folder, "fields.so"))):
+        checked, failed = checked + 1, failed + bool(wrong)
+        for each in wrong:
+            print(f"{name}.{kind}: {each}")
+    print(f"{checked} entries over fields checked, {failed} failed")
+    return 1 if failed or not checked else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

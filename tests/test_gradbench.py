@@ -29,20 +29,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("problem", PROBLEMS, ids=[each.name for each in PROBLEMS])
 def test_a_kernel_and_its_gradient_are_what_is_written_by_hand(problem: Problem, folder: Path) -> None:
-    refused = tiaot_peer.export(problem, folder, "tiaot")
-    if refused:
-        assert problem.name in REFUSED and REFUSED[problem.name] in refused
-        assert tiaot_peer.export(problem, folder, "none") == ""
+    assert tiaot_peer.export(problem, folder, "tiaot") == ""
     inputs = problem.inputs(quick=True)
     expected = peers.compute(peers.prepare("cpp", problem, inputs, folder))
     found = peers.compute(peers.prepare("tiaot", problem, inputs, folder))
-    assert list(found) == ["primal"] if refused else ["primal", "gradient"]
+    assert list(found) == ["primal", "gradient"]
     for what, arrays in found.items():
         assert peers.difference(arrays, expected[what]) <= problem.tolerance
-
-
-# Whose gradient tiaot's reverse mode does not have, and the words in which it says so.
-REFUSED = {"log_sum_exp": "atomic_max_f64"}
 
 
 def test_who_is_wrong_or_ends_is_not_timed() -> None:

@@ -6,15 +6,16 @@ import re
 
 import pytest
 from task_texts import ARRAYS, ELEMENT, body, function, text
+from tiaot.export.cuda.loads import plain_loads
 from tiaot.export.entry.state import Dense
 from tiaot.export.ir.origins import CONTEXT, LOCAL, RESULT, UNKNOWN, Array, Origins, Root, Temporary
-from tiaot.export.ir.passes.atomics import depends_on_order, plain_additions
+from tiaot.export.ir.passes.atomics import depends_on_order, plain_additions, plain_extrema
 from tiaot.export.ir.passes.contraction import contract
 from tiaot.export.ir.passes.lookups import place_lookups
 from tiaot.export.ir.passes.offsets import widen_offsets
 from tiaot.export.ir.passes.reassociation import reassociate_sums
 from tiaot.export.ir.passes.repeated import without_repetitions
-from tiaot.export.ir.passes.scaling import scale_offsets
+from tiaot.export.ir.passes.scaling import point_to_copies, scale_offsets
 from tiaot.export.ir.passes.stacks import fix_stacks, grow_stacks
 from tiaot.export.ir.passes.summed import added_type, summed
 from tiaot.export.ir.passes.temporaries import Private, Summed, point_temporaries, temporaries_bytes
@@ -220,6 +221,26 @@ def test_atomic_additions_become_plain_ones():
     """) + "\n" + "\n".join(lines.splitlines()[2:])
     only_floats = body(plain_additions(found, whole_numbers=False), before)
     assert "%suma = fadd" in only_floats and "%b = atomicrmw add" in only_floats
+
+
+def test_atomic_minima_and_maxima_become_plain_ones():
+    lines = text("""
+        %a = call float @atomic_max_f32(float* %p, float 1.0)
+        %b = call float @atomic_min_f32(float* %p, float 1.0)
+        %c = call i32 @atomic_max_i32(i32* %k, i32 1)
+    """)
+    before = ARRAYS + ELEMENT
+    assert body(plain_extrema(function(before + lines)), before) == text("""
+        %a = load float, float* %p
+        %staysa = fcmp ole float 1.0, %a
+        %extremuma = select i1 %staysa, float %a, float 1.0
+        store float %extremuma, float* %p
+        %b = load float, float* %p
+        %staysb = fcmp oge float 1.0, %b
+        %extremumb = select i1 %staysb, float %b, float 1.0
+        store float %extremumb, float* %p
+        %c = call i32 @atomic_max_i32(i32* %k, i32 1)
+    """)
 
 
 ORDER = {
@@ -442,11 +463,49 @@ def test_temporaries_are_pointed_to_where_they_are():
         %t16 = call i8* @get_temporary_pointer(%struct.LLVMRuntime* %runtime, i64 16)
     """)
     assert temporaries_bytes([found]) == 80 and temporaries_bytes([function("")]) == 0
+    matrix = function(
+        ARRAYS + "%t = call i8* @get_temporary_pointer(%struct.LLVMRuntime* %runtime, i64 8)\n"
+        "%m = bitcast i8* %t to [16 x double]*"
+    )
+    assert temporaries_bytes([matrix]) == 8 + 16 * 8
     unknown = function(ARRAYS + "%t = call i8* @get_temporary_pointer(%struct.LLVMRuntime* %runtime, i64 undef)")
     with pytest.raises(LoweringError, match="which temporary"):
         temporaries_bytes([unknown])
     with pytest.raises(LoweringError, match="which temporary"):
         point_temporaries(unknown, {})
+
+
+IN_ROOTS = """
+%r = call i8* @LLVMRuntime_get_roots(%struct.LLVMRuntime* %runtime, i32 0)
+%five = call i8* @get_ch_S0_to_S5(i8* %r)
+%f5 = bitcast i8* %five to float*
+%nine = call i8* @get_ch_S0_to_S9(i8* %r)
+%f9 = bitcast i8* %nine to float*
+"""
+
+
+def test_what_goes_to_a_root_that_is_copied_goes_to_the_threads_copy():
+    before = ARRAYS + IN_ROOTS
+    lines = "%v = load float, float* %f5, align 4\nstore float %v, float* %f9, align 4\nstore float %v, float* %x"
+    found = point_to_copies(function(before + lines), {9: 3}, (5, 9))
+    assert body(found, before) == text("""
+        %v = load float, float* %f5, align 4
+        %shared = bitcast float* %f9 to i8*
+        %copied = call i8* @tiaot_copied(%struct.RuntimeContext* %context, i8* %shared, i64 3)
+        %own = bitcast i8* %copied to float*
+        store float %v, float* %own, align 4
+        store float %v, float* %x
+    """)
+    with pytest.raises(LoweringError, match="not reached by offsets"):
+        point_to_copies(function(before + "%n = ptrtoint float* %f9 to i64"), {9: 3}, (5, 9))
+
+
+def test_cached_loads_are_plain_ones():
+    task = (
+        "  %a = call double @llvm.nvvm.ldg.global.f.f64.p0f64(double* %p, i32 64)\n"
+        "  %b = call i8 @llvm.nvvm.ldg.global.i.i8.p0i8(i8* %q, i32 8) #3\n"
+    )
+    assert plain_loads(task) == "  %a = load double, double* %p, align 8\n  %b = load i8, i8* %q, align 1\n"
 
 
 def gradient_of_0(index: int, field: int) -> bool:

@@ -29,11 +29,10 @@ def test_forward_and_jvp_of_random_kernels(dtype: str, numbers: range) -> None:
 
 
 def test_vjp_and_hvp_of_random_kernels() -> None:
-    """By the exporter's own reverse mode; what it does not have it refuses."""
+    """By the exporter's own reverse mode."""
     chosen = cases(1, range(8), "f64")
     found, refused = try_kernels(Trial(1, "f64", "tiaot", with_vjp=True), chosen)
-    assert not found and len(refused) <= len(chosen) // 2
-    assert all(why.startswith("tiaot export: ") and "Traceback" not in why for why in refused.values()), refused
+    assert not found and not refused
 
 
 def test_a_seed_gives_the_same_kernels() -> None:

@@ -311,6 +311,46 @@ def weighed(c: ti.types.vector(3, ti.f64), d: f64_1, x: f64_1, y: f64_1):
         y[i] = y[i] * y[i] * c[2] * x[i]
 
 
+@kernel("x[n] -> y[]", derivative="tiaot", derivatives=["jvp", "hvp"])
+@ti.kernel
+def log_sum(x: f64_1, y: f64_0):
+    """A maximum that is a variable outside of the loops."""
+    most = -1e300
+    for i in x:
+        ti.atomic_max(most, x[i])
+    total = 0.0
+    for i in x:
+        total += ti.exp(x[i] - most)
+    y[None] = most + ti.log(total)
+
+
+@ours("x[n], w[n], k[n] -> y[n]", wrt=["x", "w", "x w"])
+@ti.kernel
+def peaks(x: f64_1, w: f64_1, k: ti.types.ndarray(dtype=ti.i32, ndim=1), y: f64_1):
+    """Maxima and minima of elements that turns share, several in a turn, some of them equal."""
+    for i in range(x.shape[0]):
+        y[i] = w[i] * w[i]
+    for i in range(x.shape[0]):
+        for j in range(3):
+            ti.atomic_max(y[k[i]], x[i] * x[i] * w[i] + ti.sin(x[i]) * (j % 2))
+    for i in range(x.shape[0]):
+        y[i] = y[i] * y[i]
+    for i in range(x.shape[0]):
+        ti.atomic_min(y[k[i]], x[i] * w[i])
+
+
+@ours("x[n], v[n] -> y[n]")
+@ti.kernel
+def ranked(x: f64_1, v: f64_1, y: f64_1):
+    """Maxima and minima in order, among other uses of the same elements."""
+    ti.loop_config(serialize=True)
+    for i in range(x.shape[0]):
+        y[i] += v[i]
+        old = ti.atomic_max(y[i % 3 % x.shape[0]], x[i])
+        y[(i + 1) % x.shape[0]] += old * x[i]
+        ti.atomic_min(y[i], x[i] * x[i])
+
+
 @ours("x[B, n], W[m, n] -> y[B, m]", batch="B")
 @ti.kernel
 def layers(x: f64_2, W: f64_2, y: f64_2):

@@ -307,7 +307,7 @@ store {self.type} {value}, {self.type}* @q"""
         room = max(support.temporaries_bytes(self._modules()), 1)
         temporaries = code.add(f"alloca [{room} x i8], align 16")
         raw = code.add(f"bitcast [{room} x i8]* {temporaries} to i8*")
-        frame = device.make_frame(code, raw, raw, "null", "0")
+        frame = device.make_frame(code, raw, raw, "null", "0", "null")
         struct_at = code.add(f"bitcast {struct}* {pointer} to i8*")
         support.fill_context(code, context, {0: ("i8*", struct_at), 1: ("%struct.LLVMRuntime*", frame)})
         return struct, pointer, context

@@ -13,6 +13,10 @@ are still there: indices, elements of arrays that nothing writes to, sums and pr
 kept, in local variables; of a loop for each turn in a frame on a stack, one stack for each loop. A loop counts its
 turns. What is neither active nor needed is not there at all.
 
+An atomic minimum or maximum hands its gradient to the number that has won, which is the first of equal ones, as in the
+forward mode. Who that is, a run of the task before writes down (`recording`): the turn, and how many of its minima and
+maxima have been before; so it does not have to be found by numbers that may have been rounded in another way.
+
 The function is one that LLVM has brought to SSA form, with loop-simplify and LCSSA, and has not combined or moved
 anything of, so that an element is still reached as Taichi has written it, and no branch has become a select, whose
 other side would then be differentiated, too. What the pass does not understand it refuses with its line.
@@ -21,6 +25,7 @@ other side would then be differentiated, too. What the pass does not understand 
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn, TypeVar
 
@@ -48,12 +53,14 @@ from ..ir.instructions import (
 )
 from ..ir.model import Block, Function, Parameter
 from ..ir.origins import Array, Origin, Other, Temporary
-from ..ir.passes.chains import offset_chain
+from ..ir.passes.chains import offset_chain, peel_constant
 from ..ir.values import Constant, Global, Local, LoweringError, Value, integer, integer_of, zero
 from ..ir.writer import write_instruction
-from .activity import Activity, Memory, is_real, written
+from .activity import Activity, Memory, is_real, read_from, written
 from .dead import has_effect, only_computes, without_dead
+from .kept import elements_of
 from .rules import Arithmetic, real, rule_of
+from .shared import Temporaries
 
 _CHEAP = frozenset({"add", "sub", "mul", "sdiv", "srem", "udiv", "urem", "shl", "lshr", "ashr", "and", "or", "xor"})
 _CHEAP_REAL = frozenset({"fadd", "fsub", "fmul"})
@@ -61,6 +68,7 @@ _MOST_AGAIN = 40  # instructions that computing a value again may take
 _FEW = 6  # so few are less than to keep a value
 _MOST_WEIGHED = 500  # kept values that are looked at one by one
 _RAW = t.Pointer(t.I8)
+_EXTREMA = {"min": "olt", "max": "ogt"}
 Given = TypeVar("Given")
 
 
@@ -70,10 +78,12 @@ class Surroundings:
 
     activity: Activity  # of all tasks
     place: int  # of this one among them
-    changed: frozenset[Origin]  # what this task and later ones write to: it is not there any more on the way back
+    changed: frozenset[Origin]  # what this task writes to: it is not there any more on the way back
     ranks: Mapping[int, int]  # of arrays
     with_gradient: frozenset[int]  # the arrays that have one
-    temporaries: int  # how far behind a temporary its gradient lies
+    temporaries: Temporaries
+    winners: Callable[[Array | Temporary], Array | Temporary]  # where the winners of minima and maxima are written down
+    arguments: Callable[[], t.Struct]  # the type of the arguments' struct, with all arrays that `winners` has given
     types: Mapping[str, t.Type | None]
 
 
@@ -92,6 +102,11 @@ def adjoint(function: Function, is_loop: bool, around: Surroundings, called: dic
     first = _Pass(function, is_loop, around, called)
     first.go_back()
     return _Pass(function, is_loop, around, called, first.worth_keeping()).run()
+
+
+def recording(function: Function, is_loop: bool, around: Surroundings) -> Function:
+    """The task, or a piece of it, that writes down who wins its minima and maxima, for its adjoint."""
+    return _Pass(function, is_loop, around, {}).recorded()
 
 
 @dataclasses.dataclass
@@ -163,6 +178,8 @@ class _Pass:
         self.own: dict[Memory, bool] = {}
         self.wanted: set[str] = set()  # blocks to be gone through backward
         self.pending: list[str] = []  # those of them that are still to be written
+        self.here = ""  # the label of the block that is being written
+        self.taken: Local | None = None  # the variable with how many minima and maxima a turn has taken
 
     def _find_sweep(self, is_loop: bool) -> None:
         """What is swept: the blocks, the first and the last of them."""
@@ -606,6 +623,8 @@ class _Pass:
             self.build.add(instruction)
             if instruction.result is not None:
                 self._store_kept(instruction.result, frame)
+            if self.taken is not None and self._is_recorded(instruction):
+                self._count_taken()
         if label == self.last:
             self.build.branch(self.backward[label])
         else:
@@ -616,6 +635,7 @@ class _Pass:
 
     def _reverse_block(self, block: Block) -> None:
         self.memo = {}
+        self.here = self.backward[block.label]
         if block.label in self.active_blocks:
             for instruction in reversed(block.instructions[len(block.phis) : -1]):
                 if self._is_active_instruction(instruction):
@@ -627,8 +647,7 @@ class _Pass:
 
     def _go_back(self, block: Block) -> None:
         """From the block of the sweep backward to that of the one that came before."""
-        label = block.label
-        here = self.backward[label]
+        label, here = block.label, self.here
         if label == self.first:
             self.build.branch(self.finish)
             self._end(here)
@@ -845,6 +864,9 @@ class _Pass:
             self._add(instruction.no, self.build.select(condition, nothing, found))
 
     def _reverse_call(self, instruction: Call) -> None:
+        if (predicate := extremum(instruction)) is not None:
+            self._reverse_extremum(instruction, predicate)
+            return
         if any(each.type.is_pointer for each in instruction.arguments):
             self.refuse(instruction, f"{instruction.name!r} works on memory that has gradients")
         rule = rule_of(instruction.name)
@@ -885,6 +907,142 @@ class _Pass:
         found: Value = self.build.load(self._gradient(instruction, instruction.pointer), name="a")
         self._add(instruction.value, found if instruction.operation == "fadd" else self.build.unary("fneg", found))
 
+    def _reverse_extremum(self, instruction: Call, predicate: str) -> None:
+        """`old = atomic_max(pointer, number)`: where the number wins it takes the gradient."""
+        pointer, number = instruction.arguments
+        if self.outer is not None:
+            self._reverse_recorded(instruction, pointer, number)
+            return
+        old = _given(instruction.result)
+        value = self.value(number)
+        wins = self.build.compare(predicate, value, self.value(old))
+        target = self._gradient(instruction, pointer)
+        found, nothing = self.build.load(target, name="a"), _nothing(value.type)
+        self._add(number, self.build.select(wins, found, nothing))
+        rest = self.build.select(wins, zero(value.type), found)
+        self.build.store(self.build.binary("fadd", rest, self._take(old)), target)
+
+    def _reverse_recorded(self, instruction: Call, pointer: Value, number: Value) -> None:
+        """In a turn of a loop: where it is written down as the winner. No other turn touches the gradient then."""
+        target = self._gradient(instruction, pointer)
+        count = self.build.load(self._taken(), name="taken")
+        winner = self.build.load(self._winner(instruction, pointer, self.value), name="winner")
+        wins = self.build.compare("eq", winner, self._number(instruction, count))
+        self.build.store(self.build.binary("sub", count, integer(t.I64, 1)), self._taken())
+        take, behind = self.build.fresh(f"{self.here}.won"), self.build.fresh(f"{self.here}.behind")
+        self.build.branch(take, wins, behind)
+        self._end(self.here)
+        found = self.build.load(target, name="a")
+        self.build.store(zero(found.type), target)
+        self._add(number, found)
+        self.build.branch(behind)
+        self._end(take)
+        self.here = behind
+
+    def _is_recorded(self, instruction: Instruction) -> bool:
+        """Whether it is a minimum or maximum whose winner is written down."""
+        return self.outer is not None and extremum(instruction) is not None and self._is_active_instruction(instruction)
+
+    def _taken(self) -> Local:
+        if self.taken is None:
+            self.taken = Local(t.Pointer(t.I64), self.build.fresh("taken"))
+            self.allocas.append(Alloca(self.taken, t.I64))
+            self.start.append(Store(None, integer(t.I64, 0), self.taken))
+        return self.taken
+
+    def _count_taken(self) -> Local:
+        count = self.build.binary("add", self.build.load(self._taken(), name="taken"), integer(t.I64, 1))
+        self.build.store(count, self._taken())
+        return count
+
+    def _number(self, instruction: Call, count: Value) -> Value:
+        """What is written down of a winner: the number of its turn, and which of the turn's it is, from 1. Not 0."""
+        if self.index is None or self.index.type != t.I32:
+            self.refuse(instruction, "the turns of its loop have no number")
+        turn = self.build.binary("shl", self.build.cast("sext", self.index, t.I64), integer(t.I64, 32))
+        return self.build.binary("or", turn, self.build.binary("and", count, integer(t.I64, (1 << 32) - 1)))
+
+    def _winner(self, instruction: Call, pointer: Value, value: Callable[[Value], Value]) -> Value:
+        """A pointer to where the winner is written down of what a pointer points to."""
+        memory = self._memory(pointer)
+        if not isinstance(memory, (Array, Temporary)) or not self._is_only_extremum(memory, instruction.name):
+            self.refuse(instruction, "its loop uses what it takes the minimum or maximum of in another way, too")
+        return self._moved(instruction, pointer, memory, self.around.winners(memory), value)
+
+    def _is_only_extremum(self, memory: Memory, name: str) -> bool:
+        """Whether all that the function does to some memory is one kind of minimum or maximum, of which it does not use
+        what was there before."""
+        for each in self.function.instructions:
+            if isinstance(each, Call) and each.name == name and not self.function.users(_given(each.result)):
+                continue
+            pointers = [pointer for pointer, _ in written(each)]
+            if memory in map(self._memory, [*pointers, *read_from(each)]):
+                return False
+        return True
+
+    def _moved(
+        self,
+        instruction: Instruction,
+        pointer: Value,
+        memory: Memory,
+        to: Array | Temporary,
+        value: Callable[[Value], Value],
+    ) -> Value:
+        """A pointer to the same place in memory of the same form that holds whole numbers."""
+        definition = self.function.definition(pointer)
+        if isinstance(definition, GetElementPointer) and self._memory(definition.pointer) == memory:
+            base = self._moved(instruction, definition.pointer, memory, to, value)
+            result = Local(whole(definition.result.type), self.build.fresh("winner"))
+            indices = tuple(map(value, definition.indices))
+            self.build.add(GetElementPointer(result, whole(definition.kind), base, indices, definition.inbounds))
+            return result
+        if isinstance(definition, Cast) and definition.opcode == "bitcast":
+            base = self._moved(instruction, definition.value, memory, to, value)
+            return self.build.cast("bitcast", base, whole(definition.result.type), name="winner")
+        if isinstance(definition, Load) and isinstance(to, Array):
+            return elements_of(self.build, self.function.parameters[0].value, self.around.arguments(), to)
+        if isinstance(definition, Call) and isinstance(to, Temporary) and definition.name == "get_temporary_pointer":
+            assert isinstance(memory, Temporary)
+            offset = (integer_of(definition.arguments[1]) or 0) - memory.offset
+            if offset:
+                self.refuse(instruction, "it is not known which of its numbers this is")
+            return self._temporary(definition, to.offset - memory.offset, value)
+        self.refuse(instruction, "it is not known what it reads or writes")
+
+    def recorded(self) -> Function:
+        """The task as it is, which writes down who wins."""
+
+        def change(instruction: Instruction) -> list[Instruction] | None:
+            if not isinstance(instruction, Call) or not self._is_recorded(instruction):
+                return None
+            pointer, number = instruction.arguments
+            predicate = _given(extremum(instruction))
+            self.build.add(instruction)
+            place = self._winner(instruction, pointer, lambda value: value)
+            mine = self._number(instruction, self._count_taken())
+            wins = self.build.compare(predicate, number, _given(instruction.result))
+            self.build.store(self.build.select(wins, mine, self.build.load(place, name="winner")), place)
+            return self.build.take()
+
+        changed = self.function.rewritten(change)
+        head = self.function.blocks[0].label
+        blocks = []
+        for block in changed.blocks:
+            phis, rest = block.instructions[: len(block.phis)], block.instructions[len(block.phis) :]
+            before = self.start if block.label == self.first else ()
+            first = self.allocas if block.label == head else ()
+            blocks.append(Block(block.label, (*phis, *first, *before, *rest)))
+        return changed.with_blocks(blocks)
+
+    def _temporary(self, call: Call, further: int, value: Callable[[Value], Value]) -> Local:
+        """A pointer to what lies so many bytes behind a temporary."""
+        offset = integer_of(call.arguments[1])
+        assert offset is not None
+        arguments = (value(call.arguments[0]), integer(t.I64, offset + further))
+        result = Local(_given(call.result).type, self.build.fresh("further"))
+        self.build.add(dataclasses.replace(call, result=result, arguments=arguments))
+        return result
+
     def _add_to_memory(self, instruction: Load, pointer: Value, change: Value) -> None:
         target = self._gradient(instruction, pointer)
         memory = self._memory(pointer)
@@ -904,8 +1062,9 @@ class _Pass:
         return self.own[memory]
 
     def _own_axes(self, array: Memory, index: Local, labels: Sequence[str]) -> bool:
-        """Whether all elements of an array that some blocks touch have this index at one and the same place."""
-        common: set[int] | None = None
+        """Whether all elements of an array that some blocks touch have this index, or the same constant added to it, at
+        one and the same place."""
+        common: set[tuple[int, int]] | None = None
         if not isinstance(array, Array) or (rank := self.around.ranks.get(array.index)) is None:
             return False
         for label in labels:
@@ -920,7 +1079,8 @@ class _Pass:
                     chain = offset_chain(self.function, step.indices[0], rank)
                     if chain is None:
                         return False
-                    places = {place for place, (_, each_index) in enumerate(chain) if each_index == index}
+                    peeled = [peel_constant(self.function, each_index) for _, each_index in chain]
+                    places = {(place, shift) for place, (plain, shift) in enumerate(peeled) if plain == index}
                     common = places if common is None else common & places
         return bool(common)
 
@@ -956,12 +1116,7 @@ class _Pass:
                 self.build.add(dataclasses.replace(member, result=place, pointer=struct, indices=indices))
                 return self.build.load(place, align=definition.align, name="gradients")
         if isinstance(definition, Call) and definition.name == "get_temporary_pointer":
-            offset = integer_of(definition.arguments[1])
-            assert offset is not None
-            arguments = (self.value(definition.arguments[0]), integer(t.I64, offset + self.around.temporaries))
-            result = Local(definition.result.type, self.build.fresh("gradient"))  # type: ignore[union-attr]
-            self.build.add(dataclasses.replace(definition, result=result, arguments=arguments))
-            return result
+            return self._temporary(definition, self.around.temporaries.behind, self.value)
         self.refuse(instruction, "it is not known what it reads or writes")
 
     def _shadow(self, alloca: Alloca) -> Local:
@@ -971,6 +1126,23 @@ class _Pass:
             self.allocas.append(dataclasses.replace(alloca, result=shadow))
             self.clear.append(Store(None, zero(alloca.kind), shadow))
         return self.shadows[alloca.result]
+
+
+def extremum(instruction: Instruction) -> str | None:
+    """The comparison that a number wins by in an atomic minimum or maximum of real numbers; None of anything else."""
+    if not isinstance(instruction, Call):
+        return None
+    match = re.fullmatch(r"atomic_(min|max)_f\d+", instruction.name)
+    return None if match is None else _EXTREMA[match[1]]
+
+
+def whole(kind: t.Type) -> t.Type:
+    """The type with whole numbers of 64 bits in the place of real ones."""
+    if isinstance(kind, t.Pointer):
+        return t.Pointer(whole(kind.to), kind.space)
+    if isinstance(kind, t.Array):
+        return t.Array(kind.count, whole(kind.element))
+    return t.I64 if isinstance(kind, t.Float) else kind
 
 
 def _nothing(kind: t.Type) -> Constant:

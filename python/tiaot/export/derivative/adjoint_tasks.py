@@ -10,7 +10,8 @@ in the opposite order. Where one of these tasks overwrites what an adjoint reads
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import llvmlite.binding as llvm
@@ -24,11 +25,11 @@ from ..ir.passes.indices import plain_indices
 from ..ir.passes.names import with_names
 from ..ir.reader import read
 from ..ir.tasks import CPU_LOOP, main_of
-from ..ir.types import Struct
+from ..ir.types import I64, Struct, Type
 from ..ir.values import Global, Local, LoweringError, zero
 from ..ir.writer import write
 from .activity import Activity, Pointers
-from .adjoint import Surroundings, adjoint
+from .adjoint import Surroundings, adjoint, extremum, recording, whole
 from .dead import without_dead
 from .kept import Copy, Room, SerialTask, arguments_type, copying, redirected
 from .shared import Temporaries
@@ -83,7 +84,7 @@ def adjoint_tasks(texts: Sequence[str], parameters: Sequence[Parameter], wrt: Se
     temporaries = Temporaries(bodies)
     activity = Activity(bodies, temporaries, inputs, outputs)
     writes = [_shared_writes(body, temporaries) for body in bodies]
-    adjoints: dict[int, Function] = {}
+    kept = _Kept(tasks, writes, fields, temporaries)
     called: dict[int, dict[str, Function]] = {place: {} for place in range(len(tasks))}
     for place, task in enumerate(tasks):
         if not any(activity.is_active_instruction(place, each) for each in task.body.instructions):
@@ -94,19 +95,24 @@ def adjoint_tasks(texts: Sequence[str], parameters: Sequence[Parameter], wrt: Se
             changed=writes[place],
             ranks={i: p.rank + bool(p.element) for i, p in enumerate(fields)},
             with_gradient=frozenset(able),
-            temporaries=temporaries.behind,
+            temporaries=temporaries,
+            winners=functools.partial(kept.winners, place),
+            arguments=lambda: kept.room.arguments,
             types=task.module.types,
         )
-        adjoints[place] = _without_unread(adjoint(task.body, task.is_loop, around, called[place]), temporaries)
-    again = _again(tasks, writes, adjoints, temporaries)
-    kept = _Kept(tasks, writes, adjoints, again, fields, temporaries)
-    kept.choose()
-    result = [_clearing(tasks[0].module, cleared, temporaries)] if (cleared := _active(tasks, activity)) else []
+        made = adjoint(task.body, task.is_loop, around, called[place])
+        kept.adjoints[place] = _without_unread(made, temporaries)
+        if kept.has_winners(place):
+            kept.bodies[place] = recording(task.body, task.is_loop, around)
+    again = kept.choose()
+    cleared = [(each + temporaries.behind, temporaries.kinds[each]) for each in _active(tasks, activity)]
+    cleared += kept.cleared
+    result = [_clearing(tasks[0].module, cleared)] if cleared else []
     for number, place in enumerate(again):
         result += kept.copying(number)
-        result.append(tasks[place].text(tasks[place].body))
+        result.append(tasks[place].text(kept.bodies[place]))
     result += kept.copying(len(again))
-    for place in sorted(adjoints, reverse=True):
+    for place in sorted(kept.adjoints, reverse=True):
         result.append(tasks[place].text(kept.adjoints[place], tuple(called[place].values())))
     return AdjointTasks(tuple(result), tuple(kept.added))
 
@@ -164,7 +170,7 @@ def _shared_reads(body: Function, temporaries: Temporaries) -> frozenset[Origin]
         if isinstance(each, Load) or (isinstance(each, AtomicUpdate) and body.users(each.result)):
             memory = pointers.memory(each.pointer)
             found.update([] if isinstance(memory, Local) else [memory])
-        elif isinstance(each, Call):
+        elif isinstance(each, Call) and (extremum(each) is None or body.users(each.result)):  # type: ignore[arg-type]
             found.update(pointers.handed_to(each))
     return frozenset(found) - {Other.LOCAL, Other.CONTEXT}
 
@@ -185,34 +191,22 @@ def _without_unread(function: Function, temporaries: Temporaries) -> Function:
         def change(
             instruction: Instruction, function: Function = function, pointers: Pointers = pointers, reads=reads
         ) -> list[Instruction] | None:
-            if not isinstance(instruction, (Store, AtomicUpdate)) or UNKNOWN in reads:
+            if isinstance(instruction, (Store, AtomicUpdate)):
+                pointer = instruction.pointer
+            elif isinstance(instruction, Call) and extremum(instruction) is not None:
+                pointer = instruction.arguments[0]
+            else:
                 return None
-            memory = pointers.memory(instruction.pointer)
-            if not _is_primal(memory, temporaries) or memory in reads:
+            memory = pointers.memory(pointer)
+            if not _is_primal(memory, temporaries) or memory in reads or UNKNOWN in reads:
                 return None
-            used = isinstance(instruction, AtomicUpdate) and function.users(instruction.result)
+            used = instruction.result is not None and function.users(instruction.result)
             return None if used else []
 
         smaller = without_dead(function.rewritten(change))
         if smaller is function:
             return function
         function = smaller
-
-
-def _again(
-    tasks: Sequence[_Task],
-    writes: Sequence[frozenset[Origin]],
-    adjoints: Mapping[int, Function],
-    temporaries: Temporaries,
-) -> list[int]:
-    """The tasks that run again before the adjoints: what they write, an adjoint of a later task reads, or a later one
-    of them."""
-    found: list[int] = []
-    for place in reversed(range(len(tasks))):
-        readers = [body for each, body in adjoints.items() if each > place] + [tasks[each].body for each in found]
-        if any(writes[place] & _shared_reads(each, temporaries) for each in readers):
-            found.insert(0, place)
-    return found
 
 
 # ---- what is kept ----
@@ -225,17 +219,17 @@ class _Kept:
         self,
         tasks: Sequence[_Task],
         writes: Sequence[frozenset[Origin]],
-        adjoints: Mapping[int, Function],
-        again: Sequence[int],
         fields: Sequence[Parameter],
         temporaries: Temporaries,
     ) -> None:
-        self.adjoints = dict(adjoints)
+        self.adjoints: dict[int, Function] = {}
         self.added: list[Parameter] = []
-        self._writes, self._again, self._fields, self._temporaries = writes, again, fields, temporaries
-        self._copies: dict[
-            int, list[Copy]
-        ] = {}  # by the number of the task, of those that run again, that they precede
+        self.bodies = {place: task.body for place, task in enumerate(tasks)}  # of the tasks where they run again
+        self.cleared: list[tuple[int, Type]] = []  # temporaries, by their offsets, that are to be zeros
+        self._writes, self._fields, self._temporaries = writes, fields, temporaries
+        self._again: list[int] = []
+        self._winners: dict[tuple[int, Array | Temporary], Array | Temporary] = {}
+        self._copies: dict[int, list[Copy]] = {}  # by how many of the tasks that run again come before them
         self._known: dict[tuple[Origin, int], Array | Temporary] = {}
         arguments = arguments_type([task.body for task in tasks])
         loops = [
@@ -245,14 +239,31 @@ class _Kept:
             if isinstance(each, Call) and each.name == CPU_LOOP
         ]
         loop, module = loops[0] if loops else (None, tasks[0].module)
-        self._room = Room(arguments or Struct(()), tuple(fields), temporaries, module, loop)
+        self.room = Room(arguments or Struct(()), tuple(fields), temporaries, module, loop)
 
-    def choose(self) -> None:
-        """Lets adjoints that would find other values use copies.
+    def winners(self, place: int, memory: Array | Temporary) -> Array | Temporary:
+        """Where a task writes down the winners of its minima and maxima in some memory: integers, zeros at first."""
+        if (place, memory) not in self._winners:
+            if isinstance(memory, Temporary):
+                kind = whole(self._temporaries.kinds[memory.offset])
+                to: Array | Temporary = Temporary(self._temporaries.add(kind))
+                self.cleared.append((to.offset, kind))
+            else:
+                to = self._array(memory, "scratch", dtype="int64")
+            self._winners[place, memory] = to
+        return self._winners[place, memory]
+
+    def has_winners(self, place: int) -> bool:
+        """Whether a task is to write winners down."""
+        return any(each == place for each, _ in self._winners)
+
+    def choose(self) -> list[int]:
+        """Lets adjoints that would find other values use copies. The places of the tasks that run again before them.
 
         Raises:
-            LoweringError: where there can be none.
+            LoweringError: where there can be no copy.
         """
+        self._again = self._needed()
         for place in sorted(self.adjoints, reverse=True):
             found = _shared_reads(self.adjoints[place], self._temporaries)
             changed = frozenset[Origin]().union(*(self._writes[each] for each in self._again if each >= place))
@@ -262,11 +273,24 @@ class _Kept:
             wrong = sorted(found & changed, key=str)
             copies = [Copy(each, self._copy(each, place)) for each in map(self._able, wrong)]
             if copies:
-                self.adjoints[place] = redirected(self.adjoints[place], copies, self._room)
+                self.adjoints[place] = redirected(self.adjoints[place], copies, self.room)
+        return self._again
+
+    def _needed(self) -> list[int]:
+        """The tasks that run again before the adjoints: what they write, an adjoint of a later task reads, or a later
+        one of them; and those that write down winners."""
+        found: list[int] = []
+        for place in reversed(range(len(self.bodies))):
+            readers = [body for each, body in self.adjoints.items() if each > place]
+            readers += [self.bodies[each] for each in found]
+            read = frozenset[Origin]().union(*(_shared_reads(each, self._temporaries) for each in readers))
+            if self.has_winners(place) or self._writes[place] & read:
+                found.insert(0, place)
+        return found
 
     def copying(self, number: int) -> list[str]:
         """The tasks that make copies after so many of the tasks that run again."""
-        return copying(self._copies.get(number, ()), self._room)
+        return copying(self._copies.get(number, ()), self.room)
 
     def _written(self, body: Function) -> frozenset[Origin]:
         return _shared_writes(body, self._temporaries)
@@ -286,22 +310,28 @@ class _Kept:
         overwrites = memory in self._written(self.adjoints[place])
         if not overwrites and (known := self._known.get((memory, version))) is not None:
             return known
+        updated = isinstance(memory, Array) and self._fields[memory.index].role == "updated"
+        as_given = updated and version == 0 and not overwrites
         copy: Array | Temporary
         if isinstance(memory, Temporary):
             copy = Temporary(self._temporaries.copy(memory.offset))
         else:
-            copy = Array(len(self._room.parameters), 1)
-            parameter = self._fields[memory.index]
-            is_as_given = parameter.role == "updated" and version == 0 and not overwrites
-            role, name = ("input", parameter.name) if is_as_given else ("kept", f"{parameter.name}.{copy.index}")
-            parameter = dataclasses.replace(parameter, name=name, role=role, gradient=False)
-            self._room = self._room.with_array(parameter, memory.index)
-            self.added.append(parameter)
+            copy = self._array(memory, "input" if as_given else "kept")
         if not overwrites:
             self._known[memory, version] = copy
-        if not (isinstance(copy, Array) and self.added[-1].role == "input"):
+        if not as_given:
             self._copies.setdefault(len(before), []).append(Copy(memory, copy))
         return copy
+
+    def _array(self, like: Array, role: str, dtype: str = "") -> Array:
+        """An array of the same form, of that role."""
+        new = Array(len(self.room.parameters), 1)
+        parameter = self._fields[like.index]
+        name = parameter.name if role == "input" else f"{parameter.name}.{new.index}"
+        parameter = dataclasses.replace(parameter, name=name, role=role, dtype=dtype or parameter.dtype, gradient=False)
+        self.room = self.room.with_array(parameter, like.index, I64 if dtype else None)
+        self.added.append(parameter)
+        return new
 
 
 # ---- temporaries ----
@@ -319,10 +349,9 @@ def _active(tasks: Sequence[_Task], activity: Activity) -> list[int]:
     return sorted(found)
 
 
-def _clearing(module: Module, offsets: Sequence[int], temporaries: Temporaries) -> str:
-    """A task that sets the gradients of temporaries to zero; `module` lends it the types."""
+def _clearing(module: Module, temporaries: Sequence[tuple[int, Type]]) -> str:
+    """A task that sets temporaries, each with its offset, to zero; `module` lends it the types."""
     serial = SerialTask(module, "cleared")
-    for offset in offsets:
-        kind = temporaries.kinds[offset]
-        serial.build.store(zero(kind), serial.temporary(offset + temporaries.behind, kind))
+    for offset, kind in temporaries:
+        serial.build.store(zero(kind), serial.temporary(offset, kind))
     return serial.text()

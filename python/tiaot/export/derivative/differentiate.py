@@ -55,6 +55,7 @@ def simplify(module: Any) -> None:
     passes.add_sroa_pass()
     passes.add_cfg_simplification_pass()
     passes.add_gvn_pass()
+    passes.add_sroa_pass()  # once more: pointers that went through a variable are plain by now
     passes.add_dead_code_elimination_pass()
     passes.add_cfg_simplification_pass()
     passes.run(module)

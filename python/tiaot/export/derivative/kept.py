@@ -40,16 +40,16 @@ class Room:
     module: Module  # of any task, which lends its types
     loop: Call | None  # a parallel loop of the kernel, which says how such are cut
 
-    def with_array(self, parameter: Parameter, like: int) -> Room:
-        """With another array behind the others, of the same form as the one at the place `like`."""
-        members = (*self.arguments.members, self._plain(self.arguments.members[like]))
-        return dataclasses.replace(self, arguments=t.Struct(members), parameters=(*self.parameters, parameter))
-
-    def _plain(self, member: t.Type) -> t.Type:
-        """An array without the gradient that it may have."""
-        if not isinstance(member, t.Struct):
-            raise LoweringError(f"the reverse mode knows no array of the form {member}")
-        return t.Struct(member.members[:2])
+    def with_array(self, parameter: Parameter, like: int, element: t.Type | None = None) -> Room:
+        """With another array behind the others, of the same form as the one at the place `like`; of another element
+        where that is given."""
+        array = self.arguments.members[like]
+        if not isinstance(array, t.Struct):
+            raise LoweringError(f"the reverse mode knows no array of the form {array}")
+        shape, pointer, *_ = array.members
+        added = t.Struct((shape, pointer if element is None else t.Pointer(element)))
+        arguments = t.Struct((*self.arguments.members, added))
+        return dataclasses.replace(self, arguments=arguments, parameters=(*self.parameters, parameter))
 
 
 def arguments_type(functions: Sequence[Function]) -> t.Struct | None:
@@ -101,10 +101,10 @@ def redirected(function: Function, copies: Sequence[Copy], room: Room) -> Functi
     return function.rewritten(change)
 
 
-def _elements(build: Builder, context: Value, room: Room, array: Array | Temporary) -> Value:
+def elements_of(build: Builder, context: Value, arguments: t.Struct, array: Array | Temporary) -> Value:
     """A pointer to an array's elements."""
     assert isinstance(array, Array)
-    member = build.element_pointer(_arguments(build, context, room.arguments), 0, array.index, 1)
+    member = build.element_pointer(_arguments(build, context, arguments), 0, array.index, 1)
     return build.load(member, align=8)
 
 
@@ -135,7 +135,9 @@ def _of_numbers(copies: Sequence[Copy], room: Room) -> str:
             kind = room.temporaries.kinds[copy.of.offset]
             source, target = (serial.temporary(each.offset, kind) for each in (copy.of, copy.to))
         else:
-            source, target = (_elements(serial.build, serial.context, room, each) for each in (copy.of, copy.to))
+            source, target = (
+                elements_of(serial.build, serial.context, room.arguments, each) for each in (copy.of, copy.to)
+            )
         serial.build.store(serial.build.load(source), target)
     return serial.text()
 
@@ -189,7 +191,7 @@ def _copy_share(
     for axis in range(parameter.rank):
         size = build.load(build.element_pointer(arguments, 0, copy.of.index, 0, axis), align=4, name="size")
         count = build.binary("mul", count, build.cast("zext", size, t.I64), name="count")
-    source, target = (_elements(build, context, room, each) for each in (copy.of, copy.to))
+    source, target = (elements_of(build, context, room.arguments, each) for each in (copy.of, copy.to))
     number = build.cast("zext", piece, t.I64)
     begin, end = (
         build.binary("udiv", build.binary("mul", count, each), integer(t.I64, pieces))

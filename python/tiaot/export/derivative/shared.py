@@ -58,9 +58,12 @@ class Temporaries:
 
     def copy(self, start: int) -> int:
         """The offset of new memory for a copy of one."""
+        return self.add(self.kinds[start])
+
+    def add(self, kind: Type) -> int:
+        """The offset of new memory behind all others."""
         offset = self._size
-        size = _end(start, self.kinds[start]) - start
-        self._size += -(-size // _ROOM) * _ROOM
+        self._size += -(-_end(0, kind) // _ROOM) * _ROOM
         return offset
 
 

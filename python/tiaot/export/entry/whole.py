@@ -24,7 +24,7 @@ from ..ir import Task
 from ..ir.instructions import Call, Instruction
 from ..ir.model import Function
 from ..ir.origins import Array, Root
-from ..ir.passes.atomics import depends_on_order, plain_additions
+from ..ir.passes.atomics import depends_on_order, plain_additions, plain_extrema
 from ..ir.passes.finish import finish
 from ..ir.passes.indices import plain_indices
 from ..ir.passes.offsets import widen_offsets
@@ -164,7 +164,7 @@ class WholeEntry(WholeArrays):
             shared = function is task.body and (parallel or (part.name, index) in self.sums)
             function = grow_stacks(plain_indices(function, task.functions) if task.pieces else function)
             if not shared:
-                function = plain_additions(function)
+                function = plain_extrema(plain_additions(function))
             elif not parallel:
                 function = plain_additions(function, whole_numbers=False)
             return finish(widen_offsets(function, self._layout(part), in_steps=True))
@@ -222,9 +222,11 @@ class WholeEntry(WholeArrays):
             slot = code.add(f"getelementptr i8*, i8** %arrays, i64 {index}")
             self.pointers[key] = code.add(f"load i8*, i8** {slot}")
         if self.state is not None:  # the tasks get the parts of the state, so that LLVM knows that they lie apart
-            base = self.pointers.pop(STATE)
-            for node, root in self.state.roots.items():
-                self.pointers[Key(Role.ROOT, str(node))] = code.add(f"getelementptr i8, i8* {base}, i64 {root.offset}")
+            for state in (STATE, STATE.tangent) if self.along else (STATE,):
+                base = self.pointers.pop(state)
+                for node, root in self.state.roots.items():
+                    key = Key(Role.ROOT, str(node), state.is_tangent)
+                    self.pointers[key] = code.add(f"getelementptr i8, i8* {base}, i64 {root.offset}")
         offsets: dict[Key, tuple[str, str]] = {}
         copies, _ = self._place(code, offsets)
         for key, (offset, _) in offsets.items():

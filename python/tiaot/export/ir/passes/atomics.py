@@ -5,10 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from ..instructions import AtomicUpdate, Binary, Call, CompareExchange, Fence, Instruction, Load, Store
+from ..instructions import (
+    AtomicUpdate,
+    Binary,
+    Call,
+    Compare,
+    CompareExchange,
+    Fence,
+    Instruction,
+    Load,
+    Select,
+    Store,
+)
 from ..model import Function
 from ..origins import CONTEXT, LOCAL, Origins
-from ..types import Integer
+from ..types import I1, Integer
 from ..values import Local
 
 # Atomic operations on whole numbers whose results do not depend on their order.
@@ -19,6 +30,7 @@ _ORDERLESS_CALLS = re.compile(
     r"|get_ch_S\d+_to_S\d+|Dense_lookup_element|(Struct|Dense)Meta_set_\w+|LLVMRuntime_get_roots|RuntimeContext_get_\w+"
     r"|get_temporary_pointer|[cg]pu_parallel_range_for|rand_\w+"
 )
+_EXTREMUM = re.compile(r"atomic_(min|max)_f\d+")
 _ATOMIC_CALL = re.compile(r"(atomic|reduce|tiaot_reduce)_\w+")
 
 
@@ -39,6 +51,26 @@ def plain_additions(function: Function, *, whole_numbers: bool = True) -> Functi
             Load(old, pointer, align),
             Binary(new, instruction.operation, old, instruction.value),
             Store(None, new, pointer, align),
+        ]
+
+    return function.rewritten(change)
+
+
+def plain_extrema(function: Function) -> Function:
+    """The atomic minima and maxima of real numbers in a function that runs on one thread at a time, as plain ones. Of
+    equal numbers the one that was there stays, as the forward mode has it; a NaN takes the place of any number."""
+
+    def change(instruction: Instruction) -> list[Instruction] | None:
+        match = _EXTREMUM.fullmatch(instruction.name) if isinstance(instruction, Call) else None
+        if match is None or not isinstance(instruction, Call) or instruction.result is None:
+            return None
+        old, (pointer, value) = instruction.result, instruction.arguments
+        stays, new = Local(I1, f"stays{old.name}"), Local(old.type, f"extremum{old.name}")
+        return [
+            Load(old, pointer, None),
+            Compare(stays, "fcmp", "oge" if match[1] == "min" else "ole", value, old),
+            Select(new, stays, old, value),
+            Store(None, new, pointer, None),
         ]
 
     return function.rewritten(change)
