@@ -319,3 +319,62 @@ def double(x: f32_1, y: f32_1):
     command = [sys.executable, "-m", "tiaot", "export", "--no-verify", source, "-o", tmp_path / "double_module.so"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1 and REFUSED[option] in done.stderr
+
+
+@pytest.mark.parametrize(
+    "name, wrt, default",
+    [
+        ("functions", ("x",), "reverse"),
+        ("scatter", ("w",), "reverse"),
+        ("update", ("x",), "forward"),
+        ("update", ("x", "v"), "reverse"),
+        ("weigh", ("x",), "reverse"),
+        ("weigh", ("x", "w"), "reverse"),
+        ("layer", ("W",), "reverse"),
+        ("layer", ("x", "W"), "reverse"),
+    ],
+)
+def test_jacobian_modes(module: tiaot.Module, name: str, wrt: tuple[str, ...], default: str) -> None:
+    kernel = getattr(module, name)
+    operands, _ = draw(name, 7)
+    by = {mode: kernel.jacobian(*operands, wrt=wrt, mode=mode) for mode in (None, "forward", "reverse")}
+
+    def parts(value: Any) -> list[np.ndarray]:
+        return [each for output in tuple_of(value) for each in tuple_of(output)]
+
+    for forward, reverse in zip(parts(by["forward"]), parts(by["reverse"]), strict=True):
+        assert forward.shape == reverse.shape
+        np.testing.assert_allclose(forward, reverse, rtol=1e-12, atol=1e-14)
+    for chosen, expected in zip(parts(by[None]), parts(by[default]), strict=True):
+        np.testing.assert_array_equal(chosen, expected)
+    call = kernel.jacobian.bind(*operands, wrt=wrt, mode="forward", num_threads=2)
+    for bound, expected in zip(parts(call()), parts(by["forward"]), strict=True):
+        np.testing.assert_array_equal(bound, expected)
+
+
+def test_default_mode_is_forward_for_tall_jacobians(module: tiaot.Module) -> None:
+    rng = np.random.default_rng(4)
+    x, target, w = rng.normal(size=3), np.zeros(3, np.int32), rng.normal(size=5)
+    forward = module.scatter.jacobian(x, target, w, wrt="x", mode="forward")
+    assert forward.shape == (5, 3)
+    np.testing.assert_array_equal(module.scatter.jacobian(x, target, w, wrt="x"), forward)
+
+
+def test_jacobian_without_a_vjp_is_forward(module: tiaot.Module) -> None:
+    a = np.array([2.0, 3.0, 5.0])
+    columns = [differences(module.newton, [a], {0: basis})[0] for basis in np.eye(3)]
+    np.testing.assert_allclose(module.newton.jacobian(a), np.stack(columns, 1), rtol=1e-8, atol=1e-10)
+    with pytest.raises(ValueError, match=r"newton\.jacobian: argument 'a': is not differentiable"):
+        module.newton.jacobian(a, mode="reverse")
+
+
+def test_bad_jacobian_modes(module: tiaot.Module) -> None:
+    x = np.ones(3)
+    message = r"functions.jacobian: argument 'mode': expected 'forward', 'reverse' or None, got "
+    with pytest.raises(ValueError, match=message + "'backward'"):
+        module.functions.jacobian(x, mode="backward")
+    with pytest.raises(TypeError, match=message + "1"):
+        module.functions.jacobian(x, mode=1)
+    with pytest.raises(TypeError, match=r"expected keywords .* got 'mode'"):
+        module.functions.vjp(x, x, mode="forward")
+    assert "mode=None" in str(inspect.signature(module.functions.jacobian))

@@ -96,6 +96,22 @@ def test_the_training_example_follows_torch() -> None:
     np.testing.assert_allclose(ours, theirs, rtol=100 * 300 * np.finfo(np.float64).eps)
 
 
+def test_the_pendulum_is_found_from_its_equation() -> None:
+    torch = pytest.importorskip("torch")
+    path = ROOT / "examples" / "pendulum_torch.py"
+    names: dict[str, Any] = {"__name__": "pendulum_torch"}
+    exec(compile(path.read_text(), str(path), "exec"), names)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        ours, theirs, error = names["train"](rounds=5)
+    finally:
+        torch.set_num_threads(threads)
+    np.testing.assert_allclose(ours[0], theirs[0], rtol=1e-9)  # twenty steps, of which each magnifies rounding
+    assert ours[-1] < 1e-4
+    assert error < 0.01
+
+
 def test_the_kernel_of_the_readme_has_the_right_gradient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("llvmlite")
     pytest.importorskip("taichi")

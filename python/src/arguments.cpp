@@ -6,14 +6,15 @@
 namespace tiaot::binding {
 namespace {
 
-// The keywords that say how to run a call. No operand goes by one of these names.
-enum Option : int { kOut, kWrt, kNumThreads, kStream, kOptions };
-constexpr const char *kOptionNames[kOptions] = {"out", "wrt", "num_threads", "stream"};
+// The keywords that say how to run a call. No operand goes by one of these names, but for `mode`, which it then keeps.
+enum Option : int { kOut, kWrt, kNumThreads, kStream, kMode, kOptions };
+constexpr const char *kOptionNames[kOptions] = {"out", "wrt", "num_threads", "stream", "mode"};
 PyObject *option_names[kOptions];  // interned
 
 bool has_option(const EntryState &entry, Option option) {
   if (option == kOut) return has_results(entry);
   if (option == kWrt) return takes_wrt(entry);
+  if (option == kMode) return entry.kind == TIAOT_JACOBIAN;
   return option == kNumThreads || entry.desc->state == 0 || is_on_device(entry);
 }
 
@@ -90,6 +91,20 @@ bool take_wrt(EntryState *entry, PyObject *object, Call *call) {
   return true;
 }
 
+[[gnu::cold]] bool take_mode(const EntryState &entry, PyObject *value, Call *call) {
+  const bool text = PyUnicode_Check(value);
+  if (text && PyUnicode_CompareWithASCIIString(value, "forward") == 0) {
+    call->kind = TIAOT_JACOBIAN_FORWARD;
+  } else if (text && PyUnicode_CompareWithASCIIString(value, "reverse") == 0) {
+    call->kind = TIAOT_JACOBIAN_REVERSE;
+  } else {
+    PyErr_Format(text ? PyExc_ValueError : PyExc_TypeError,
+                 "%s: argument 'mode': expected 'forward', 'reverse' or None, got %R", entry.label.c_str(), value);
+    return false;
+  }
+  return true;
+}
+
 [[gnu::hot]] bool take_option(EntryState *entry, Option option, PyObject *value, Call *call) {
   if (option == kWrt) return take_wrt(entry, value, call);
   if (value == Py_None) return true;
@@ -97,6 +112,7 @@ bool take_wrt(EntryState *entry, PyObject *object, Call *call) {
     call->out = value;
     return true;
   }
+  if (option == kMode) return take_mode(*entry, value, call);
   if (option == kNumThreads) {
     call->num_threads = value;
     return read_num_threads(value, entry->label.c_str(), ": argument 'num_threads'", &call->options.num_threads);
@@ -113,11 +129,11 @@ bool take_wrt(EntryState *entry, PyObject *object, Call *call) {
   for (int i = 0; i < count; ++i) {
     if (entry.names[static_cast<size_t>(i)].get() == keyword) return kOptions + i;
   }
-  for (int i = 0; i < kOptions; ++i) {
-    if (PyUnicode_Compare(option_names[i], keyword) == 0) return i;
-  }
   for (int i = 0; i < count; ++i) {
     if (PyUnicode_Compare(entry.names[static_cast<size_t>(i)].get(), keyword) == 0) return kOptions + i;
+  }
+  for (int i = 0; i < kOptions; ++i) {
+    if (PyUnicode_Compare(option_names[i], keyword) == 0) return i;
   }
   return -1;
 }

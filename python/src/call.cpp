@@ -140,7 +140,7 @@ PyObject *make_result(const EntryState &entry, Call *call, int output, int place
   int32_t count = 0;
   const uint32_t mask = call->wrt != nullptr ? call->wrt->mask : 0;
   const tiaot_status status =
-      tiaot_results(entry.kernel, entry.kind, mask, call->tensors, first, &call->options, call->tensors + first,
+      tiaot_results(entry.kernel, call->kind, mask, call->tensors, first, &call->options, call->tensors + first,
                     entry.most_arrays - first, call->sizes, call->size_room(), &count);
   if (status != TIAOT_OK) return raise_status(status) != nullptr;
   for (int32_t i = 0; i < count; ++i) call->sizes += call->tensors[first + i].ndim;
@@ -234,7 +234,8 @@ std::string dtypes_of(const EntryState &entry, int argument) {
 }
 
 Call::Call(const EntryState &entry, void *room)
-    : tensors(static_cast<DLTensor *>(room)),
+    : kind(entry.kind),
+      tensors(static_cast<DLTensor *>(room)),
       named(reinterpret_cast<PyObject **>(tensors + entry.most_arrays)),
       sizes(reinterpret_cast<int64_t *>(named + entry.positional_count)),
       sizes_end(reinterpret_cast<int64_t *>(static_cast<char *>(room) + entry.call_room)) {
@@ -277,7 +278,8 @@ bool prepare_call(EntryState *entry, PyObject *const *arguments, Py_ssize_t coun
   if (is_on_device(*entry) && !place_on_state(*entry, &call->reading.cuda)) return false;
   const int first = entry->positional_count;
   const int outputs = static_cast<int>(entry->desc->output_count);
-  call->outer = entry->kind == TIAOT_VJP ? 1 : has_tangents(entry->kind) ? 2 : has_results(*entry) ? outputs : 0;
+  const bool has_any = has_results(*entry);
+  call->outer = !has_any ? 0 : entry->kind == TIAOT_VJP ? 1 : has_tangents(entry->kind) ? 2 : outputs;
   call->inner = entry->kind == TIAOT_JVP ? outputs : call->wrt == nullptr ? 1 : call->wrt->count;
   call->inner_tuple = entry->kind == TIAOT_JVP ? outputs > 1 : call->wrt != nullptr && call->wrt->is_tuple;
   call->count = first + call->outer * call->inner;

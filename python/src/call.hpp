@@ -14,6 +14,7 @@ struct Call {
   Call(const EntryState &entry, void *room);
 
   tiaot_options options = TIAOT_OPTIONS_INIT;
+  int kind;  // what the runtime is asked for: the entry's, or a Jacobian in one mode
   const Wrt *wrt = nullptr;
   Wrt parsed_wrt;
   PyObject *const *operands = nullptr;  // inputs, and for a vjp cotangents, in the order of the signature; borrowed
@@ -38,11 +39,13 @@ struct Call {
 #define TIAOT_CALL_ROOM(entry) __builtin_alloca((entry).call_room)
 
 // Entries of which a call says for what inputs the gradient is wanted.
-inline bool takes_wrt(const EntryState &entry) { return entry.kind != TIAOT_FORWARD && entry.kind != TIAOT_GRAD; }
+inline bool takes_wrt(const EntryState &entry) {
+  return entry.kind != TIAOT_FORWARD && entry.kind != TIAOT_GRAD && !(has_tangents(entry.kind) && entry.desc->state);
+}
 
 // Whether calls of the entry have results.
 inline bool has_results(const EntryState &entry) {
-  return takes_wrt(entry) || (entry.kind == TIAOT_FORWARD && entry.desc->output_count > 0);
+  return takes_wrt(entry) || (entry.kind != TIAOT_GRAD && entry.desc->output_count > 0);
 }
 
 // The argument of the descriptor's whose type and shape an operand has.

@@ -21,7 +21,11 @@ std::string purpose_of(const EntryState &entry) {
   if (entry.kind == TIAOT_FORWARD) return "";
   if (entry.kind == TIAOT_GRAD) return "The adjoint of the kernel, in place, on the gradients of the state's fields.";
   const bool along = has_tangents(entry.kind);
-  const std::string names = input_names(*entry.desc, wrt_flag(entry.kind));
+  if (along && entry.desc->state != 0) {
+    return std::string(entry.kind == TIAOT_JVP ? "The kernel" : "The adjoint of the kernel") +
+           " and its derivative along the tangents of the state's fields, in place.";
+  }
+  const std::string names = input_names(*entry.desc, wrt_flags(entry.kind));
   const char *what = entry.kind == TIAOT_VJP        ? "The vector-Jacobian product"
                      : entry.kind == TIAOT_JACOBIAN ? "The Jacobian"
                      : entry.kind == TIAOT_JVP      ? "The outputs and the Jacobian-vector product"
@@ -87,9 +91,11 @@ PyObject *signature_of(const EntryState &entry) {
   const bool has_wrt = entry.kind != TIAOT_FORWARD && desc.state == 0;
   Ref wrt = has_wrt ? default_wrt_of(entry) : Ref(Py_NewRef(Py_None));
   if (!wrt) return nullptr;
-  PyObject *has_out = has_wrt || (entry.kind == TIAOT_FORWARD && desc.output_count > 0) ? Py_True : Py_False;
+  const bool has_outputs = (entry.kind == TIAOT_FORWARD || entry.kind == TIAOT_JVP) && desc.output_count > 0;
+  PyObject *has_out = has_wrt || has_outputs ? Py_True : Py_False;
   PyObject *has_stream = desc.state == 0 || is_on_device(entry) ? Py_True : Py_False;
-  return PyObject_CallMethod(python.get(), "signature", "OOOO", names.get(), wrt.get(), has_out, has_stream);
+  PyObject *has_mode = entry.kind == TIAOT_JACOBIAN ? Py_True : Py_False;
+  return PyObject_CallMethod(python.get(), "signature", "OOOOO", names.get(), wrt.get(), has_mode, has_out, has_stream);
 }
 
 }  // namespace tiaot::binding

@@ -56,7 +56,9 @@ output's shape; that of an output y goes by the name y_cotangent. The result has
 `wrt` names. The gradient of an input without the batch dimension is the sum over the batch.
 
 `jacobian` is the Jacobian, sample by sample: for an output (B, o...) and an input (B, i...) or (i...), its
-shape is (B, o..., i...). It is a tuple over the outputs where the kernel has several.
+shape is (B, o..., i...). It is a tuple over the outputs where the kernel has several. `mode` is 'forward' for
+columns, each a jvp, 'reverse' for rows, each a vjp; by default it is 'forward' where the inputs in `wrt` have
+fewer elements than the outputs, in one sample, and the module has that jvp; or where it has no vjp.
 
 `jvp` is the Jacobian-vector product, with the outputs: (outputs, J t). Behind the inputs it takes a tangent for
 each input in `wrt`, in their order and of their shapes; that of an input x goes by the name x_tangent. `hvp` is
@@ -72,6 +74,7 @@ Args:
     wrt: With respect to what: the name of an input for one array, or a tuple or list of names for a tuple of
         arrays in that order. The first differentiable input by default; for `jvp` and `hvp` the first set of
         inputs that the module has it for.
+    mode: Of a Jacobian: 'forward', 'reverse', or None for the one of fewer products.
     out, num_threads, stream: As for a Kernel.
 
 Raises:
@@ -126,7 +129,7 @@ Raises ValueError for a name that is none of them.
 )";
 
 constexpr char kVjpDoc[] = "The vector-Jacobian product: vjp(*inputs, *cotangents, wrt=...).";
-constexpr char kJacobianDoc[] = "The Jacobian: jacobian(*inputs, wrt=...).";
+constexpr char kJacobianDoc[] = "The Jacobian: jacobian(*inputs, wrt=..., mode=None).";
 constexpr char kJvpDoc[] = "The Jacobian-vector product, with the outputs: jvp(*inputs, *tangents, wrt=...).";
 constexpr char kHvpDoc[] =
     "The derivative of the vjp, with the gradients: hvp(*inputs, *cotangents, *tangents, wrt=...).";

@@ -15,13 +15,13 @@ namespace {
   const Call &call = *prepared;
   const uint32_t mask = call.wrt != nullptr ? call.wrt->mask : 0;
   const bool cuda = call.reading.cuda.found;
-  if (!cuda && tiaot_work(entry.kernel, entry.kind, mask, call.tensors, call.count) <= kReleaseWork) {
-    return tiaot_call(entry.kernel, entry.kind, mask, call.tensors, call.count, &call.options);
+  if (!cuda && tiaot_work(entry.kernel, call.kind, mask, call.tensors, call.count) <= kReleaseWork) {
+    return tiaot_call(entry.kernel, call.kind, mask, call.tensors, call.count, &call.options);
   }
   keep_shapes(prepared);
   tiaot_status status;
   Py_BEGIN_ALLOW_THREADS;
-  status = tiaot_call(entry.kernel, entry.kind, mask, call.tensors, call.count, &call.options);
+  status = tiaot_call(entry.kernel, call.kind, mask, call.tensors, call.count, &call.options);
   Py_END_ALLOW_THREADS;
   return status;
 }
@@ -44,9 +44,9 @@ bool check_on_state(const EntryState &entry) {
     return false;
   }
   if (entry.memory != nullptr) return true;
-  const char *attribute = entry.kind == TIAOT_GRAD ? ".grad" : "";
+  const std::string attribute = entry.kind == TIAOT_FORWARD ? "" : std::string(".") + kind_name(entry.kind);
   PyErr_Format(PyExc_ValueError, "%s: works on the state of its module: call module.state().%s%s(...)", name, name,
-               attribute);
+               attribute.c_str());
   return false;
 }
 
@@ -88,10 +88,10 @@ Bound bind_call(const EntryState &entry, const Call &call) {
   tiaot_status status;
   if (call.reading.cuda.found) {  // which may load the module's code
     Py_BEGIN_ALLOW_THREADS;
-    status = tiaot_bind(entry.kernel, entry.kind, mask, call.tensors, call.count, &call.options, &bound);
+    status = tiaot_bind(entry.kernel, call.kind, mask, call.tensors, call.count, &call.options, &bound);
     Py_END_ALLOW_THREADS;
   } else {
-    status = tiaot_bind(entry.kernel, entry.kind, mask, call.tensors, call.count, &call.options, &bound);
+    status = tiaot_bind(entry.kernel, call.kind, mask, call.tensors, call.count, &call.options, &bound);
   }
   if (status != TIAOT_OK) raise_status(status);
   return Bound(bound);

@@ -53,8 +53,9 @@ const char *kind_name(int kind);
 // Kinds with tangents, whose operands depend on `wrt`.
 inline bool has_tangents(int kind) { return kind == TIAOT_JVP || kind == TIAOT_HVP; }
 
-// The flag of the inputs that `wrt` can name.
-inline uint32_t wrt_flag(int kind) {
+// The flags of the inputs that `wrt` can name, any of which will do.
+inline uint32_t wrt_flags(int kind) {
+  if (kind == TIAOT_JACOBIAN) return TIAOT_ARGUMENT_DIFFERENTIABLE | TIAOT_ARGUMENT_TANGENT;
   return has_tangents(kind) ? TIAOT_ARGUMENT_TANGENT : TIAOT_ARGUMENT_DIFFERENTIABLE;
 }
 

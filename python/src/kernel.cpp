@@ -43,10 +43,16 @@ Wrt default_wrt(const tiaot_kernel_desc &desc, const char *variant, int kind) {
     wrt.is_tuple = wrt.count > 1;
     return wrt;
   }
-  uint32_t first_differentiable = 0;
-  for (uint32_t i = desc.input_count; i-- > 0;) {
-    if ((desc.arguments[i].flags & TIAOT_ARGUMENT_DIFFERENTIABLE) != 0) first_differentiable = i;
+  const auto first_of = [&](uint32_t flag) {
+    uint32_t i = 0;
+    while (i < desc.input_count && (desc.arguments[i].flags & flag) == 0) ++i;
+    return i;
+  };
+  uint32_t first_differentiable = first_of(TIAOT_ARGUMENT_DIFFERENTIABLE);
+  if (first_differentiable == desc.input_count && kind == TIAOT_JACOBIAN) {
+    first_differentiable = first_of(TIAOT_ARGUMENT_TANGENT);
   }
+  if (first_differentiable == desc.input_count) first_differentiable = 0;
   // An entry without any gradient keeps input 0 as its default: the runtime says what is missing.
   return {uint32_t{1} << first_differentiable, 1, false, {0}};
 }
@@ -64,10 +70,11 @@ bool add_operand(EntryState *entry, uint32_t argument, const char *suffix) {
 // Sets the operands: inputs, cotangents, tangents. False with an exception set.
 bool set_operands(EntryState *entry) {
   const tiaot_kernel_desc &desc = *entry->desc;
+  const bool needs_cotangents = entry->kind == TIAOT_VJP || (entry->kind == TIAOT_HVP && desc.state == 0);
   for (uint32_t i = 0; i < desc.input_count; ++i) {
     if (!add_operand(entry, i, "")) return false;
   }
-  for (uint32_t o = 0; o < desc.output_count && (entry->kind == TIAOT_VJP || entry->kind == TIAOT_HVP); ++o) {
+  for (uint32_t o = 0; o < desc.output_count && needs_cotangents; ++o) {
     if (!add_operand(entry, desc.input_count + o, "_cotangent")) return false;
   }
   for (uint32_t i = 0; i < desc.input_count && i < 32 && has_tangents(entry->kind); ++i) {
@@ -261,7 +268,8 @@ PyObject *entry_repr(PyObject *object) {
 
 PyObject *entry_bind(PyObject *object, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords) {
   auto *entry = reinterpret_cast<EntryObject *>(object);
-  if (has_tangents(entry->state.kind)) entry = entry_for_wrt(entry, arguments + count, keywords);
+  if (has_tangents(entry->state.kind) && entry->state.desc->state == 0)
+    entry = entry_for_wrt(entry, arguments + count, keywords);
   return entry == nullptr ? nullptr : bind_entry(entry, arguments, count, keywords);
 }
 
@@ -480,8 +488,8 @@ PyObject *new_kernel(const std::shared_ptr<OpenModule> &module, PyObject *owner,
   EntryObject *entries[TIAOT_HVP + 1] = {};
   Ref keep[TIAOT_HVP + 1];
   for (int kind = TIAOT_FORWARD; kind <= TIAOT_HVP; ++kind) {
-    if (kind == TIAOT_GRAD && find_entry(desc, variant, kind) == nullptr) continue;
-    if (has_tangents(kind) && desc.state != 0) continue;
+    const bool in_place = kind == TIAOT_GRAD || (has_tangents(kind) && desc.state != 0);
+    if (in_place && find_entry(desc, variant, kind) == nullptr) continue;
     entries[kind] = new_entry(module, owner, kernel, variant, arrays, memory, kind, default_wrt(desc, variant, kind));
     keep[kind] = Ref(reinterpret_cast<PyObject *>(entries[kind]));
     if (!keep[kind]) return nullptr;

@@ -26,7 +26,7 @@ bool add_name(const EntryState &entry, PyObject *name, Wrt *wrt, int *index) {
   *index = input_index(entry, name);
   if (*index < 0 || *index >= 32) {  // an input beyond the mask's bits has no gradient
     PyErr_Format(PyExc_ValueError, "%s: argument 'wrt': expected names out of %s, got %R", entry.label.c_str(),
-                 input_names(*entry.desc, wrt_flag(entry.kind)).c_str(), name);
+                 input_names(*entry.desc, wrt_flags(entry.kind)).c_str(), name);
     return false;
   }
   const uint32_t bit = uint32_t{1} << *index;

@@ -1,6 +1,6 @@
 # The extension module's types and their documentation, for type checkers and editors. help() has the same words from
 # python/src/documentation.hpp.
-from typing import Any, SupportsIndex, TypeAlias, final
+from typing import Any, Literal, SupportsIndex, TypeAlias, final
 
 from ._state import State
 
@@ -51,7 +51,9 @@ class Entry:
     `wrt` names. The gradient of an input without the batch dimension is the sum over the batch.
 
     `jacobian` is the Jacobian, sample by sample: for an output (B, o...) and an input (B, i...) or (i...), its
-    shape is (B, o..., i...). It is a tuple over the outputs where the kernel has several.
+    shape is (B, o..., i...). It is a tuple over the outputs where the kernel has several. `mode` is 'forward' for
+    columns, each a jvp, 'reverse' for rows, each a vjp; by default it is 'forward' where the inputs in `wrt` have
+    fewer elements than the outputs, in one sample, and the module has that jvp; or where it has no vjp.
 
     `jvp` is the Jacobian-vector product, with the outputs: (outputs, J t). Behind the inputs it takes a tangent for
     each input in `wrt`, in their order and of their shapes; that of an input x goes by the name x_tangent. `hvp` is
@@ -67,6 +69,7 @@ class Entry:
         wrt: With respect to what: the name of an input for one array, or a tuple or list of names for a tuple of
             arrays in that order. The first differentiable input by default; for `jvp` and `hvp` the first set of
             inputs that the module has it for.
+        mode: Of a Jacobian: 'forward', 'reverse', or None for the one of fewer products.
         out, num_threads, stream: As for a Kernel.
 
     Raises:
@@ -78,6 +81,7 @@ class Entry:
         self,
         *operands: _Array,
         wrt: _Wrt = ...,
+        mode: Literal["forward", "reverse"] | None = ...,
         out: _Array | None = None,
         num_threads: SupportsIndex | None = None,
         stream: _Stream = None,
@@ -87,6 +91,7 @@ class Entry:
         self,
         *operands: _Array,
         wrt: _Wrt = ...,
+        mode: Literal["forward", "reverse"] | None = ...,
         out: _Array | None = None,
         num_threads: SupportsIndex | None = None,
         stream: _Stream = None,
@@ -151,7 +156,7 @@ class Kernel:
         """The vector-Jacobian product: vjp(*inputs, *cotangents, wrt=...)."""
     @property
     def jacobian(self) -> Entry:
-        """The Jacobian: jacobian(*inputs, wrt=...)."""
+        """The Jacobian: jacobian(*inputs, wrt=..., mode=None)."""
     @property
     def jvp(self) -> Entry:
         """The Jacobian-vector product, with the outputs: jvp(*inputs, *tangents, wrt=...)."""

@@ -61,6 +61,11 @@ class CudaField:
         """The field of its gradient, of the same shape and element type; None where it has none."""
         return self._gradient
 
+    @property
+    def tangent(self) -> None:
+        """None: tangents are the CPU's."""
+        return None
+
     def numpy(self) -> np.ndarray[Any, Any]:
         """A copy on the host, dense. Waits for the work on the state."""
         return self._on_host(self._read()).copy()

@@ -4,9 +4,12 @@ from collections.abc import Sequence
 from inspect import Parameter, Signature, cleandoc
 
 
-def signature(names: Sequence[str], wrt: str | tuple[str, ...] | None, has_out: bool, has_stream: bool) -> Signature:
+def signature(
+    names: Sequence[str], wrt: str | tuple[str, ...] | None, has_mode: bool, has_out: bool, has_stream: bool
+) -> Signature:
     """Operands by position or name, then the options; `wrt` is its default, None for an entry without this keyword."""
     keywords: dict[str, str | tuple[str, ...] | None] = {} if wrt is None else {"wrt": wrt}
+    keywords |= {"mode": None} if has_mode and "mode" not in names else {}
     keywords |= {"out": None} if has_out else {}
     keywords |= {"num_threads": None, "stream": None} if has_stream else {"num_threads": None}
     return Signature(

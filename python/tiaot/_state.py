@@ -17,10 +17,14 @@ class Field(np.ndarray[Any, Any]):
 
     _name: str
     _gradient: "Field | None"
+    _memory: StateMemory | None
+    _tangent: "Field | None"
 
     def __array_finalize__(self, origin: Any) -> None:
         self._name = ""
         self._gradient = None
+        self._memory = None
+        self._tangent = None
 
     def __array_wrap__(self, array: Any, context: Any = None, return_scalar: bool = False) -> Any:
         if array is self:  # which was `out`
@@ -43,6 +47,24 @@ class Field(np.ndarray[Any, Any]):
     def grad(self, value: Any) -> None:
         if value is not self._gradient:  # which is what `field.grad += values` sets, once it has written
             raise AttributeError(f"field '{self._name}': the gradient stays: write .grad[...] = values")
+
+    @property
+    def tangent(self) -> "Field | None":
+        """The field of its tangents, of the same shape and type; None of whole numbers, and of a tangent itself.
+
+        The state's kernels read and write it in `jvp` and `hvp`. It holds zeros at first.
+
+        AttributeError when set: write `field.tangent[...] = values`.
+        """
+        if self._tangent is None and self._memory is not None and self.dtype.kind == "f":
+            self._tangent = np.ndarray.view(self._memory.field(f"{self._name}.tangent"), Field)
+            self._tangent._name = f"{self._name}.tangent"
+        return self._tangent
+
+    @tangent.setter
+    def tangent(self, value: Any) -> None:
+        if value is not self._tangent:
+            raise AttributeError(f"field '{self._name}': the tangent stays: write .tangent[...] = values")
 
     def __reduce__(self) -> Any:
         return np.asarray(self).__reduce__()
@@ -82,15 +104,18 @@ class State:
     the kernel file wrote into its fields, and zeros.
 
     A module has as many states as are made of it, each apart from the others. A field is an attribute, `state.x`, with
-    its gradient `state.x.grad`; `state.x[...] = values` writes it. A kernel over state is an attribute too:
-    `state.step(dt)` runs it on this state, `state.step.grad(dt)` its adjoint. A name that State uses itself, or that is
-    a field's and a kernel's, is in `fields` and `kernels`.
+    its gradient `state.x.grad` and its tangent `state.x.tangent`; `state.x[...] = values` writes it. A kernel over
+    state is an attribute too: `state.step(dt)` runs it on this state, `state.step.grad(dt)` its adjoint; where the
+    module has them, `state.step.jvp(dt)` and `state.step.hvp(dt)` run each of these with its derivative along the
+    tangents of all fields. A name that State uses itself, or that is a field's and a kernel's, is in `fields` and
+    `kernels`.
 
     Calls on one state come one after another: one that finds another at work raises ValueError. Reading or writing
     fields meanwhile is a data race.
 
     Pickles as its module's name or path, with its hash, and the content of all fields; copies, shallow and deep ones,
-    are independent states with the same content. Copying raises ModuleError when the module has been closed.
+    are independent states with the same content. Tangents are not copied. Copying raises ModuleError when the module
+    has been closed.
     """
 
     _memory: StateMemory
@@ -110,6 +135,7 @@ class State:
         gradients = {each["gradient"] for each in described}
         for each in described:
             every[each["name"]]._name = each["name"]
+            every[each["name"]]._memory = memory
             every[each["name"]]._gradient = every.get(each["gradient"])
         fields = {name: field for name, field in every.items() if name not in gradients}
         kernels = {each["name"]: memory.kernel(each["name"]) for each in info["kernels"] if each["state"]}
@@ -141,6 +167,12 @@ class State:
         """Sets every gradient of the state to zero."""
         for gradient in self._gradients:
             gradient[...] = 0
+
+    def zero_tangent(self) -> None:
+        """Sets every tangent of the state to zero, those of gradients too."""
+        for field in [*self._fields.values(), *self._gradients]:
+            if field.tangent is not None:
+                field.tangent[...] = 0
 
     def copy_from(self, other: "State") -> None:
         """Takes over the content of all fields of another state of the same module, on the CPU or on a CUDA device.

@@ -48,15 +48,39 @@ const tiaot_variant_desc *find_variant(const tiaot_kernel_desc &desc, const char
                desc.name, entry_name(entry), entry_name(entry), entry_name(entry));
 }
 
-tiaot_status check_wrt(const tiaot_kernel &kernel, int entry, uint32_t wrt) {
+bool has_entry(const tiaot_kernel_desc &desc, int kind) {
+  const tiaot_variant_desc &first = desc.variants[0];
+  const auto same = [&](const tiaot_entry_desc &entry) { return static_cast<int>(entry.kind) == kind; };
+  return std::any_of(first.entries, first.entries + first.entry_count, same);
+}
+
+// Takes the mode out of the entry that was asked for.
+JacobianMode mode_of(int *entry) {
+  if (*entry < TIAOT_JACOBIAN_FORWARD) return JacobianMode::kCheaper;
+  const JacobianMode mode = *entry == TIAOT_JACOBIAN_FORWARD ? JacobianMode::kForward : JacobianMode::kReverse;
+  *entry = TIAOT_JACOBIAN;
+  return mode;
+}
+
+tiaot_status check_wrt(const tiaot_kernel &kernel, int entry, uint32_t wrt, JacobianMode mode) {
   const tiaot_kernel_desc &desc = *kernel.desc;
-  if (entry == TIAOT_FORWARD || entry == TIAOT_GRAD) {
+  const bool on_state_along = desc.state != 0 && entry >= TIAOT_JVP;
+  if (entry == TIAOT_FORWARD || entry == TIAOT_GRAD || on_state_along) {
+    if (on_state_along && !has_entry(desc, entry)) return explain_no_derivative(desc, entry);
     if (wrt == 0) return TIAOT_OK;
     return raise(TIAOT_ERROR_VALUE, "%s.%s: wrt must be 0, got 0x%x", desc.name, entry_name(entry), wrt);
   }
   if (wrt == 0) return raise(TIAOT_ERROR_VALUE, "%s.%s: wrt names no argument", desc.name, entry_name(entry));
-  const uint32_t wrong = wrt & ~(entry == TIAOT_JVP ? kernel.tangents : kernel.differentiable);
-  if (wrong == 0) return TIAOT_OK;
+  const bool by_columns = mode == JacobianMode::kForward;
+  if (by_columns && kernel.tangents == 0) {
+    return raise(TIAOT_ERROR_UNSUPPORTED,
+                 "%s.jacobian: the forward mode is made of jvps, which the module does not have of this kernel: export "
+                 "it with derivatives=['jvp']",
+                 desc.name);
+  }
+  const uint32_t wrong = wrt & ~(entry == TIAOT_JVP || by_columns ? kernel.tangents : kernel.differentiable);
+  const bool either = entry == TIAOT_JACOBIAN && mode == JacobianMode::kCheaper;
+  if (wrong == 0 || (either && (wrt & ~kernel.tangents) == 0)) return TIAOT_OK;
   const uint32_t input = static_cast<uint32_t>(__builtin_ctz(wrong));
   if (input >= desc.input_count) {
     return raise(TIAOT_ERROR_VALUE, "%s.%s: wrt has bit %u set, but the kernel has %u inputs", desc.name,
@@ -98,7 +122,7 @@ tiaot_status check_options(const tiaot_kernel_desc &desc, int entry, const tiaot
     return raise(TIAOT_ERROR_UNSUPPORTED, "%s.grad: the kernel works on no state: its gradient is entry 1, vjp",
                  desc.name);
   }
-  if (entry == TIAOT_FORWARD || entry == TIAOT_GRAD) return TIAOT_OK;
+  if (entry != TIAOT_VJP && entry != TIAOT_JACOBIAN) return TIAOT_OK;
   return raise(TIAOT_ERROR_UNSUPPORTED, "%s.%s: the kernel works on state: its gradient is entry 3, grad, on the state",
                desc.name, entry_name(entry));
 }
@@ -126,17 +150,19 @@ tiaot_status check_state(const tiaot_kernel &kernel, int entry, const tiaot_stat
 tiaot_status make_request(const tiaot_kernel *kernel, int entry, uint32_t wrt, const tiaot_options *options,
                           Request *request) {
   if (kernel == nullptr) return raise(TIAOT_ERROR_VALUE, "kernel is NULL");
-  if (entry < TIAOT_FORWARD || entry > TIAOT_HVP) {
+  if (entry < TIAOT_FORWARD || entry > TIAOT_JACOBIAN_REVERSE) {
     return raise(TIAOT_ERROR_VALUE,
-                 "%s: entry: expected 0 (forward), 1 (vjp), 2 (jacobian), 3 (grad), 4 (jvp) or 5 (hvp), got %d",
+                 "%s: entry: expected 0 (forward), 1 (vjp), 2 (jacobian), 3 (grad), 4 (jvp), 5 (hvp), 6 (jacobian by "
+                 "columns) or 7 (jacobian by rows), got %d",
                  kernel->desc->name, entry);
   }
+  const JacobianMode mode = mode_of(&entry);
   const bool on_state = kernel->desc->state != 0;
   if (on_state || entry == TIAOT_GRAD) {
     if (tiaot_status status = check_state_entry(*kernel->desc, entry)) return status;
   }
-  if (tiaot_status status = check_wrt(*kernel, entry, wrt)) return status;
-  *request = {kernel, entry, wrt, count_bits(wrt), 0, nullptr, nullptr, nullptr, nullptr};
+  if (tiaot_status status = check_wrt(*kernel, entry, wrt, mode)) return status;
+  *request = {kernel, entry, wrt, count_bits(wrt), 0, nullptr, nullptr, nullptr, nullptr, mode};
   if (options != nullptr) {
     if (tiaot_status status = check_options(*kernel->desc, entry, *options, request)) return status;
   }
@@ -317,7 +343,9 @@ extern "C" [[gnu::hot]] tiaot_status tiaot_results(const tiaot_kernel *kernel, i
 
 extern "C" [[gnu::hot]] int64_t tiaot_work(const tiaot_kernel *kernel, int entry, uint32_t wrt, const DLTensor *arrays,
                                            int32_t count) {
-  return estimate_work({kernel, entry, wrt, count_bits(wrt), 0, nullptr, nullptr, nullptr, nullptr}, arrays, count);
+  const JacobianMode mode = mode_of(&entry);
+  return estimate_work({kernel, entry, wrt, count_bits(wrt), 0, nullptr, nullptr, nullptr, nullptr, mode}, arrays,
+                       count);
 }
 
 extern "C" tiaot_status tiaot_bind(const tiaot_kernel *kernel, int entry, uint32_t wrt, const DLTensor *arrays,

@@ -9,7 +9,7 @@ namespace tiaot {
 
 struct Choice {
   const tiaot_variant_desc *variant;
-  const tiaot_entry_desc *entry;  // for a vjp, its wrt may hold more inputs than were asked for
+  const tiaot_entry_desc *entry;  // for a vjp or a Jacobian, its wrt may hold more inputs than were asked for
 };
 
 // The first variant that fits the element types and sizes and has an entry that serves the request; of arrays on a CUDA

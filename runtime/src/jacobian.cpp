@@ -1,4 +1,5 @@
-// jacobian.cpp: Jacobians from the vjp entry. Knows nothing of how the entry computes.
+// jacobian.cpp: Jacobians from the vjp entry; jacobian_by_columns.cpp makes them from a jvp entry. Knows nothing of how
+// the entry computes.
 //
 // Row (b, j) of an output's Jacobian is the vjp of sample b with the j-th basis vector as cotangent. The gradients of
 // a batch of such rows are, in this order, the Jacobian itself, so the code writes straight into the result. What
@@ -184,6 +185,7 @@ tiaot_status run_jacobian(const Request &request, const Checked &checked) {
   Choice choice;
   if (tiaot_status status = choose_entry(request, checked, &choice)) return status;
   if (tiaot_status status = check_jacobian_sizes(request, checked)) return status;
+  if (choice.entry->kind == TIAOT_JVP) return run_jacobian_by_columns(request, checked, choice);
   for (uint32_t k = desc.input_count; k < desc.input_count + desc.output_count; ++k) {
     if (tiaot_status status = run_output(request, checked, choice, k)) return status;
   }

@@ -92,10 +92,15 @@ void plan_pieces(const Request &request, const Checked &checked, const Choice &c
 }
 
 // A kernel over state has no batch, and its entries have no wrt: its plans are direct.
-void plan_state(const Request &request, uint32_t count, Plan *plan) {
+tiaot_status plan_state(const Request &request, uint32_t count, Plan *plan) {
   plan->arrays[count] = request.state->memory;
   plan->kernel = &request.desc();
   plan->entry = request.entry;
+  if (!request.has_tangents()) return TIAOT_OK;
+  char *tangents = nullptr;
+  tiaot_status status = state_tangents(*request.state, &tangents);
+  plan->arrays[count + 1] = tangents;
+  return status;
 }
 
 // The threads that the code of a kernel without a batch may use.
@@ -307,7 +312,7 @@ tiaot_status make_plan(const Request &request, const Checked &checked, Plan *pla
   if (plan->direct) {
     const uint32_t count = request.operands() + request.results();
     for (uint32_t i = 0; i < count; ++i) plan->arrays[i] = checked.data[i];
-    if (request.state != nullptr) plan_state(request, count, plan);
+    if (request.state != nullptr) return plan_state(request, count, plan);
   } else {
     plan_pieces(request, checked, choice, plan);
   }

@@ -17,7 +17,7 @@ struct Plan {
   int32_t num_threads;   // 0: the process default
   int32_t helpers;       // threads that the code itself may use: more than 1 for kernels without a batch only
   const tiaot_executor *executor;
-  tiaot_state *state;               // nullptr: none. Otherwise its memory is the last of `arrays`, and
+  tiaot_state *state;               // nullptr: none. Otherwise its memory, and its tangents', end `arrays`, and
   const tiaot_kernel_desc *kernel;  // these two tell whose call it is
   const tiaot_fault *fault;         // of the module
   int entry;
@@ -65,7 +65,8 @@ tiaot_status check_jacobian_sizes(const Request &request, const Checked &checked
 // Checks, plans and runs a call: what tiaot_call does with a request.
 tiaot_status run_call(const Request &request, const DLTensor *arrays, int32_t count);
 
-// Forms every Jacobian of a call by running the vjp on basis cotangents.
+// Forms every Jacobian of a call by running the vjp on basis cotangents, or the jvp along basis tangents.
 tiaot_status run_jacobian(const Request &request, const Checked &checked);
+tiaot_status run_jacobian_by_columns(const Request &request, const Checked &checked, const Choice &choice);
 
 }  // namespace tiaot

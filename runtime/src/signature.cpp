@@ -145,15 +145,17 @@ inline bool overlap(const Checked &checked, uint32_t a, uint32_t b) {
          begin_b - begin_a < static_cast<uintptr_t>(checked.bytes[a]);
 }
 
-// The first of the arrays that touches the state's memory, or `end`.
+// The first of the arrays that touches the state's memory or that of its tangents, or `end`.
 uint32_t find_state_overlap(const Checked &checked, uint32_t end, const tiaot_state &state) {
-  const uintptr_t memory = reinterpret_cast<uintptr_t>(state.memory);
   const auto bytes = static_cast<uintptr_t>(state.module->desc->state_bytes);
+  const char *tangents = state.tangents.load(std::memory_order_acquire);
+  const auto touches = [&](uint32_t i, const char *memory) {
+    const uintptr_t begin = reinterpret_cast<uintptr_t>(checked.data[i]), its = reinterpret_cast<uintptr_t>(memory);
+    return memory != nullptr && checked.bytes[i] > 0 &&
+           (begin - its < bytes || its - begin < static_cast<uintptr_t>(checked.bytes[i]));
+  };
   for (uint32_t i = 0; i < end; ++i) {
-    const uintptr_t begin = reinterpret_cast<uintptr_t>(checked.data[i]);
-    if (checked.bytes[i] > 0 && (begin - memory < bytes || memory - begin < static_cast<uintptr_t>(checked.bytes[i]))) {
-      return i;
-    }
+    if (touches(i, state.memory) || touches(i, tangents)) return i;
   }
   return end;
 }

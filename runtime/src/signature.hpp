@@ -14,6 +14,9 @@ constexpr int64_t kMaxElements = INT32_MAX;
 // A dimension's size before an array has told it: no size that an array can have.
 constexpr int64_t kUnknown = INT64_MIN;
 
+// Made from jvps along basis tangents, or from vjps of basis cotangents, whichever are fewer.
+enum class JacobianMode : uint8_t { kCheaper, kForward, kReverse };
+
 // What a caller asks for, before any array is looked at.
 struct Request {
   const tiaot_kernel *kernel;
@@ -25,13 +28,14 @@ struct Request {
   const tiaot_executor *executor;  // nullptr: the pool
   tiaot_state *state;              // what a kernel over state works on; nullptr for all others
   void *stream;                    // for arrays on a CUDA device
+  JacobianMode mode;               // of a Jacobian
 
   const tiaot_kernel_desc &desc() const { return *kernel->desc; }
   uint32_t inputs() const { return desc().input_count; }
   uint32_t outputs() const { return desc().output_count; }
   // The arrays of a call are its operands (inputs, cotangents, tangents), then its results. A grad has neither of the
-  // latter.
-  bool has_cotangents() const { return entry == TIAOT_VJP || entry == TIAOT_HVP; }
+  // latter, nor has an hvp on state.
+  bool has_cotangents() const { return (entry == TIAOT_VJP || entry == TIAOT_HVP) && desc().state == 0; }
   bool has_tangents() const { return entry == TIAOT_JVP || entry == TIAOT_HVP; }
   uint32_t operands() const { return inputs() + (has_cotangents() ? outputs() : 0) + (has_tangents() ? gradients : 0); }
   uint32_t results() const {

@@ -12,23 +12,63 @@
 #include "memory.hpp"
 #include "signature.hpp"
 
+namespace tiaot {
+namespace {
+
+// `state_bytes` of zeros, from calloc, which large states get page by page as they are touched; hence the alignment by
+// hand.
+char *allocate(const tiaot_module_desc &desc, std::unique_ptr<void, void (*)(void *)> *allocation) {
+  if (desc.state_bytes <= INT64_MAX - kAlignment) {
+    allocation->reset(std::calloc(static_cast<size_t>(desc.state_bytes + kAlignment), 1));
+  }
+  char *start = static_cast<char *>(allocation->get());
+  return start + (-reinterpret_cast<uintptr_t>(start) & static_cast<uintptr_t>(kAlignment - 1));
+}
+
+tiaot_status no_memory(const char *what, const tiaot_module_desc &desc) {
+  return raise(TIAOT_ERROR_MEMORY, "no memory for the %s of module '%s': %lld bytes are needed", what, desc.name,
+               static_cast<long long>(desc.state_bytes));
+}
+
+constexpr const char kTangent[] = ".tangent";
+
+// Whether `name` is that of the field's tangents.
+bool is_tangent(const tiaot_field_desc &field, const char *name) {
+  const size_t length = std::strlen(field.name);
+  return field.dtype >> 8 == 2 && std::strncmp(field.name, name, length) == 0 &&
+         std::strcmp(name + length, kTangent) == 0;
+}
+
+}  // namespace
+
+tiaot_status state_tangents(const tiaot_state &state, char **memory) {
+  if (state.device != nullptr) {
+    return raise(TIAOT_ERROR_UNSUPPORTED, "module '%s': the tangents of a state are on the CPU, this one is on cuda:%d",
+                 state.module->desc->name, ordinal_of(*state.device));
+  }
+  *memory = state.tangents.load(std::memory_order_acquire);
+  if (*memory != nullptr) return TIAOT_OK;
+  std::unique_ptr<void, void (*)(void *)> allocation(nullptr, std::free);
+  char *made = allocate(*state.module->desc, &allocation);
+  if (allocation == nullptr) return no_memory("tangents of the state", *state.module->desc);
+  if (state.tangents.compare_exchange_strong(*memory, made, std::memory_order_acq_rel)) {
+    *memory = made;
+    state.tangents_allocation = std::move(allocation);
+  }
+  return TIAOT_OK;
+}
+
+}  // namespace tiaot
+
 using namespace tiaot;
 
 namespace {
 
 tiaot_status create_on_cpu(const tiaot_module &module, bool zeros, tiaot_state **state) {
   const tiaot_module_desc &desc = *module.desc;
-  // Zeros from calloc, which large states get page by page as they are touched; hence the alignment by hand.
   std::unique_ptr<void, void (*)(void *)> allocation(nullptr, std::free);
-  if (desc.state_bytes <= INT64_MAX - kAlignment) {
-    allocation.reset(std::calloc(static_cast<size_t>(desc.state_bytes + kAlignment), 1));
-  }
-  if (allocation == nullptr) {
-    return raise(TIAOT_ERROR_MEMORY, "no memory for the state of module '%s': %lld bytes are needed", desc.name,
-                 static_cast<long long>(desc.state_bytes));
-  }
-  char *start = static_cast<char *>(allocation.get());
-  char *memory = start + (-reinterpret_cast<uintptr_t>(start) & static_cast<uintptr_t>(kAlignment - 1));
+  char *memory = allocate(desc, &allocation);
+  if (allocation == nullptr) return no_memory("state", desc);
   for (uint32_t c = 0; c < desc.content_count && !zeros; ++c) {
     const tiaot_content_desc &content = desc.contents[c];
     std::memcpy(memory + content.offset, content.data, static_cast<size_t>(content.bytes));
@@ -39,18 +79,20 @@ tiaot_status create_on_cpu(const tiaot_module &module, bool zeros, tiaot_state *
   return TIAOT_OK;
 }
 
-// The field of that name; nullptr with the error raised.
-const tiaot_field_desc *find_field(const tiaot_state &state, const char *name) {
+// The field of that name, or of whose tangents it is, and the memory that it lies in.
+tiaot_status find_field(const tiaot_state &state, const char *name, const tiaot_field_desc **field, char **memory) {
   const tiaot_module_desc &desc = *state.module->desc;
   for (uint32_t f = 0; f < desc.field_count; ++f) {
-    if (std::strcmp(desc.fields[f].name, name) == 0) return &desc.fields[f];
+    *field = &desc.fields[f];
+    *memory = state.memory;
+    if (std::strcmp((*field)->name, name) == 0) return TIAOT_OK;
+    if (is_tangent(**field, name)) return state_tangents(state, memory);
   }
   std::string names;
   for (uint32_t f = 0; f < desc.field_count; ++f) {
     names += (names.empty() ? "'" : ", '") + std::string(desc.fields[f].name) + "'";
   }
-  raise(TIAOT_ERROR_VALUE, "module '%s' has no field '%s'; it has %s", desc.name, name, names.c_str());
-  return nullptr;
+  return raise(TIAOT_ERROR_VALUE, "module '%s' has no field '%s'; it has %s", desc.name, name, names.c_str());
 }
 
 tiaot_status refuse_null(const char *function, const char *argument) {
@@ -153,9 +195,10 @@ extern "C" tiaot_status tiaot_state_field(const tiaot_state *state, const char *
     return refuse_null("tiaot_state_field", state == nullptr ? "state" : name == nullptr ? "name" : "tensor");
   }
   return guarded([&]() -> tiaot_status {
-    const tiaot_field_desc *field = find_field(*state, name);
-    if (field == nullptr) return TIAOT_ERROR_VALUE;
-    *tensor = {state->memory + field->offset,
+    const tiaot_field_desc *field = nullptr;
+    char *memory = nullptr;
+    if (tiaot_status status = find_field(*state, name, &field, &memory)) return status;
+    *tensor = {memory + field->offset,
                state->device == nullptr ? DLDevice{kDLCPU, 0} : DLDevice{kDLCUDA, ordinal_of(*state->device)},
                static_cast<int32_t>(field->rank),
                {static_cast<uint8_t>(field->dtype >> 8), static_cast<uint8_t>(field->dtype), 1},
@@ -170,15 +213,16 @@ extern "C" tiaot_status tiaot_state_fill(tiaot_state *state, const char *name, d
   const char *const function = "tiaot_state_fill";
   if (state == nullptr || name == nullptr) return refuse_null(function, state == nullptr ? "state" : "name");
   return guarded([&]() -> tiaot_status {
-    const tiaot_field_desc *field = find_field(*state, name);
-    if (field == nullptr) return TIAOT_ERROR_VALUE;
+    const tiaot_field_desc *field = nullptr;
+    char *memory = nullptr;
+    if (tiaot_status status = find_field(*state, name, &field, &memory)) return status;
     Element element{};
     if (!make_element(field->dtype, value, &element)) {
       return raise(TIAOT_ERROR_VALUE, "%s: field '%s': expected a whole number that its elements can be, got %g",
                    function, name, value);
     }
     if (state->device != nullptr) return fill_cuda_field(*state, *field, element, stream);
-    fill_on_cpu(state->memory + field->offset, *field, 0, element);
+    fill_on_cpu(memory + field->offset, *field, 0, element);
     return TIAOT_OK;
   });
 }

@@ -20,6 +20,9 @@ struct tiaot_state {
   char *memory;                                        // `state_bytes` of it, aligned to 64
   tiaot::CudaDevice *device = nullptr;                 // whose memory it is; nullptr: the CPU's
   std::atomic<bool> in_use{false};
+  // The tangents, as much memory again in the same layout; nullptr until they are first asked for.
+  mutable std::atomic<char *> tangents{nullptr};
+  mutable std::unique_ptr<void, void (*)(void *)> tangents_allocation{nullptr, std::free};
 
   ~tiaot_state() {
     if (device != nullptr) tiaot::free_cuda_memory(device, memory);
@@ -27,6 +30,9 @@ struct tiaot_state {
 };
 
 namespace tiaot {
+
+// The memory of its tangents, which starts as zeros.
+tiaot_status state_tangents(const tiaot_state &state, char **memory);
 
 // Takes the state for the length of a call. Never waits: in a forked child a call of another thread never ends.
 class StateUse {

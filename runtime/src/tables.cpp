@@ -57,9 +57,14 @@ std::string check_entry(const tiaot_kernel_desc &kernel, const tiaot_entry_desc 
   const bool along = entry.kind == TIAOT_JVP || entry.kind == TIAOT_HVP;
   if (kernel.state == 0 && entry.kind == TIAOT_GRAD) return who + " is a grad, but the kernel works on no state";
   if (kernel.state != 0 && entry.kind == TIAOT_VJP) return who + " is a vjp, but the kernel works on state";
-  if (kernel.state != 0 && along) return who + " has tangents, but the kernel works on state";
-  if (kernel.output_count > 0 && entry.kind == TIAOT_GRAD) return who + " is a grad, but the kernel has outputs";
-  if ((entry.kind == TIAOT_VJP || along) != (entry.wrt != 0)) return who + " has the wrong gradients for its kind";
+  const bool grad = entry.kind == TIAOT_GRAD || (entry.kind == TIAOT_HVP && kernel.state != 0);
+  if (kernel.output_count > 0 && grad) return who + " is an adjoint on state, but the kernel has outputs";
+  if ((entry.kind == TIAOT_VJP || (along && kernel.state == 0)) != (entry.wrt != 0))
+    return who + " has the wrong gradients for its kind";
+  // On state: the tangents of outputs, the state and its tangents.
+  if (kernel.state != 0 && along && kernel.input_count + 2 * kernel.output_count + 2 > TIAOT_MAX_ARRAYS) {
+    return who + " has too many arrays";
+  }
   const uint32_t needed = (entry.kind == TIAOT_JVP ? 0 : TIAOT_ARGUMENT_DIFFERENTIABLE) |  //
                           (along ? uint32_t{TIAOT_ARGUMENT_TANGENT} : 0);
   for (uint32_t i = 0; i < 32; ++i) {
@@ -103,7 +108,10 @@ std::string check_variant(const tiaot_kernel_desc &kernel, const tiaot_variant_d
                          [kind](const tiaot_entry_desc &entry) { return entry.kind == kind; });
   };
   if (count(TIAOT_FORWARD) != 1) return who + " has not one forward entry";
-  if (count(TIAOT_GRAD) > 1) return who + " has more than one grad entry";
+  for (uint32_t kind : {TIAOT_GRAD, TIAOT_JVP, TIAOT_HVP}) {
+    if (count(kind) > 1)
+      return who + " has more than one " + (kind == TIAOT_GRAD ? "grad" : kind == TIAOT_JVP ? "jvp" : "hvp") + " entry";
+  }
   return "";
 }
 

@@ -50,6 +50,44 @@ TEST(many_chunks) {
   check_dense(3, 200, 150, 1, 2);  // a sample's rows are more than a chunk
 }
 
+TEST(by_columns) {
+  const tiaot_kernel *weigh = find_kernel(module, "weigh");
+  for (int32_t threads : {1, 3}) {
+    for (int64_t B : {0, 1, 2, 37, 70000}) {
+      for (uint32_t wrt = 1; wrt < 4; ++wrt) {
+        const int64_t n = 3;
+        Array<double> x({B, n}, 1), w({n}, 2), Jx({B, n, n}), Jw({B, n, n});
+        std::vector<DLTensor> arrays{x, w};
+        if (wrt & 1) arrays.push_back(Jx);
+        if (wrt & 2) arrays.push_back(Jw);
+        tiaot_options options = TIAOT_OPTIONS_INIT;
+        options.num_threads = threads;
+        CHECK_OK(tiaot_call(weigh, TIAOT_JACOBIAN_FORWARD, wrt, arrays.data(), static_cast<int32_t>(arrays.size()),
+                            &options));
+        int64_t wrong = 0;
+        for (int64_t at = 0; at < B * n * n; ++at) {
+          const int64_t i = at % n, j = at / n % n;
+          const double value = x.data()[at / n / n * n + j];
+          if (wrt & 1) wrong += Jx.data()[at] != (i == j ? 2 * w.data()[j] * value : 0);
+          if (wrt & 2) wrong += Jw.data()[at] != (i == j ? value * value : 0);
+        }
+        CHECK_EQ(wrong, 0);
+        CHECK(Jx.guarded() && Jw.guarded());
+      }
+    }
+  }
+}
+
+TEST(mode_that_a_module_does_not_have) {
+  Array<double> x({2, 8}), W({4, 8}), b({4}), J({2, 4, 8});
+  const DLTensor arrays[] = {x, W, b, J};
+  CHECK_ERROR(
+      tiaot_call(find_kernel(module, "dense"), TIAOT_JACOBIAN_FORWARD, 1, arrays, 4, nullptr), TIAOT_ERROR_UNSUPPORTED,
+      "dense.jacobian: the forward mode is made of jvps, which the module does not have of this kernel: export it "
+      "with derivatives=['jvp']");
+  CHECK_OK(tiaot_call(find_kernel(module, "dense"), TIAOT_JACOBIAN_REVERSE, 1, arrays, 4, nullptr));
+}
+
 TEST(several_outputs) {
   Array<float> x({3, 2}), Jy({3, 2}), Jz({3, 2, 2});
   Array<int32_t> k({3});

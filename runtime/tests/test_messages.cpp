@@ -246,8 +246,9 @@ TEST(overlap) {
 }
 
 TEST(entry_and_wrt) {
-  CHECK_ERROR(tiaot_call(dense, 6, 0, nullptr, 0, nullptr), TIAOT_ERROR_VALUE,
-              "dense: entry: expected 0 (forward), 1 (vjp), 2 (jacobian), 3 (grad), 4 (jvp) or 5 (hvp), got 6");
+  CHECK_ERROR(tiaot_call(dense, 8, 0, nullptr, 0, nullptr), TIAOT_ERROR_VALUE,
+              "dense: entry: expected 0 (forward), 1 (vjp), 2 (jacobian), 3 (grad), 4 (jvp), 5 (hvp), 6 (jacobian by "
+              "columns) or 7 (jacobian by rows), got 8");
   CHECK_ERROR(tiaot_call(nullptr, 0, 0, nullptr, 0, nullptr), TIAOT_ERROR_VALUE, "kernel is NULL");
   CHECK_ERROR(tiaot_call(dense, TIAOT_FORWARD, 2, nullptr, 0, nullptr), TIAOT_ERROR_VALUE,
               "dense.forward: wrt must be 0, got 0x2");

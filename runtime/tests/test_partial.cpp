@@ -131,7 +131,8 @@ TEST(what_is_refused) {
   CHECK_ERROR(create(kWeights, ranks, 2), TIAOT_ERROR_VALUE,
               "dense.forward: argument 'W': expected 2 dimensions, got 1");
   CHECK_ERROR(tiaot_partial_create(dense, 9, 0, 0, right, 2, nullptr, nullptr, nullptr, &partial), TIAOT_ERROR_VALUE,
-              "dense: entry: expected 0 (forward), 1 (vjp), 2 (jacobian), 3 (grad), 4 (jvp) or 5 (hvp), got 9");
+              "dense: entry: expected 0 (forward), 1 (vjp), 2 (jacobian), 3 (grad), 4 (jvp), 5 (hvp), 6 (jacobian by "
+              "columns) or 7 (jacobian by rows), got 9");
   CHECK(partial == nullptr);
   CHECK_EQ(weights.released.load(), 0);
 

@@ -283,8 +283,9 @@ TEST(what_is_refused) {
   CHECK_ERROR(tiaot_call(it.next, TIAOT_GRAD, 0, nullptr, 0, &it.options), TIAOT_ERROR_UNSUPPORTED,
               "next.grad: variant 'default' has no grad entry; it has forward");
   CHECK_ERROR(call(it.scale, TIAOT_GRAD, 1, &it.state), TIAOT_ERROR_VALUE, "scale.grad: wrt must be 0, got 0x1");
-  CHECK_ERROR(call(it.scale, 6, 0, &it.state), TIAOT_ERROR_VALUE,
-              "scale: entry: expected 0 (forward), 1 (vjp), 2 (jacobian), 3 (grad), 4 (jvp) or 5 (hvp), got 6");
+  CHECK_ERROR(call(it.scale, 8, 0, &it.state), TIAOT_ERROR_VALUE,
+              "scale: entry: expected 0 (forward), 1 (vjp), 2 (jacobian), 3 (grad), 4 (jvp), 5 (hvp), 6 (jacobian by "
+              "columns) or 7 (jacobian by rows), got 8");
   CHECK_ERROR(tiaot_call(it.next, TIAOT_FORWARD, 0, factor, 1, &it.options), TIAOT_ERROR_VALUE,
               "next.forward: expected 0 arrays (), got 1");
   tiaot_state *state = nullptr;
@@ -448,15 +449,19 @@ TEST(wrong_kernels_over_state) {
                          [](Tables &t) { t.entries[1] = t.entries[0]; });
   check::refused<Tables>("kernel 'scale': variant 'float32' has more than one grad entry",
                          [](Tables &t) { t.entries.push_back(t.entries[1]); });
+  check::refused<Tables>("kernel 'scale': variant 'float32' has more than one jvp entry", [](Tables &t) {
+    t.entries.push_back(t.entries[1]);
+    t.entries[1].kind = t.entries[2].kind = TIAOT_JVP;
+  });
   const std::string entry = "kernel 'scale': variant 'float32': entry 'scale_grad' ";
   check::refused<Tables>((entry + "is of an unknown kind").c_str(), [](Tables &t) { t.entries[1].kind = 6; });
-  check::refused<Tables>((entry + "has tangents, but the kernel works on state").c_str(),
-                         [](Tables &t) { t.entries[1].kind = TIAOT_JVP; });
+  check::refused<Tables>((entry + "has the wrong gradients for its kind").c_str(),
+                         [](Tables &t) { t.entries[1].kind = TIAOT_JVP, t.entries[1].wrt = 1; });
   check::refused<Tables>((entry + "is a vjp, but the kernel works on state").c_str(),
                          [](Tables &t) { t.entries[1].kind = TIAOT_VJP, t.entries[1].wrt = 1; });
   check::refused<Tables>((entry + "has the wrong gradients for its kind").c_str(),
                          [](Tables &t) { t.entries[1].wrt = 1; });
-  check::refused<Tables>((entry + "is a grad, but the kernel has outputs").c_str(),
+  check::refused<Tables>((entry + "is an adjoint on state, but the kernel has outputs").c_str(),
                          [](Tables &t) { t.kernel.input_count = 0, t.kernel.output_count = 1; });
   check::refused<Tables>((entry + "is a grad, but the kernel works on no state").c_str(),
                          [](Tables &t) { t.kernel.state = 0, t.kernel.input_count = 0, t.kernel.output_count = 1; });

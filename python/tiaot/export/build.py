@@ -19,7 +19,7 @@ import llvmlite.binding as llvm
 from .author.declare import Family, Variant
 from .author.signature import Signature
 from .cache import Cache
-from .computation import FORWARD, Computation
+from .computation import FORWARD, Computation, check_derivatives
 from .cuda.build import Devices, Key, build_for_cuda, value_inputs
 from .cuda.lower import CudaEntry
 from .entry.bounds import RECORD
@@ -78,6 +78,7 @@ def export(
     cache: Path | None = None,
     cuda: Sequence[int] | None = None,
     checked: bool = False,
+    derivatives: Sequence[str] = (),
     say: Say = lambda _: None,
 ) -> Exported:
     """Compile every kernel of a file into one module, and write it when its results are right.
@@ -97,6 +98,7 @@ def export(
         cache: a folder with what was traced and compiled before, which is read and written; None for none.
         cuda: architectures to compile the kernels for, too: 90 is compute capability 9.0; None for the CPU alone.
         checked: whether an index out of range is an error of the call, for debugging: slow, and for CPUs alone.
+        derivatives: "jvp", "hvp" or both, for kernels that ask for neither in their decorator and can have them.
         say: is told, in a line, what is being done.
 
     Raises:
@@ -110,7 +112,8 @@ def export(
     here = native()
     cpu = cpu or here
     find_linker(cpu)  # that there is one is to be known first
-    how = {"jobs": jobs, "cache": cache, "cuda": cuda, "checked": checked, "say": say}
+    asked = check_derivatives(derivatives)
+    how = {"jobs": jobs, "cache": cache, "cuda": cuda, "checked": checked, "derivatives": asked, "say": say}
     built = build(source, cpu=cpu, gate=gate and cpu == here, **how)
     say("linking")
     verification = Verification({family.name: "not verified" for family in built.families}, [])
@@ -183,6 +186,7 @@ def build(
     cuda: Sequence[int] | None = None,
     gate: bool = False,
     checked: bool = False,
+    derivatives: Sequence[str] = (),
     say: Say = lambda _: None,
 ) -> Built:
     """Trace and lower every kernel of a file; `export` says what is raised. `cpu` is this machine's kind where none is
@@ -192,7 +196,7 @@ def build(
         raise ValueError("--check-bounds is for CPUs: leave --cuda out")
     jobs = jobs or len(os.sched_getaffinity(0))
     say("tracing")
-    traced = trace_file(source, cache, CHECKED if checked else CPU)
+    traced = trace_file(source, cache, CHECKED if checked else CPU, derivatives)
     families, traces = traced.families, traced.traces
     signatures = {family.name: family.signature for family in families}
     traces = [*traces, *along_tangents(families, traces)]

@@ -22,6 +22,9 @@ class Computation:
     - "jvp": the outputs, and their derivative along tangents of the inputs in `wrt`;
     - "hvp": the gradients of the inputs in `wrt`, and their derivative along tangents of the same inputs, which is the
       Hessian of <v, f> times these, for cotangents v.
+
+    With STATE for `wrt`, a "jvp" is the kernel on the state and its derivative along the tangents of all fields, and an
+    "hvp" the adjoint there and its derivative along them.
     """
 
     kind: str

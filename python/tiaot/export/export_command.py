@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from .. import __version__
 from . import terminal
+from .computation import check_derivatives
 from .cuda import read_architectures
 from .target import CPUS, find_cpu
 from .target.model import Cpu
@@ -33,6 +34,13 @@ def _architectures(text: str) -> tuple[int, ...]:
 def _cpu(text: str) -> Cpu:
     try:
         return find_cpu(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _derivatives(text: str) -> tuple[str, ...]:
+    try:
+        return check_derivatives(text.split(","))
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
@@ -67,6 +75,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="make a form for debugging, in which an index out of range is an error with its line, and not memory that "
         "is read or overwritten: slow, for CPUs alone",
+    )
+    parser.add_argument(
+        "--derivatives",
+        type=_derivatives,
+        default=(),
+        metavar="jvp[,hvp]",
+        help="compile these too, for every kernel that can have them and whose decorator does not say what to compile",
     )
     add_verify_seconds(parser)
     add_strict(parser)
@@ -130,6 +145,7 @@ def run(arguments: argparse.Namespace) -> int:
                 cache=cache,
                 cuda=arguments.cuda,
                 checked=arguments.check_bounds,
+                derivatives=arguments.derivatives,
                 say=terminal.say,
             )
         terminal.say("")

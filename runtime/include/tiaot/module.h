@@ -18,7 +18,7 @@ extern "C" {
 #define TIAOT_ABI_VERSION 5u
 #define TIAOT_ABI_OLDEST 5u
 #define TIAOT_DESCRIPTOR_SYMBOL "tiaot_module_descriptor"
-#define TIAOT_MAX_ARRAYS 64 /* inputs + cotangents + results of one entry, and the state */
+#define TIAOT_MAX_ARRAYS 64 /* inputs + cotangents + results of one entry, the state and its tangents */
 #define TIAOT_MAX_DIMS 32   /* named dimensions of one kernel */
 
 /* CPU levels, in ascending order: of x86-64 the psABI's microarchitecture levels; of aarch64 the one that every CPU
@@ -45,11 +45,14 @@ enum {
   TIAOT_ARGUMENT_TANGENT = 8u /* some jvp or hvp has its tangent */
 };
 
-/* What an entry computes. TIAOT_JACOBIAN is made by the runtime from TIAOT_VJP and never stands in a module.
+/* What an entry computes. TIAOT_JACOBIAN is made by the runtime from TIAOT_VJP or TIAOT_JVP and never stands in a
+ * module.
  * TIAOT_GRAD is the adjoint of a kernel over state, in place, as Taichi's `kernel.grad()`: it reads the gradients of
  * what the kernel wrote and adds into the gradients of what the kernel read.
  * TIAOT_JVP is the outputs y = f(x) and their derivative along tangents t of inputs, J t. TIAOT_HVP is a vjp J^T v and
- * its derivative along tangents of the same inputs: the Hessian of <v, f> times these. */
+ * its derivative along tangents of the same inputs: the Hessian of <v, f> times these.
+ * Of a kernel over state, TIAOT_JVP is the kernel and its derivative along the tangents of all fields and of no input,
+ * in place, and TIAOT_HVP is TIAOT_GRAD and its derivative along them: gradients are fields, and have tangents too. */
 enum { TIAOT_FORWARD = 0, TIAOT_VJP = 1, TIAOT_JACOBIAN = 2, TIAOT_GRAD = 3, TIAOT_JVP = 4, TIAOT_HVP = 5 };
 
 /* The lowered code of an entry: `rows` samples, one after another in memory.
@@ -60,8 +63,9 @@ enum { TIAOT_FORWARD = 0, TIAOT_VJP = 1, TIAOT_JACOBIAN = 2, TIAOT_GRAD = 3, TIA
  *              `wrt`, outputs, tangents of all outputs. hvp: inputs, cotangents, tangents of the inputs in `wrt`,
  *              gradients of these, tangents of the gradients. Dense row-major, aligned to their element;
  *              a batched array points to the first of the `rows` samples. No result overlaps another array.
- *              Of a kernel over state: inputs, for forward then outputs, and last the state's memory, `state_bytes`
- *              bytes aligned to 64, which is read and written in place; no other array overlaps it.
+ *              Of a kernel over state: inputs, for forward and jvp then outputs, for jvp then tangents of these, and
+ *              last the state's memory, `state_bytes` bytes aligned to 64, and for jvp and hvp its tangents, as many
+ *              bytes of the same layout. These are read and written in place; no other array overlaps them.
  *   workspace  as many bytes as the entry's `workspace` function says for these rows and dims, 64-byte aligned, with
  *              any content; NULL where that is 0
  *   host       threads that the code may use, which it does for kernels without a batch dimension only; NULL: it works
@@ -144,7 +148,7 @@ typedef struct tiaot_cuda_desc {
 typedef struct tiaot_entry_desc {
   uint32_t kind;                  /* TIAOT_FORWARD... but TIAOT_JACOBIAN */
   uint32_t wrt;                   /* vjp, hvp: bit i set when the gradient of input i is computed; jvp: when it has a
-                                   * tangent; else 0 */
+                                   * tangent; else 0, and on state */
   const char *symbol;             /* name of the entry, for people: "dense_tanh_float32_n8_m4_vjp_x" */
   int64_t block_rows;             /* a batch is cut between threads at multiples of this number of samples; >= 1 */
   tiaot_workspace_size workspace; /* NULL: none is needed */
@@ -175,7 +179,8 @@ typedef struct tiaot_argument_desc {
 } tiaot_argument_desc;
 
 /* A kernel over state has no batch dimension, and may have no inputs and no outputs. The entries of each variant are
- * one TIAOT_FORWARD and, where it has no outputs, at most one TIAOT_GRAD; never one of another kind. */
+ * one TIAOT_FORWARD, at most one TIAOT_JVP and, where it has no outputs, at most one TIAOT_GRAD and TIAOT_HVP; never
+ * one of another kind. */
 typedef struct tiaot_kernel_desc {
   const char *name;
   const char *signature;    /* as the author wrote it: "x[B, n], W[m, n], b[m] -> y[B, m]" */

@@ -140,8 +140,10 @@ TIAOT_API tiaot_status tiaot_state_create_on(const tiaot_module *module, DLDevic
 TIAOT_API void tiaot_state_destroy(tiaot_state *state);
 
 /* Describes a field of the state: *tensor points into its memory, and its `shape` and `strides` into the module's
- * tables, which are not to be written to. TIAOT_ERROR_VALUE, with the names that exist, when there is no field of that
- * name. Reading or writing the memory while a call works on the state is a data race. */
+ * tables, which are not to be written to. The tangent of a field "x" of floating-point numbers is the field
+ * "x.tangent", that of its gradient "x.grad.tangent"; tangents start as zeros, in memory that is made when the first is
+ * asked for or a call needs it. TIAOT_ERROR_VALUE, with the names that exist, when there is no field of that name;
+ * TIAOT_ERROR_MEMORY. Reading or writing the memory while a call works on the state is a data race. */
 TIAOT_API tiaot_status tiaot_state_field(const tiaot_state *state, const char *name, DLTensor *tensor);
 
 /* Sets every element of a field to a number, as the field's elements have it; TIAOT_ERROR_VALUE when that is none of
@@ -160,8 +162,14 @@ TIAOT_API tiaot_status tiaot_state_write(tiaot_state *state, int64_t offset, int
  * two states on a CUDA device the copy is put on `stream`; else it waits as tiaot_state_read does. */
 TIAOT_API tiaot_status tiaot_state_copy(tiaot_state *target, const tiaot_state *source, void *stream);
 
+/* TIAOT_JACOBIAN chooses how a Jacobian is made; these two say it: by columns, each of which is a jvp along a basis
+ * tangent, or by rows, each of which is a vjp of a basis cotangent. It takes the columns where the inputs in wrt have
+ * fewer elements than the outputs, those of one sample, and there is a jvp along them; or where there is no vjp. */
+enum { TIAOT_JACOBIAN_FORWARD = 6, TIAOT_JACOBIAN_REVERSE = 7 };
+
 /* Runs an entry of a kernel.
- *   entry    TIAOT_FORWARD, TIAOT_VJP, TIAOT_JACOBIAN, TIAOT_GRAD, TIAOT_JVP or TIAOT_HVP
+ *   entry    TIAOT_FORWARD, TIAOT_VJP, TIAOT_JACOBIAN, TIAOT_GRAD, TIAOT_JVP, TIAOT_HVP, TIAOT_JACOBIAN_FORWARD or
+ *            TIAOT_JACOBIAN_REVERSE
  *   wrt      vjp and jacobian: bit i asks for the gradient of input i, at least one bit; jvp and hvp: bit i says that
  *            input i has a tangent, which must be a set that the module has an entry for (tangents of the others are
  *            zero: pass zeros for what the set has too much); forward and grad: 0
@@ -177,10 +185,14 @@ TIAOT_API tiaot_status tiaot_state_copy(tiaot_state *target, const tiaot_state *
  *   options  may be NULL
  * The gradient of a shared input (one without the batch dimension) is the sum over the batch. The Jacobian of an output
  * (B, o...) with respect to a batched input (B, i...) is (B, o..., i...), sample by sample; with respect to a shared
- * input (i...) it is (B, o..., i...) too; without a batch dimension it is (o..., i...).
+ * input (i...) it is (B, o..., i...) too; without a batch dimension it is (o..., i...). On a CUDA device a Jacobian is
+ * made by rows.
  * A kernel over state reads and writes options->state, with which no array may overlap. It has the entries forward and,
- * where the module says so, grad, its adjoint in place; no other kernel has grad. One state runs one call at a time: a
- * call that finds it in use by another fails with TIAOT_ERROR_VALUE and does not wait.
+ * where the module says so, grad, its adjoint in place; no other kernel has grad. Where the module has them it also has
+ * jvp, the kernel and its derivative along the tangents of the fields, and hvp, the grad and its derivative along them:
+ * both in place on the fields and on their tangents, with wrt 0, and with the arrays of forward, after the outputs
+ * their tangents, and of grad. One state runs one call at a time: a call that finds it in use by another fails with
+ * TIAOT_ERROR_VALUE and does not wait.
  * Results do not depend on the number of threads: other threads take over the caller's floating-point control state
  * (rounding, denormals) for their part. During a call no floating-point exception traps; which are raised afterwards is
  * not specified, since vectors are calculated whole where only some of their lanes are of use. */

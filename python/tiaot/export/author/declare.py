@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..computation import FORWARD, GRAD, Computation, sets_along
+from ..computation import DERIVATIVES, FORWARD, GRAD, STATE, Computation, sets_along
 from ..target.x86_64 import X86_64
 from .signature import REAL_DTYPES, Signature, parse_signature
 
@@ -123,10 +123,18 @@ class Family:
     @property
     def entries(self) -> tuple[Computation, ...]:
         """What its entries compute, forward first."""
+        if self.state:  # the adjoint is differentiated along tangents that the jvp brings to it
+            jvp, hvp = ([Computation(kind, STATE)] for kind in DERIVATIVES)
+            return (
+                FORWARD,
+                *([GRAD] if self.gradient else []),
+                *(jvp if self.derivatives else []),
+                *(hvp if "hvp" in self.derivatives else []),
+            )
         vjps = [Computation("vjp", names) for names in self.wrt]
         jvps = [Computation("jvp", names) for names in self.along if "jvp" in self.derivatives]
         hvps = [Computation("hvp", names) for names in self.wrt if "hvp" in self.derivatives]
-        return (FORWARD, *vjps, *([GRAD] if self.gradient else []), *jvps, *hvps)
+        return (FORWARD, *vjps, *jvps, *hvps)
 
     @property
     def differentiated(self) -> bool:
@@ -136,6 +144,8 @@ class Family:
     @property
     def along(self) -> tuple[tuple[str, ...], ...]:
         """The sets of inputs that a jvp has tangents of."""
+        if self.state:
+            return (STATE,)
         dtypes = (self.argument_dtypes.get(each.name, self.dtypes[0]) for each in self.signature.inputs)
         able = [each.name for each, dtype in zip(self.signature.inputs, dtypes, strict=True) if dtype in REAL_DTYPES]
         return sets_along(self.wrt, tuple(able))
@@ -169,6 +179,7 @@ class Declaration:
     place: str = ""  # where it stands: "springs.py:9"
     derived: bool = False  # its signature is made of its parameters
     implicit: bool = False  # no decorator asked for it
+    able: bool = False  # its derivatives were asked for of all kernels: those that it can have
     derivative: str | None = None  # who makes its vjps, one of computation.MAKERS; None: tiaot where it can
 
     def with_seed(self) -> Declaration:
@@ -177,6 +188,14 @@ class Declaration:
         signature = parse_signature(f"{inputs.strip()}{', ' if inputs.strip() else ''}seed ->{outputs}")
         types = {**self.family.argument_dtypes, "seed": "int64"}
         return replace(self, family=replace(self.family, signature=signature, argument_dtypes=types))
+
+    def with_derivatives(self, asked: tuple[str, ...]) -> Declaration:
+        """The declaration with derivatives that are asked for of all kernels, where it says none itself."""
+        family = self.family
+        types = [family.argument_dtypes.get(each.name, family.dtypes[0]) for each in family.signature.outputs]
+        if family.derivatives or any(each not in REAL_DTYPES for each in types):
+            return self
+        return replace(self, family=replace(family, derivatives=asked), able=True)
 
     def with_state(self, gradient: bool) -> Declaration:
         """The declaration of a kernel that turned out to work on fields.
@@ -194,10 +213,12 @@ class Declaration:
                 f"{family.name}: works on fields: its gradient is that of the fields, which are no inputs: leave "
                 "wrt and vjp out"
             )
-        if family.derivatives:
+        if "hvp" in family.derivatives and not gradient:
+            if self.able:
+                return replace(self, family=replace(family, derivatives=("jvp",))).with_state(gradient)
             raise ValueError(
-                f"{family.name}: works on fields, along which there is no {family.derivatives[0]}: leave "
-                "derivatives out"
+                f"{family.name}: works on fields and has no gradient there, whose derivative an hvp would be: leave "
+                "'hvp' out of derivatives"
             )
         return replace(self, family=replace(family, wrt=(), state=True, gradient=gradient))
 

@@ -221,7 +221,8 @@ def kernel(
             `numpy.random.Generator`.
         finite_differences: whether the gradients must be the kernel's slopes; False for one that is meant to differ.
         derivatives: what is compiled beside the vjps: "jvp", the derivative along tangents of inputs, numbers by value
-            among them, and "hvp", that of the vjp (Hessian-vector products).
+            among them, and "hvp", that of the vjp (Hessian-vector products). Of a kernel over fields "jvp" is along the
+            tangents of the fields, and "hvp" is that of its adjoint, which brings the jvp with it.
         derivative: who makes the vjps: "tiaot", by the exporter's own reverse mode, which takes loops of any kind and
             arrays that are updated in place; or "taichi", by Taichi's autodiff. None: tiaot where it takes the kernel,
             else Taichi. The adjoint of a kernel over fields is Taichi's.

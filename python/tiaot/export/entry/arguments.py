@@ -180,7 +180,9 @@ class WholeArrays:
         else:
             keys = [Key(Role(role), argument.name) for role, argument in self.signature.arrays(self.trace.wrt)]
             keys = with_tangents(keys, self.along)
-        return [*keys, STATE] if self.state is not None else keys
+        if self.state is None:
+            return keys
+        return [*keys, STATE, *([STATE.tangent] if self.along else [])]
 
     def _elements(self, code: Code, argument: Argument) -> str:
         return code.multiply("1", *(code.sizes[dim] for dim in argument.dims))
@@ -304,7 +306,9 @@ class WholeArrays:
 
     def _keys(self) -> set[Key]:
         """Keys of all arrays that there is memory for."""
-        return {*self._arrays(), *(buffer.key for buffer in self.buffers)}
+        nodes = self.state.roots if self.state is not None and self.along else ()
+        roots = (Key(Role.ROOT, str(node)).tangent for node in nodes)
+        return {*self._arrays(), *(buffer.key for buffer in self.buffers), *roots}
 
 
 def struct_type(parameters: Iterable[Parameter]) -> str:

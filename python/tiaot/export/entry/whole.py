@@ -222,9 +222,11 @@ class WholeEntry(WholeArrays):
             slot = code.add(f"getelementptr i8*, i8** %arrays, i64 {index}")
             self.pointers[key] = code.add(f"load i8*, i8** {slot}")
         if self.state is not None:  # the tasks get the parts of the state, so that LLVM knows that they lie apart
-            base = self.pointers.pop(STATE)
-            for node, root in self.state.roots.items():
-                self.pointers[Key(Role.ROOT, str(node))] = code.add(f"getelementptr i8, i8* {base}, i64 {root.offset}")
+            for state in (STATE, STATE.tangent) if self.along else (STATE,):
+                base = self.pointers.pop(state)
+                for node, root in self.state.roots.items():
+                    key = Key(Role.ROOT, str(node), state.is_tangent)
+                    self.pointers[key] = code.add(f"getelementptr i8, i8* {base}, i64 {root.offset}")
         offsets: dict[Key, tuple[str, str]] = {}
         copies, _ = self._place(code, offsets)
         for key, (offset, _) in offsets.items():

@@ -235,9 +235,11 @@ def _judge_results(point: Point, module: Outcome, jit: Outcome, findings: Findin
 def _judge_common(point: Point, key: str, ours: Mapping[str, np.ndarray], findings: Findings) -> None:
     """What an entry with tangents has in common with another, at ordinary values: away from 1 rounding may differ."""
     kind, _, rest = key.partition(".")
-    wrt, _, name = rest.rpartition(".")
+    wrt, _, name = rest.partition(".") if point.fields else rest.rpartition(".")
     entry, other, what = _COMMON[kind]
-    reference = ours.get(f"{other}.{name}" if other == "output" else f"{other}.{rest}")
+    if point.fields:
+        other = "adjoint" if kind == "again" else "output" if f"output.{name}" in ours else "after"
+    reference = ours.get(f"{other}.{rest}" if other == "gradient" else f"{other}.{name}")
     if reference is None or point.kind != NEAR:
         return
     found = _compare(ours[key], reference, CLOSE.get(str(reference.dtype), 0.0), None)
@@ -318,7 +320,7 @@ def _judge_slopes(findings: Findings, points: list[Point]) -> None:
     """What is to be said where slopes are not known well, or at all."""
     sloped = [point for point in points if point.sloped and not point.empty]
     wanted = [*map(_gradient_of, sloped[0].differentiated)] if sloped else []
-    wanted += [f"{kind} along {' '.join(names)}" for kind, names in sloped[0].along] if sloped else []
+    wanted += sloped[0].labels_along if sloped else []
     late = [label for label in wanted if label not in findings.slopes]
     if late and not findings.problems:
         what = ", ".join(late)

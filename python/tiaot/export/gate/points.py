@@ -15,8 +15,10 @@ from typing import Any
 import numpy as np
 
 from ..author.declare import Declaration, Family, Variant
+from ..computation import STATE
+from .along import JVP
 from .recorded import Launch
-from .trial_state import thin
+from .trial_state import DIFFERENTIABLE, FIELDS, thin
 from .twin import Facts, covering
 
 RECORDED = "as recorded"
@@ -76,6 +78,13 @@ class Point:
     def along(self) -> list[tuple[str, tuple[str, ...]]]:
         """The entries with tangents: the kind, and the inputs."""
         return [(each.kind, each.wrt) for each in self.family.entries if each.forward_mode]
+
+    @property
+    def labels_along(self) -> list[str]:
+        """What their verdicts are of."""
+        if self.fields:
+            return [f"{kind} along {' '.join(FIELDS if kind == JVP else DIFFERENTIABLE)}" for kind, _ in self.along]
+        return [f"{kind} along {' '.join(names)}" for kind, names in self.along]
 
     def record(self) -> dict[str, Any]:
         """What the children are told of it; its arrays go beside."""
@@ -256,7 +265,8 @@ class _Draw:
             shape = tuple(self.dims[dim] for dim in argument.dims)
             dtype = np.dtype(family.dtype(argument.name, variant))
             arrays[f"cotangent.{argument.name}"] = self._uniform(-1, 1, shape).astype(dtype)
-        for name in dict.fromkeys(n for each in family.entries if each.forward_mode for n in each.wrt):
+        along = [each for each in family.entries if each.forward_mode and each.wrt != STATE]
+        for name in dict.fromkeys(name for each in along for name in each.wrt):
             like = arrays[f"input.{name}"]
             arrays[f"tangent.{name}"] = self._uniform(-1, 1, like.shape).astype(like.dtype)
         return arrays

@@ -18,6 +18,7 @@ import numpy as np
 
 from ..author.declare import Declaration
 from ..author.kernel_file import KernelFile
+from ..computation import DERIVATIVES
 from ..taichi.tracer import start_taichi
 from .advice import report
 from .children import Folder, Outcome
@@ -60,6 +61,7 @@ def run(request: Request, say: Callable[[str], None]) -> Verification:
     with open_module(request.module) as opened:
         about = opened.info()
     kernels = {each["name"]: each for each in about["kernels"]}
+    file = replace(file, declarations=tuple(_with_derivatives(each, kernels) for each in file.declarations))
     cache = Path(request.cache) if request.cache else None
     say("tracing the kernels in float64")
     traced, facts = trace_twin(
@@ -132,6 +134,14 @@ def _let_go_of_fields() -> None:
     ti.reset()
 
 
+def _with_derivatives(declaration: Declaration, kernels: Mapping[str, Any]) -> Declaration:
+    """With the derivatives that the module has: they may have been asked for of all kernels."""
+    kernel = kernels.get(declaration.family.name, {"variants": ()})
+    kinds = {entry["kind"] for variant in kernel["variants"] for entry in variant["entries"]}
+    has = tuple(each for each in DERIVATIVES if each in kinds)
+    return replace(declaration, family=replace(declaration.family, derivatives=has))
+
+
 def _has_gradient(kernel: Mapping[str, Any]) -> bool:
     return any(entry["kind"] in ("vjp", "grad") for variant in kernel["variants"] for entry in variant["entries"])
 
@@ -157,9 +167,8 @@ def _as_exported(file: KernelFile, kernels: Mapping[str, Any]) -> list[Declarati
         dtypes = tuple(dict.fromkeys(each["name"].partition("_")[0] for each in variants))
         types = {each: variants[0]["dtypes"][each] for each in family.argument_dtypes}
         kinds = {entry["kind"] for variant in variants for entry in variant["entries"]}
-        along = tuple(each for each in family.derivatives if each in kinds)
         wrt = family.wrt if "vjp" in kinds else ()
-        family = replace(family, dtypes=dtypes, argument_dtypes=types, derivatives=along, wrt=wrt)
+        family = replace(family, dtypes=dtypes, argument_dtypes=types, wrt=wrt)
         declaration = replace(declaration, family=family)
         if kernel["state"]:
             declaration = declaration.with_state(_has_gradient(kernel))

@@ -14,12 +14,15 @@ from typing import Any
 
 import numpy as np
 
+from .along import HVP, JVP, check_along
 from .exact import Entry, check
 from .trial_session import Arrays, Record, Session, perturbed, spread, widened
 
 _MOST = 1 << 18  # elements of a field that are looked at
 _BLOCK = 256  # of these lie side by side, so that a stencil finds its neighbours among them
 _ENTRY: Entry = ("*",)
+FIELDS: Entry = ("fields",)
+DIFFERENTIABLE: Entry = ("fields with gradients",)
 
 
 def thin(array: np.ndarray) -> np.ndarray:
@@ -75,16 +78,21 @@ def run_module(
         moved = [_results(session, state, trial, inputs, perturbed(fields, rng)) for _ in range(2)]
         session.keep(trial, "spread", spread(mine, moved))
     del state
-    if wide is None or trial["kernel"] not in wide.kernels or not trial["gradient"]:
+    if wide is None or trial["kernel"] not in wide.kernels or not (trial["gradient"] or trial["along"]):
         return
     session.say(trial, doing="forward, in float64")
     double = wide.state()
     inputs = widened(inputs)
     if not trial["large"]:
         session.keep(trial, "twin", _results(session, double, trial, inputs, fields))
-    if trial["sloped"]:
-        for verdict in check(_Fields(double, trial, inputs, fields), rng, session.in_time):
+    case = _Fields(double, trial, inputs, fields)
+    if trial["sloped"] and trial["gradient"]:
+        for verdict in check(case, rng, session.in_time):
             session.say(trial, verdict=verdict.record())
+    if trial["tangents"]:
+        for along in _along(case, trial):
+            for verdict in check_along(along, rng, session.in_time):
+                session.say(trial, verdict=verdict.record())
 
 
 def _results(session: Session, state: Any, trial: Record, inputs: Arrays, fields: Arrays) -> dict[str, np.ndarray]:
@@ -100,6 +108,36 @@ def _results(session: Session, state: Any, trial: Record, inputs: Arrays, fields
         _fill(state, fields, ".grad")
         kernel.grad(*inputs.values())
         results |= {f"adjoint.{name}": np.array(thin(_field_of(state, name))) for name in fields}
+    if trial["large"]:
+        return results
+    for kind, _ in trial["along"]:
+        session.say(trial, doing=kind)
+        results |= _results_along(state, kernel, trial, inputs, fields, kind)
+    return results
+
+
+def _results_along(
+    state: Any, kernel: Any, trial: Record, inputs: Arrays, fields: Arrays, kind: str
+) -> dict[str, np.ndarray]:
+    """What a jvp or hvp leaves in the fields, and in their tangents."""
+    rng = np.random.default_rng([11, *trial["seed"]])
+    _fill(state, fields)
+    results = {}
+    for name in fields:
+        field = _field_of(state, name)
+        if field.tangent is not None:  # numbers of float32, which every variant has
+            field.tangent[...] = rng.uniform(-1, 1, field.shape).astype(np.float32)
+    made = (kernel.jvp if kind == JVP else kernel.hvp)(*inputs.values())
+    if kind == JVP and trial["outputs"]:
+        for part, arrays in zip(("value", JVP), made, strict=True):
+            several = arrays if isinstance(arrays, tuple) else (arrays,)
+            results |= {f"{part}.*.{name}": a for name, a in zip(trial["outputs"], several, strict=True)}
+    for name in fields:
+        field = _field_of(state, name)
+        if kind == JVP:
+            results[f"value.*.{name}"] = np.array(thin(field))
+        if field.tangent is not None:
+            results[f"{kind}.*.{name}"] = np.array(thin(field.tangent))
     return results
 
 
@@ -149,6 +187,87 @@ class _Fields:
             _put(gradient, chosen)
         self.kernel.grad(*self.inputs.values())
         return np.array(thin(_field_of(self.state, f"{name}.grad")))
+
+
+def _along(case: _Fields, trial: Record) -> list[_Along]:
+    """The tests of the entries with tangents: of all fields of real numbers, and of those that have gradients."""
+    kinds = [kind for kind, _ in trial["along"]]
+    real = [name for name in case.primal if _field_of(case.state, name).tangent is not None]
+    cases = [_Along(case, [(JVP, FIELDS)], real, trial["outputs"], False)]
+    if trial["gradient"]:
+        entries = [(kind, DIFFERENTIABLE) for kind in (JVP, HVP) if kind in kinds]
+        cases.append(_Along(case, entries, case.names, [], trial["sloped"]))
+    return cases
+
+
+class _Along:
+    """The same from some fields to these, as along.py wants it."""
+
+    def __init__(
+        self, case: _Fields, along: list[tuple[str, Entry]], names: list[str], outputs: list[str], has_vjp: bool
+    ) -> None:
+        self.case, self.state, self.kernel, self.names = case, case.state, case.kernel, names
+        self.along, self.has_outputs, self.sloped = along, bool(outputs), has_vjp
+
+    def has_vjp(self, entry: Entry) -> bool:
+        return self.sloped
+
+    def inputs(self, entry: Entry) -> list[np.ndarray]:
+        return [self.case.point(name) for name in self.names]
+
+    def cotangents(self) -> list[np.ndarray]:
+        rng = np.random.default_rng(5)
+        shapes = [np.shape(each) for each in self.forward(FIELDS, self.inputs(FIELDS))]
+        return [rng.uniform(0.5, 1.0, shape) * rng.choice([-1.0, 1.0], shape) for shape in shapes]
+
+    def forward(self, entry: Entry, moved: list[np.ndarray]) -> list[np.ndarray]:
+        self._place(moved)
+        return [*self._made(self.kernel(*self.case.inputs.values())), *self._read(self.names)]
+
+    def vjp(self, entry: Entry, moved: list[np.ndarray], cotangents: list[np.ndarray]) -> list[np.ndarray]:
+        self._place(moved)
+        self.kernel(*self.case.inputs.values())
+        self._seed(cotangents)
+        self.kernel.grad(*self.case.inputs.values())
+        return self._read([f"{name}.grad" for name in self.names])
+
+    def jvp(self, entry: Entry, moved: list[np.ndarray], tangents: list[np.ndarray]) -> list[np.ndarray]:
+        self._place(moved, tangents)
+        made = self.kernel.jvp(*self.case.inputs.values())
+        return [*self._made(made[1] if self.has_outputs else None), *self._read(self.names, tangents=True)]
+
+    def hvp(
+        self, entry: Entry, moved: list[np.ndarray], cotangents: list[np.ndarray], tangents: list[np.ndarray]
+    ) -> list[np.ndarray]:
+        self._place(moved, tangents)
+        self.kernel.jvp(*self.case.inputs.values())
+        self._seed(cotangents)
+        self.kernel.hvp(*self.case.inputs.values())
+        return self._read([f"{name}.grad" for name in self.names], tangents=True)
+
+    def _place(self, moved: list[np.ndarray], tangents: list[np.ndarray] | None = None) -> None:
+        _fill(self.state, self.case.fields)
+        for name, values in zip(self.names, moved, strict=True):
+            _put(_field_of(self.state, name), values)
+        if tangents is not None:
+            self.state.zero_tangent()
+            for name, values in zip(self.names, tangents, strict=True):
+                _put(_field_of(self.state, name).tangent, values)
+
+    def _seed(self, cotangents: list[np.ndarray]) -> None:
+        for name, values in zip(self.names, cotangents, strict=True):
+            gradient = _field_of(self.state, f"{name}.grad")
+            gradient[...] = 0
+            _put(gradient, values)
+
+    def _made(self, made: Any) -> list[np.ndarray]:
+        if not self.has_outputs:
+            return []
+        return [np.array(each, np.float64) for each in (made if isinstance(made, tuple) else (made,))]
+
+    def _read(self, names: list[str], tangents: bool = False) -> list[np.ndarray]:
+        fields = [_field_of(self.state, name) for name in names]
+        return [np.array(thin(field.tangent if tangents else field)) for field in fields]
 
 
 class TaichiState:

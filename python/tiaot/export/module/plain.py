@@ -66,7 +66,8 @@ def _arrays(family: Family, computation: Computation) -> list[tuple[str, bool, A
     prefixes = {"input": "", "output": "", "cotangent": "cotangent_", "gradient": "grad_"}
     arrays: list[tuple[str, bool, Argument]] = []
     # A kernel with an adjoint on state has no outputs.
-    roles = family.signature.arrays(computation.wrt if computation.kind in ("vjp", "hvp") else ())
+    backward = computation.kind in ("vjp", "hvp") and not family.state
+    roles = family.signature.arrays(computation.wrt if backward else ())
     for role, argument in roles:
         prefix = "new_" if role == "output" and argument.name in updated else prefixes[role]
         arrays.append((prefix + argument.name, role in ("output", "gradient"), argument))
@@ -99,8 +100,8 @@ def _function(
     kinds = [IR_TYPES[variants[0].dtypes[argument.name]] for _, _, argument in arrays]
     values = [_by_value(written, argument, variants[0].dtypes[argument.name]) for _, written, argument in arrays]
     if family.state:
-        kinds.append("i8")
-        values.append(False)
+        kinds += ["i8"] * (1 + computation.forward_mode)  # the state, and its tangents
+        values += [False] * (1 + computation.forward_mode)
     open_dims = [i for i, dim in enumerate(signature.dims) if not dim.isdigit()]
     entries = [variant.entries[place][1] for variant in variants]
     table = [function_pointer(CODE_TYPE, entry.function) for lowered in entries for entry in lowered]
@@ -250,7 +251,8 @@ def _state_lines(module: str, state: State) -> list[str]:
         "",
         f"/* The state, which functions with a parameter `state` work on: {prefix}_STATE_BYTES bytes, aligned to 64,",
         f" * which {_prefix(module)}_init_state makes ready. A function reads and writes it in place; one call at a",
-        " * time. Where each field lies in it, in bytes, with its shape and its strides in elements: */",
+        " * time. A parameter `tangents` is as much memory again, zeros at first, each field's tangent",
+        " * where the field lies here. Where that is, in bytes, with its shape and its strides in elements: */",
         f"#define {prefix}_STATE_BYTES {state.bytes}",
         f"void {_prefix(module)}_init_state(void *state);",
     ]
@@ -276,7 +278,7 @@ def _prototype(family: Family, computation: Computation, dtype: str, dtypes: Map
         half = " of float16" if dtypes[argument.name] == "float16" else ""
         shapes.append(f"{name} ({', '.join(argument.dims)}){half}")
     if family.state:
-        arrays.append("void *state")
+        arrays += ["void *state", *(["void *tangents"] if computation.forward_mode else [])]
     lines = [f"/* {', '.join(shapes)} */"] if shapes else []
     line = f"int {plain_name(family, computation, dtype)}("
     indent = " " * len(line)

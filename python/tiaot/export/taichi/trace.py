@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,12 +95,15 @@ class Mode:
 CPU, CHECKED = Mode("cpu"), Mode("checked")
 
 
-def trace_file(path: str | os.PathLike[str], cache: Path | None = None, mode: Mode = CPU) -> Traced:
+def trace_file(
+    path: str | os.PathLike[str], cache: Path | None = None, mode: Mode = CPU, derivatives: Sequence[str] = ()
+) -> Traced:
     """Trace every entry of every variant of every kernel that a file declares.
 
     Args:
         cache: the folder with what was traced before, from where unchanged kernels are taken.
         mode: what to compile for. What Taichi refuses for another than the CPU is told in `refused`.
+        derivatives: those of kernels that ask for none themselves, where they can have them.
 
     Raises:
         TraceError: with what Taichi or the file said.
@@ -115,7 +118,8 @@ def trace_file(path: str | os.PathLike[str], cache: Path | None = None, mode: Mo
             str(cache or ""),
         ]
         environment = {**os.environ, **mode.prepare(Path(directory))}
-        child = subprocess.run([*command, mode.name], capture_output=True, text=True, check=False, env=environment)
+        command += [mode.name, ",".join(derivatives)]
+        child = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
         if child.returncode != 0 or not Path(directory, INDEX).exists():
             raise TraceError(_why(child, Path(directory)) or f"{path}: tracing failed")
         return read_traced(directory)

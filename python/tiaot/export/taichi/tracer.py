@@ -44,7 +44,7 @@ from .fingerprint import own_modules, source_without_other_kernels, used_values,
 from .trace import INDEX, PIECES
 
 
-def _main(path: str, directory: str, cache: str, target: str) -> None:
+def _main(path: str, directory: str, cache: str, target: str, derivatives: str) -> None:
     path = os.path.abspath(path)
     os.chdir(directory)
     start_taichi(target)
@@ -52,6 +52,9 @@ def _main(path: str, directory: str, cache: str, target: str) -> None:
     if target == "checked":
         target, kind = "cpu", ", checked"
     file, arrays = load(path, target)
+    if derivatives:
+        asked = tuple(derivatives.split(","))
+        file = dataclasses.replace(file, declarations=tuple(each.with_derivatives(asked) for each in file.declarations))
     if kind:
         file = _without_unchecked(file)
     write_traces(path, file, arrays, Path(cache) if cache else None, target, kind)
