@@ -33,8 +33,7 @@ def rounded_numbers(kernel: Any) -> list[str]:
     found = []
     for function, node in _functions(kernel):
         for each in ast.walk(node):
-            value = _number(function, each)
-            if value is not None and _rounds(value):
+            if isinstance(each, ast.expr) and (value := _number(function, each)) is not None and _rounds(value):
                 found.append(f"{ast.unparse(each)} at {_file(function)}:{each.lineno}")
     return list(dict.fromkeys(found))
 
@@ -153,8 +152,5 @@ def _local_names(node: ast.FunctionDef) -> set[str]:
     targets = [target for each in ast.walk(node) if isinstance(each, ast.Assign) for target in each.targets] + [
         each.target for each in ast.walk(node) if isinstance(each, ast.AnnAssign)
     ]
-    return {each.id for target in targets for each in ast.walk(target) if _is_stored(each)} - parameters
-
-
-def _is_stored(node: ast.AST) -> bool:
-    return isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+    names = [each for target in targets for each in ast.walk(target) if isinstance(each, ast.Name)]
+    return {each.id for each in names if isinstance(each.ctx, ast.Store)} - parameters

@@ -124,9 +124,9 @@ def argument_dtypes(kernel: Any, signature: Signature, given: Mapping[str, str])
         ValueError: when the kernel and the signature do not fit; it names the parameter.
     """
     name = kernel.__name__
-    for each, dtype in given.items():
+    for argument, dtype in given.items():
         if dtype not in DTYPES:
-            raise ValueError(f"{name}: dtypes: {each!r}: expected one of {', '.join(DTYPES)}, got {dtype!r}")
+            raise ValueError(f"{name}: dtypes: {argument!r}: expected one of {', '.join(DTYPES)}, got {dtype!r}")
     types = {}
     arguments = {each.name: each for each in kernel._primal.arguments}
     for each in signature.arguments:

@@ -195,7 +195,7 @@ class CudaRowsEntry:
         if self.primal:
             structs["primal"] = self._context(code, self.primal_trace.parameters)
         sums = {key: pointers[key] for key in self._summed()}  # in the workspace
-        own: dict[str, list[str]] = {}
+        own: dict[Key, list[str]] = {}
         for key, place in sums.items():
             if self._sums_in_registers():
                 pointers[key], own[key] = self._zero_registers(code, int(self._sample(code, key)))

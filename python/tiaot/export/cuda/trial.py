@@ -7,8 +7,9 @@ import json
 from collections.abc import Sequence
 
 from ..entry.state import State
+from ..module.abi import index_name
 from ..module.link import link_library
-from ..module.tables import CUDA_CODE_TYPE, WORKSPACE_TYPE, index_name
+from ..module.tables import CUDA_CODE_TYPE, WORKSPACE_TYPE
 from ..target.compile import compile_text
 from ..target.model import Cpu
 from .lower import CudaEntry

@@ -21,7 +21,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
-from typing import Any
+from typing import Any, NoReturn
 
 from ..ir import types as t
 from ..ir.builder import Builder
@@ -191,7 +191,7 @@ class _Pass:
             self.refuse(instruction, "it has no rule")
         rule(self, instruction)
 
-    def refuse(self, instruction: Instruction, why: str) -> None:
+    def refuse(self, instruction: Instruction, why: str) -> NoReturn:
         raise LoweringError(
             f"the forward mode cannot differentiate {write_instruction(instruction).strip()[:200]!r} (line "
             f"{instruction.line} of {self.function.name!r}): {why}"

@@ -197,7 +197,8 @@ class _Writer:
     def _interleave(self, rows: list[str]) -> list[str]:
         """Transpose `group` x `group` elements within each 128-bit lane; its own inverse."""
         if self.group == 2:
-            return [self._mix(*rows, [0], [0]), self._mix(*rows, [1], [1])]
+            a, b = rows
+            return [self._mix(a, b, [0], [0]), self._mix(a, b, [1], [1])]
         a, b, c, d = rows
         low, high = self._mix(a, b, [0, 1], [0, 1], 1), self._mix(c, d, [0, 1], [0, 1], 1)
         first = [self._mix(low, high, [0, 1], [0, 1]), self._mix(low, high, [2, 3], [2, 3])]
