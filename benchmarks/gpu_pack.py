@@ -25,7 +25,7 @@ TESTS = (
 KERNELS = ("tests/kernels", "examples/kernels")
 FIELDS = _ROOT / "tests" / "kernels" / "fields.py"
 # What is not in the table of kernels: those over fields, what is about CPU levels, gradients for the CPU alone.
-WITHOUT_CUDA = {"fields", "levels", "reverse"}
+WITHOUT_CUDA = {"fields", "levels", "reverse", "state_along"}
 MOST_BYTES = 64 << 20
 
 RUN = """#!/usr/bin/env bash

@@ -245,11 +245,11 @@ def neighbours(x: f64_1, y: f64_1):
         y[i] = x[i] * x[ti.max(i - 1, 0)]
 
 def outside(rng, shape, sizes):
-    return rng.integers(10, 99, shape)  # of float32: halves of addresses lie there, which differ
+    return rng.integers(10, 999, shape)  # halves of addresses lie there, which differ
 
 @kernel("x[n], at[m] -> y[m]", wrt=[], sizes=[{{"n": 3, "m": 256}}], draw={{"at": outside}})
 @ti.kernel
-def gather(x: f32_1, at: i32_1, y: f32_1):
+def gather(x: i32_1, at: i32_1, y: i32_1):
     for i in at:
         y[i] = x[at[i]]
 
@@ -274,7 +274,7 @@ def test_what_is_wrong_is_diagnosed(tmp_path: Path) -> None:
     done = export(DIAGNOSED, tmp_path)
     assert done.returncode == 1
     assert re.search("neighbours: Its samples depend on each other.*Leave batch='B' out", done.stderr), done.stderr
-    assert re.search(r"gather: An index is out of range.*ndarray at arg 0 with indices \[\d\d\]", done.stderr), (
+    assert re.search(r"gather: An index is out of range.*ndarray at arg 0 with indices \[\d+\]", done.stderr), (
         done.stderr
     )
     assert re.search("root, .*gradient of 'x' .*is not a number", done.stderr), done.stderr
