@@ -12,14 +12,13 @@ from ..ir.builder import Builder
 from ..ir.instructions import Binary, Call, Instruction, Load, Phi
 from ..ir.model import Block, Function, Module
 from ..ir.model import Parameter as Formal
-from ..ir.origins import Array, Origins, Temporary
+from ..ir.origins import CONTEXT_TYPE, Array, Origins, Temporary
 from ..ir.tasks import CPU_LOOP
 from ..ir.values import Local, LoweringError, Value, integer, integer_of, zero
 from ..ir.writer import write
 from .shared import Temporaries
 
 _RUNTIME, _RAW = t.Pointer(t.Named("struct.LLVMRuntime")), t.Pointer(t.I8)
-_CONTEXT = t.Pointer(t.Named("struct.RuntimeContext"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,7 +142,7 @@ def _of_numbers(copies: Sequence[Copy], room: Room) -> str:
 
 
 def _of_arrays(copies: Sequence[Copy], room: Room) -> str:
-    context, local, piece = Local(_CONTEXT, "context"), Local(_RAW, "local"), Local(t.I32, "piece")
+    context, local, piece = Local(CONTEXT_TYPE, "context"), Local(_RAW, "local"), Local(t.I32, "piece")
     pieces = 1 if room.loop is None else integer_of(room.loop.arguments[3])
     assert pieces is not None
     build = Builder(["context", "local", "piece"], room.module.types)
@@ -217,9 +216,9 @@ class SerialTask:
     def __init__(self, module: Module, name: str) -> None:
         """`module` lends its types."""
         self.module, self.name = module, name
-        self.context = Local(_CONTEXT, "context")
+        self.context = Local(CONTEXT_TYPE, "context")
         self.build = Builder(["context", "entry"], module.types)
-        self._get = Function("RuntimeContext_get_runtime", _RUNTIME, (Formal(Local(_CONTEXT, "c")),))
+        self._get = Function("RuntimeContext_get_runtime", _RUNTIME, (Formal(Local(CONTEXT_TYPE, "c")),))
         self._find = Function("get_temporary_pointer", _RAW, (Formal(Local(_RUNTIME, "r")), Formal(Local(t.I64, "o"))))
 
     def temporary(self, offset: int, kind: t.Type) -> Value:

@@ -66,7 +66,7 @@ class Other(enum.Enum):
 Origin = Array | Root | Temporary | Other
 LOCAL, CONTEXT, RESULT, UNKNOWN = Other.LOCAL, Other.CONTEXT, Other.RESULT, Other.UNKNOWN
 
-_CONTEXT_TYPE = Pointer(Named("struct.RuntimeContext"))
+CONTEXT_TYPE = Pointer(Named("struct.RuntimeContext"))
 _CHILD = re.compile(r"get_ch_S\d+_to_S(\d+)")
 # Functions that give a pointer or a number and touch no memory behind their pointers.
 _ADDRESSES = re.compile(
@@ -113,6 +113,15 @@ class Origins:
         definition = self.function.definition(value)
         return isinstance(definition, Load) and self._member(definition.pointer) == ()
 
+    def is_in_arguments(self, pointer: Value) -> bool:
+        """Whether a pointer points into the arguments' struct, which no task changes."""
+        definition = self.function.definition(pointer)
+        if isinstance(definition, GetElementPointer):
+            return self.is_in_arguments(definition.pointer)
+        if isinstance(definition, Cast) and definition.opcode == "bitcast":
+            return self.is_in_arguments(definition.value)
+        return self.is_arguments(pointer)
+
     def _look(self, pointer: Local) -> Origin:
         definition = self.function.definition(pointer)
         if definition is None:
@@ -134,7 +143,7 @@ class Origins:
         return UNKNOWN
 
     def _of_parameter(self, pointer: Local) -> Origin:
-        if pointer.type == _CONTEXT_TYPE:
+        if pointer.type == CONTEXT_TYPE:
             return CONTEXT
         names = [parameter.value.name for parameter in self.function.parameters]
         return LOCAL if names[1:2] == [pointer.name] else UNKNOWN  # a piece's or a thread's own memory
@@ -174,7 +183,7 @@ class Origins:
             if None in indices or indices[0] != 0:
                 return None
             path = tuple(each for each in indices[1:] if each is not None)
-            if definition.pointer.type == _CONTEXT_TYPE:
+            if definition.pointer.type == CONTEXT_TYPE:
                 known = self.of(definition.pointer) is CONTEXT and path == (0,)
                 return () if known else None
             inner = self.function.definition(definition.pointer)

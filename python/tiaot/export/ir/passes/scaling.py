@@ -9,14 +9,13 @@ from collections.abc import Callable, Container, Mapping
 from ..builder import Builder
 from ..instructions import AtomicUpdate, GetElementPointer, Instruction, Load, Store
 from ..model import Function
-from ..origins import UNKNOWN, Array, Origins, Root
-from ..types import I8, I64, FunctionType, Named, Pointer
+from ..origins import CONTEXT_TYPE, UNKNOWN, Array, Origins, Root
+from ..types import I8, I64, FunctionType, Pointer
 from ..values import Global, Value, integer
 from .refusal import refuse
 
 _THREADS = Global(Pointer(FunctionType(I64, ())), "tiaot_threads")
-_CONTEXT = Pointer(Named("struct.RuntimeContext"))
-_COPIED = Global(Pointer(FunctionType(Pointer(I8), (_CONTEXT, Pointer(I8), I64))), "tiaot_copied")
+_COPIED = Global(Pointer(FunctionType(Pointer(I8), (CONTEXT_TYPE, Pointer(I8), I64))), "tiaot_copied")
 _NOT_REACHED = "an element of an array that a loop adds to is not reached by offsets"
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from ..instructions import Alloca, Call, Cast, Instruction, Return
 from ..model import Function
+from ..origins import CONTEXT_TYPE
 from ..types import I8, I64, VOID, Array, FunctionType, Named, Pointer
 from ..values import Global, Local, LoweringError, Value, integer_of
 from .refusal import refuse
@@ -17,7 +18,6 @@ from .refusal import refuse
 NAMES = frozenset({"stack_init", "stack_push", "stack_pop", "stack_top_primal", "stack_top_adjoint"})
 _WITH_SIZE = frozenset({"stack_push", "stack_top_primal", "stack_top_adjoint"})
 TABLE = Named("tiaot.stack")  # of the chunks of a stack that grows
-_CONTEXT = Pointer(Named("struct.RuntimeContext"))
 _BYTES = Pointer(I8)
 
 
@@ -73,10 +73,10 @@ def grow_stacks(function: Function) -> Function:
     if not stacks.sizes:
         return function
     context = function.parameters[0].value
-    if context.type != _CONTEXT:
+    if context.type != CONTEXT_TYPE:
         raise LoweringError(f"a function with stacks has no context, but {context.type}")
     table = Pointer(TABLE)
-    create = Global(Pointer(FunctionType(VOID, (table, _CONTEXT))), "tiaot_stack_create")
+    create = Global(Pointer(FunctionType(VOID, (table, CONTEXT_TYPE))), "tiaot_stack_create")
     destroy = Global(Pointer(FunctionType(VOID, (table,))), "tiaot_stack_destroy")
     pending: list[Instruction] = []
 
