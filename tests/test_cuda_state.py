@@ -26,10 +26,29 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 ROUNDS = 30
 
 
+# The field that comes first does not lie first.
+PLACED = """
+import taichi as ti
+
+x, y = ti.field(ti.f64), ti.field(ti.f32)
+ti.root.dense(ti.i, 3).place(y)
+ti.root.dense(ti.i, 3).place(x)
+
+@ti.kernel
+def step():
+    for i in x:
+        x[i] = 2 * x[i] + y[i]
+"""
+
+
 @pytest.fixture(scope="module", autouse=True)
-def said() -> str:
+def said(tmp_path_factory: pytest.TempPathFactory) -> str:
     """What the gate says of springs.py. Modules are made here, for the children that open them."""
     fields = cuda_export.exported_path("fields")
+    placed = tmp_path_factory.mktemp("placed") / "placed.py"
+    placed.write_text(PLACED)
+    command = [sys.executable, "-m", "tiaot", "export", "--cuda=sm_75", "--no-verify", str(placed)]
+    subprocess.run([*command, "-o", str(fields.with_name("placed.so"))], check=True, capture_output=True)
     springs = fields.with_name("springs.so")
     command = [sys.executable, "-m", "tiaot", "export", "--cuda=sm_75", str(EXAMPLES / "programs" / "springs.py")]
     done = subprocess.run([*command, "-o", str(springs)], capture_output=True, text=True, check=False)
@@ -131,6 +150,15 @@ def test_fields_are_arrays_for_others(driver: Driver) -> None:
     assert driver.calls("cuStreamWaitEvent") == ["cuStreamWaitEvent device=0 stream=0x300"]
     state.x.__dlpack__(stream=-1)
     assert driver.calls("cuStreamWaitEvent") == []
+
+
+@in_child
+def test_content_goes_to_the_fields_place(driver: Driver) -> None:
+    state = opened(driver, "placed").state(device="cuda")
+    state.x[...], state.y[...] = np.array([1.0, 2.0, 3.0]), np.array([0.5, 0.25, 0.125])
+    assert state.x.numpy().tolist() == [1, 2, 3] and state.y.numpy().tolist() == [0.5, 0.25, 0.125]
+    state.step()
+    assert state.x.numpy().tolist() == [2.5, 4.25, 6.125]
 
 
 @in_child

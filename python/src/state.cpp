@@ -46,7 +46,17 @@ nb::object field(nb::handle self, const std::string &name) {
   throw nb::python_error();
 }
 
-// The same of a field on a CUDA device, for tiaot/_cuda_state.py: (address, shape, strides in elements, element type).
+// Where the memory of a state begins. The first field, which there is, tells.
+char *start_of(const StateMemory &memory) {
+  const tiaot_field_desc &first = tiaot_module_descriptor(memory.module->handle)->fields[0];
+  DLTensor tensor;
+  const tiaot_status status = tiaot_state_field(memory.handle, first.name, &tensor);
+  if (status != TIAOT_OK) give_up(status);
+  return static_cast<char *>(tensor.data) - first.offset;
+}
+
+// The same of a field on a CUDA device, for tiaot/_cuda_state.py: (address, its offset in the state's memory, shape,
+// strides in elements, element type).
 nb::object described(nb::handle self, const std::string &name) {
   DLTensor tensor;
   const tiaot_status status = tiaot_state_field(nb::cast<StateMemory &>(self).handle, name.c_str(), &tensor);
@@ -57,7 +67,8 @@ nb::object described(nb::handle self, const std::string &name) {
     strides.append(tensor.strides[axis]);
   }
   const std::string dtype = dtype_name(uint32_t{tensor.dtype.code} << 8 | tensor.dtype.bits);
-  return nb::make_tuple(reinterpret_cast<uintptr_t>(tensor.data), nb::tuple(shape), nb::tuple(strides), dtype);
+  const auto offset = static_cast<int64_t>(static_cast<char *>(tensor.data) - start_of(nb::cast<StateMemory &>(self)));
+  return nb::make_tuple(reinterpret_cast<uintptr_t>(tensor.data), offset, nb::tuple(shape), nb::tuple(strides), dtype);
 }
 
 int64_t size_of(const StateMemory &memory) { return tiaot_module_descriptor(memory.module->handle)->state_bytes; }
@@ -98,16 +109,11 @@ void fill(const StateMemory &memory, const std::string &name, double value) {
   if (status != TIAOT_OK) give_up(status);
 }
 
-// Every byte of the memory on the CPU, that between the fields too. The first field, which there is, tells where it
-// lies.
+// Every byte of the memory on the CPU, that between the fields too.
 nb::object bytes(nb::handle self) {
   const StateMemory &memory = nb::cast<StateMemory &>(self);
-  const tiaot_field_desc &first = tiaot_module_descriptor(memory.module->handle)->fields[0];
-  DLTensor tensor;
-  const tiaot_status status = tiaot_state_field(memory.handle, first.name, &tensor);
-  if (status != TIAOT_OK) give_up(status);
   int64_t size = size_of(memory), one = 1;
-  return view(self, {static_cast<char *>(tensor.data) - first.offset, {kDLCPU, 0}, 1, {1, 8, 1}, &size, &one, 0});
+  return view(self, {start_of(memory), {kDLCPU, 0}, 1, {1, 8, 1}, &size, &one, 0});
 }
 
 nb::object content(const StateMemory &memory) { return read(memory, 0, size_of(memory)); }

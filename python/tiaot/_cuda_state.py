@@ -26,7 +26,7 @@ class CudaField:
         self._memory = memory
         self._name = name
         self._gradient: CudaField | None = None
-        self._address, self._shape, strides, dtype = memory.described(name)
+        self._address, self._offset, self._shape, strides, dtype = memory.described(name)
         self._dtype = np.dtype(dtype)
         self._strides = tuple(stride * self._dtype.itemsize for stride in strides)
 
@@ -167,10 +167,6 @@ class CudaField:
     def _is_whole(self) -> bool:
         """Whether nothing else lies between its elements."""
         return self._extent == self.size * self._dtype.itemsize
-
-    @property
-    def _offset(self) -> int:
-        return self._address - self._memory.described(self._memory.module.info()["state"]["fields"][0]["name"])[0]
 
     def _read(self) -> np.ndarray[Any, Any]:
         return self._memory.read(self._offset, self._extent)
