@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ..derivative.fields import Fields
 from ..entry.state import ALIGNMENT, Dense, Field, Root, State
 from .flow import Place
 from .parameters import dtype_name
@@ -31,6 +32,11 @@ class _Node:
         """From the child of the root to this node."""
         above = [] if self.parent is None or self.parent.kind == "root" else self.parent.path
         return [*above, self]
+
+    @property
+    def whole_path(self) -> list[_Node]:
+        """From the root to this node."""
+        return [*([] if self.parent is None else self.parent.whole_path), self]
 
     @property
     def own_sizes(self) -> dict[int, int]:
@@ -104,6 +110,22 @@ def real_places(fields: Mapping[str, Any]) -> dict[int, Place]:
     }
 
 
+def differentiable(fields: Mapping[str, Any]) -> Fields:
+    """The fields, as the reverse mode has to know them."""
+    nodes = _nodes()
+    gradients = {
+        place: gradient
+        for each in fields.values()
+        for place, gradient in zip(_places(each), _places(each.grad), strict=False)
+    }
+    named = {place for each in fields.values() for place in _places(each)} | set(gradients.values())
+    return Fields(
+        _dense(nodes.values()),
+        {place: tuple(each.id for each in nodes[place].whole_path) for place in named},
+        gradients,
+    )
+
+
 def lay_out(fields: Mapping[str, Any], used: set[int]) -> State:
     """The state of a module whose kernels go through the nodes in `used`, none of which is among `refusals`.
 
@@ -139,12 +161,16 @@ def lay_out(fields: Mapping[str, Any], used: set[int]) -> State:
         size,
         roots,
         {node.id: node.offset for node in below.values() if node.id not in roots},
-        {
-            node.id: Dense(node.cell_bytes, tuple(size for size in node.own_sizes.values() if size > 1))
-            for node in below.values()
-            if node.kind == "dense"
-        },
+        _dense(below.values()),
     )
+
+
+def _dense(nodes: Iterable[_Node]) -> dict[int, Dense]:
+    return {
+        node.id: Dense(node.cell_bytes, tuple(size for size in node.own_sizes.values() if size > 1))
+        for node in nodes
+        if node.kind == "dense"
+    }
 
 
 def refusals(fields: Mapping[str, Any]) -> dict[int, str]:

@@ -26,7 +26,7 @@ from typing import Any
 from ..author.content import contents, read_fields, were_used
 from ..author.declare import LEVELS, Declaration, Family, Implementation, Variant
 from ..author.decorate import place_of
-from ..author.fields import describe_trees, has_gradient, lay_out, real_places, refusals
+from ..author.fields import describe_trees, differentiable, has_gradient, lay_out, real_places, refusals
 from ..author.flow import Flow, flow_of, lost_gradients
 from ..author.hints import hints, rounded_numbers
 from ..author.kernel_file import KernelFile, KernelFileError, load_kernel_file
@@ -333,7 +333,7 @@ class _Tracer:
             asked: list[tuple[str, ...]] = [(), *declaration.family.wrt]
             for wrt in asked:
                 try:
-                    if wrt and implementation.autodiff and wrt != STATE and declaration.derivative == "tiaot":
+                    if wrt and implementation.autodiff and declaration.derivative == "tiaot":
                         raise _Refused('the reverse mode of derivative="tiaot" makes no code for CUDA')
                     trace = self.trace(declaration, variant, implementation, wrt)
                 except _Refused as error:
@@ -412,10 +412,11 @@ class _Tracer:
         dtypes = {each.name: family.dtype(each.name, variant) for each in family.signature.arguments}
         parameters = parameters_of(family.signature, kernel, implementation, wrt, differentiate, dtypes)
         files, refused, added = None, "", ()
-        if differentiate and wrt != STATE and self.target == "cpu" and declaration.derivative != "taichi":
+        if differentiate and self.target == "cpu" and declaration.derivative != "taichi":
             files, refused, added = self._our_adjoint(family, kernel, implementation, parameters, wrt)
             if files is None and declaration.derivative == "tiaot":
-                raise _Refused(f"the vjp of {' '.join(wrt)}: {refused}")
+                what = "the gradient" if wrt == STATE else f"the vjp of {' '.join(wrt)}"
+                raise _Refused(f"{what}: {refused}")
         maker = "taichi" if files is None else "tiaot"
         if files is None:
             try:
@@ -456,7 +457,8 @@ class _Tracer:
             for each in parameters
         ]
         try:
-            made = adjoint_tasks([Path(name).read_text() for name in traced], known, wrt)
+            state = differentiable(self.fields) if wrt == STATE else None
+            made = adjoint_tasks([Path(name).read_text() for name in traced], known, wrt, state)
         except LoweringError as error:
             return None, str(error), ()
         self.adjoints += 1
@@ -496,6 +498,8 @@ class _Tracer:
             config.random_seed = self.count
             before = set(glob.glob("taichi_kernel_generic_*.ll"))
             taichi_kernel = kernel._adjoint if differentiate else kernel._primal
+            if with_gradients:
+                taichi_kernel.reset()  # a kernel without arrays is the same with room for gradients
             arguments = example_arguments(kernel, parameters, implementation.constants)
             self.arguments += arguments
             what = f"the gradient of kernel {kernel.__name__}" if differentiate else f"kernel {kernel.__name__}"
