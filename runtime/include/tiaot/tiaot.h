@@ -228,12 +228,14 @@ TIAOT_API void tiaot_bound_destroy(tiaot_bound *bound);
 
 /* A call some of whose inputs stay from one run to the next, as the weights of a layer. Each run gives the other
  * arrays, and any number of threads may run it at the same time. All inputs that stay are replaced at once: a run sees
- * the old ones or the new ones, never some of each, and neither a run nor a replacement waits for another. fixed    bit
- * i: input i stays; only the first 32 inputs can arrays   the inputs that stay, in the order of the signature; their
- * memory is the caller's, until `release` release  called with `user` when these arrays are used no more: they were
- * replaced or the partial was destroyed, and the last run that used them has ended. On the thread that this happens on;
- * it must not call tiaot. NULL: it is not needed. On failure it is not called. The other parameters are those of
- * tiaot_call. To be destroyed with tiaot_partial_destroy, when no run is under way, before its module is closed. */
+ * the old ones or the new ones, never some of each, and neither a run nor a replacement waits for another.
+ *   fixed    bit i: input i stays; only the first 32 inputs can
+ *   arrays   the inputs that stay, in the order of the signature; their memory is the caller's, until `release`
+ *   release  called with `user` when these arrays are used no more: they were replaced or the partial was destroyed,
+ *            and the last run that used them has ended. On the thread that this happens on; it must not call tiaot.
+ *            NULL: it is not needed. On failure it is not called.
+ * The other parameters are those of tiaot_call. To be destroyed with tiaot_partial_destroy, when no run is under way,
+ * before its module is closed. */
 TIAOT_API tiaot_status tiaot_partial_create(const tiaot_kernel *kernel, int entry, uint32_t wrt, uint32_t fixed,
                                             const DLTensor *arrays, int32_t count, const tiaot_options *options,
                                             void (*release)(void *user), void *user, tiaot_partial **partial);
