@@ -3,10 +3,10 @@
     python -m tiaot.benchmarks.latency [--calls N] [--json FILE]
 
 The vjp of dense_tanh with respect to x in float32, each call timed by itself, beside the same written by hand in C++:
-on an idle machine, with all other cores busy, and with 2 and 8 threads that call at once, one million calls in all each
+on an idle machine, with all other cores busy, and with 2 and 8 threads that call at once, a million calls in all each
 time. "/ one caller's" is how many times the calls a second of one caller on the idle machine these are. Results are
-checked. Reading the clock twice is part of each time; the line `clock` says how much that is. Allocations are counted in
-C and C++, over all calls but each thread's first. Needs a C++ compiler.
+checked. Reading the clock twice is part of each time; the line `clock` says how much that is. Allocations are counted
+in C and C++, over all calls but each thread's first. Needs a C++ compiler.
 """
 
 from __future__ import annotations

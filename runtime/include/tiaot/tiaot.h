@@ -254,7 +254,9 @@ TIAOT_API void tiaot_partial_destroy(tiaot_partial *partial);
 /* The process-wide default for num_threads. Starts as TIAOT_NUM_THREADS where that is set, otherwise as the number of
  * CPUs in the process's affinity mask, or its control group's CPU quota (rounded up) where that is less. The process's
  * mask is that of its first thread, whichever thread asks. The pool's threads run on the same CPUs, with the scheduling
- * of that thread; where a caller of lower priority may not give it to them, none is started, and it runs alone. */
+ * of that thread; where a caller of lower priority may not give it to them, none is started, and it runs alone. Those
+ * that wait spin before they sleep, for as many microseconds as TIAOT_SPIN says in the environment, else 20; 0: they
+ * sleep at once. */
 TIAOT_API tiaot_status tiaot_num_threads(int32_t *count);
 /* count >= 1, or 0 to go back to the default above, which is then worked out anew. */
 TIAOT_API tiaot_status tiaot_set_num_threads(int32_t count);
