@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..derivative.fields import Fields
-from ..entry.state import ALIGNMENT, Dense, Field, Root, State
+from ..state import ALIGNMENT, Dense, Field, Root, State
 from .flow import Place
 from .parameters import dtype_name
 from .signature import ITEM_SIZES
