@@ -17,6 +17,8 @@ import tiaot
 pytest.importorskip("taichi")
 pytest.importorskip("llvmlite")
 
+from tiaot.export.taichi.trace import trace_file
+
 SOURCE = Path(__file__).parent / "kernels" / "reverse_fields.py"
 CALLS: dict[str, tuple[Any, ...]] = {
     "steps": (1, 0.1),
@@ -27,6 +29,7 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "trees": (),
     "outside": (0.5,),
     "serial": (7,),
+    "scan": (),
     "with_arrays": (np.random.default_rng(9).normal(size=40),),
 }
 
@@ -135,15 +138,21 @@ def test_a_simulation_through_a_tape(module: tiaot.Module) -> None:
     assert np.vdot(gradient, along) == pytest.approx((8 * (b - a) - (d - c)) / (12 * h), rel=1e-9)
 
 
+HEAD = """import taichi as ti
+from tiaot.export import kernel
+
+ti.init(arch=ti.cpu, default_fp=ti.f64)
+x = ti.field(ti.f64, shape=8, needs_grad=True)
+y = ti.field(ti.f64, shape=8, needs_grad=True)
+k = ti.field(ti.i32, shape=8)
+bent = ti.field(ti.f64)
+ti.root.dense(ti.i, 8).place(bent)
+ti.root.dense(ti.i, 8).dense(ti.i, 1).place(bent.grad)
+"""
+
+
 def export(folder: Path, body: str, *options: str) -> subprocess.CompletedProcess[str]:
-    head = (
-        "import taichi as ti\nfrom tiaot.export import kernel\n"
-        "ti.init(arch=ti.cpu, default_fp=ti.f64)\n"
-        "x = ti.field(ti.f64, shape=8, needs_grad=True)\ny = ti.field(ti.f64, shape=8, needs_grad=True)\n"
-        "k = ti.field(ti.i32, shape=8)\nbent = ti.field(ti.f64)\n"
-        "ti.root.dense(ti.i, 8).place(bent)\nti.root.dense(ti.i, 8).dense(ti.i, 1).place(bent.grad)\n"
-    )
-    (folder / "made.py").write_text(head + body)
+    (folder / "made.py").write_text(HEAD + body)
     command = [sys.executable, "-m", "tiaot", "export", "made.py", *options]
     environment = {**os.environ, "ENABLE_TAICHI_HEADER_PRINT": "0"}
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, env=environment)
@@ -178,6 +187,20 @@ def test_the_gate_takes_ours_where_taichis_is_wrong(tmp_path: Path) -> None:
     taken = export(tmp_path, body.format(option=""))
     assert taken.returncode == 0, taken.stderr
     assert "gradient by tiaot" in taken.stdout + taken.stderr
+
+
+@pytest.mark.parametrize(
+    ("value", "additions"), [("x[i] * y[i] * y[i]", 0), ("x[i] * y[7 - i]", 1), ("x[i] * x[k[i]]", 2)]
+)
+def test_a_turns_own_elements_take_no_atomic_additions(tmp_path: Path, value: str, additions: int) -> None:
+    body = f"\n\n@kernel()\n@ti.kernel\ndef f():\n    for i in x:\n        bent[i] = x[i] - {value}\n"
+    head = HEAD.replace("place(bent)", "place(bent, bent.grad)").replace(
+        "ti.root.dense(ti.i, 8).dense(ti.i, 1).place(bent.grad)\n", ""
+    )
+    (tmp_path / "made.py").write_text(head + body)
+    (adjoint,) = (each for each in trace_file(tmp_path / "made.py").traces if each.wrt)
+    assert adjoint.derivative == "tiaot"
+    assert sum(task.count("atomicrmw") for task in adjoint.tasks) == additions
 
 
 REFUSED = {

@@ -124,6 +124,7 @@ def outside(by: ti.f64):
     best = ti.Vector([0.0, 0.0])
     for i in range(N):
         total += x[i] * x[i]
+        table[i, 0] += 0.5 * x[i]
         best[0] += y[i]
         best[1] -= x[i]
     norm = ti.sqrt(total + by)
@@ -143,6 +144,15 @@ def serial(n: ti.i32):
             path[t + 1, i] = path[t, i] * x[i] + path[t, (i + 1) % n] ** 2
     if n > 1:
         y[0] = path[STEPS - 1, 0] * path[STEPS - 1, 1]
+
+
+@kernel(derivative="tiaot", derivatives=DERIVATIVES)
+@ti.kernel
+def scan():
+    """Each element follows from the one before it."""
+    ti.loop_config(serialize=True)
+    for i in range(1, N):
+        y[i] = y[i - 1] * x[i] * 0.5 + ti.cos(y[i - 1])
 
 
 @kernel("source[n] ->", scratch={"room": ["n"]}, derivative="tiaot", derivatives=DERIVATIVES)

@@ -1100,20 +1100,21 @@ class _Pass:
 
     def _own_axes_of_field(self, place: Root, index: Local, labels: Sequence[str]) -> bool:
         """The same of a field."""
-        common: set[tuple[int, int, int]] | None = None
-        for label in labels:
-            for each in self.function.by_label[label].instructions:
-                pointers = [each.pointer] if isinstance(each, Load) else [pointer for pointer, _ in written(each)]
-                for pointer in pointers:
-                    if self._memory(pointer) == place:
-                        found = set(self._axes_with(index, pointer))
-                        common = found if common is None else common & found
-        return bool(common)
+        axes = [
+            set(self._axes_with(index, pointer))
+            for label in labels
+            for each in self.function.by_label[label].instructions
+            for pointer in ([each.pointer] if isinstance(each, Load) else [pointer for pointer, _ in written(each)])
+            if self._memory(pointer) == place
+        ]
+        return bool(axes and set.intersection(*axes))
 
     def _axes_with(self, index: Local, pointer: Value) -> Iterator[tuple[int, int, int]]:
         """Where an index stands in the steps to an element of a field: the node, the stride of the axis there, and the
         constant that is added."""
-        path = list(self.around.fields.paths[_given(self._place(pointer))])
+        place = self._memory(pointer)
+        assert isinstance(place, Root)
+        path = list(self.around.fields.paths[place.node])
         while (definition := self.function.definition(pointer)) is not None:
             if isinstance(definition, Cast):
                 pointer = definition.value
@@ -1127,10 +1128,6 @@ class _Pass:
                 pointer = definition.arguments[0]
             else:
                 return
-
-    def _place(self, pointer: Value) -> int | None:
-        memory = self._memory(pointer)
-        return memory.node if isinstance(memory, Root) else None
 
     def _gradient(self, instruction: Instruction, pointer: Value) -> Value:
         """A pointer to the gradient of what a pointer of the sweep forward points to."""
