@@ -325,7 +325,7 @@ def along_tangents(families: list[Family], traces: list[Trace]) -> list[Trace]:
     found = []
     for trace in traces:
         for along in (trace.wrt,) if trace.wrt else sets[trace.kernel]:
-            again = dataclasses.replace(trace, along=along)
+            again = dataclasses.replace(trace.for_tangents or trace, along=along)
             if (trace.kernel, again.computation) in asked:
                 found.append(again)
     return found
