@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..cuda.device import BLOCK
+from ..target.nvidia.threads import BLOCK
 from .trial_session import Arrays, Record, Session
 
 _MOST_THREADS = 2 * BLOCK  # of a grid whose size is the runtime's to choose: most loops then go round

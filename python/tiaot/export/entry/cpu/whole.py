@@ -19,23 +19,24 @@ import functools
 import re
 from dataclasses import dataclass
 
-from ..author.signature import ITEM_SIZES, Signature
-from ..ir import Task
-from ..ir.instructions import Call, Instruction
-from ..ir.model import Function
-from ..ir.origins import Array, Root
-from ..ir.passes.atomics import depends_on_order, plain_additions, plain_extrema
-from ..ir.passes.finish import finish
-from ..ir.passes.indices import plain_indices
-from ..ir.passes.offsets import widen_offsets
-from ..ir.passes.stacks import grow_stacks
-from ..ir.passes.summed import Accumulator, summed
-from ..keys import STATE, Key, Role
-from ..taichi.trace import PIECES, Trace
-from . import state as fields
-from . import sums, support
-from .arguments import SEED, Buffer, Part, WholeArrays, struct_type
-from .code import IR_TYPES, Code
+from ...author.signature import ITEM_SIZES, Signature
+from ...dtypes import SUMMED
+from ...ir import Task
+from ...ir.instructions import Call, Instruction
+from ...ir.model import Function
+from ...ir.origins import Array, Root
+from ...ir.passes.atomics import depends_on_order, plain_additions, plain_extrema
+from ...ir.passes.finish import finish
+from ...ir.passes.indices import plain_indices
+from ...ir.passes.offsets import widen_offsets
+from ...ir.passes.stacks import grow_stacks
+from ...ir.passes.summed import Accumulator, summed
+from ...keys import STATE, Key, Role
+from ...taichi.trace import PIECES, Trace
+from .. import fields, support
+from ..arguments import SEED, Buffer, Part, WholeArrays, struct_type
+from ..code import IR_TYPES, Code
+from . import sums
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ class WholeEntry(WholeArrays):
         if isinstance(target, Root):
             assert self.state is not None
             root = self.state.roots[target.node]
-            if root.dtype not in sums.DTYPES:
+            if root.dtype not in SUMMED:
                 return None
             return Buffer(Key(Role.ROOT, str(target.node)), root.dtype, None, (), root.bytes)
         if not isinstance(target, Array):
