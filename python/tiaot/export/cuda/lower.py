@@ -6,11 +6,13 @@ import dataclasses
 from dataclasses import dataclass
 
 from ..author.signature import Signature
+from ..derivative.differentiate import differentiate
 from ..entry.rows import RowsEntry
 from ..ir import LoweringError
 from ..taichi.trace import Trace
 from ..target.compile import compile_text
 from ..target.model import Cpu
+from ..target.nvidia import NVIDIA
 from . import patched
 from .compile import optimize, overflows
 from .loads import plain_loads
@@ -68,6 +70,8 @@ def lower(signature: Signature, trace: Trace, primal: Trace, target: Cpu) -> Cud
     entry = make_entry(signature, trace, primal)
     for values in STACKS:
         text = entry.text(values)
+        if trace.along:
+            text = differentiate(text, entry.shadows(), NVIDIA.header, inlined=True)
         device = optimize(approximate_divisions(text + patched.definitions(text)))
         if not overflows(device):
             break

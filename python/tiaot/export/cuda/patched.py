@@ -107,7 +107,8 @@ def complete(trace: Trace) -> Trace:
             f"{trace.kernel}: keeps memory for the threads of a block (ti.simt.block.SharedArray), which its code for "
             "CUDA cannot have: read from the array itself"
         )
-    return dataclasses.replace(trace, tasks=tuple(_see_others(_without_reductions(task)) for task in trace.tasks))
+    tasks = (_see_others(_without_reductions(task, bool(trace.along))) for task in trace.tasks)
+    return dataclasses.replace(trace, tasks=tuple(tasks))
 
 
 def definitions(text: str) -> str:
@@ -138,14 +139,20 @@ def refuse(called: Iterable[str]) -> None:
         raise LoweringError(f"the kernel {PATCHED[name]}")
 
 
-def _without_reductions(task: str) -> str:
+def _without_reductions(task: str, along: bool) -> str:
     lines = [line for line in task.splitlines() if not re.match(r"declare .*@reduce_\w+\(", line)]
-    return "\n".join(_REDUCTION.sub(_atomic, line) for line in lines)
+    text = "\n".join(_REDUCTION.sub(functools.partial(_atomic, along=along), line) for line in lines)
+    for name in ("atomic_min_f32", "atomic_max_f32"):
+        if f"call float @{name}(" in text and f"declare float @{name}(" not in text:
+            text += f"\ndeclare float @{name}(float*, float)\n"
+    return text
 
 
-def _atomic(match: re.Match[str]) -> str:
+def _atomic(match: re.Match[str], along: bool) -> str:
     kind, operation, to, of = match["kind"], match["operation"], match["to"], match["of"]
     if kind == "float" and operation != "add":
+        if along:  # the forward mode knows it by this name, and lets one thread at a time do it
+            return f"call float @atomic_{operation}_f32(float* {to}, float {of})"
         return f"call float @tiaot_reduce_{operation}_f32(float* {to}, float {of})"
     return f"atomicrmw {'fadd' if kind == 'float' else operation} {kind}* {to}, {kind} {of} seq_cst, align 4"
 

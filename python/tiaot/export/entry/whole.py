@@ -173,7 +173,7 @@ class WholeEntry(WholeArrays):
 
     def _is_parallel(self, task: Task) -> bool:
         # A tangent follows the winner of an atomic minimum or maximum: that takes one thread at a time.
-        serial = bool(self.along) and any(map(_is_extremum, task.body.instructions))
+        serial = bool(self.along) and any(map(is_extremum, task.body.instructions))
         return task.pieces > 1 and not serial and not depends_on_order([task.body])
 
     def workspace_function(self, symbol: str) -> str:
@@ -506,6 +506,6 @@ class WholeEntry(WholeArrays):
         return code.add(f"bitcast {kind}* {array} to i8*")
 
 
-def _is_extremum(instruction: Instruction) -> bool:
+def is_extremum(instruction: Instruction) -> bool:
     """Whether it is an atomic minimum or maximum of floating-point numbers."""
     return isinstance(instruction, Call) and re.fullmatch(r"atomic_(min|max)_f\d+", instruction.name) is not None

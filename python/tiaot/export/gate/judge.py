@@ -311,6 +311,10 @@ def _judge_cuda(point: Point, module: Outcome, cuda: Outcome, findings: Findings
         findings.error("CUDA from the CPU", found.error)
         if not found.fine:
             what = f"{kind} {name!r}" + (f" (wrt {wrt})" if wrt else "")
+            if kind in _COMMON:
+                what = f"{_COMMON[kind][0]} along {wrt}: its {name!r}"
+            elif kind in DERIVATIVES:
+                what, _ = _describe(kind, rest)
             findings.problems.append(
                 Problem(point, what, f"of the code for CUDA beside that for the CPU: {found.text()}")
             )
