@@ -61,7 +61,7 @@ def _fmas(lines: list[str]) -> int:
 
 def count(ptx: str, architecture: str) -> list[Count]:
     """Of every kernel in a text."""
-    from tiaot.export.cuda.compile import _tool
+    from tiaot.export.target.nvidia.ptx import _tool
 
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "kernels.ptx").write_text(ptx)
@@ -95,12 +95,12 @@ def count(ptx: str, architecture: str) -> list[Count]:
 
 def ptx_of(source: Path) -> str:
     """The PTX of the kernels of a file."""
-    from tiaot.export.cuda.compile import emit_ptx
-    from tiaot.export.cuda.lower import lower
     from tiaot.export.cuda.standin import CUDA
+    from tiaot.export.entry.device.lower import lower
     from tiaot.export.ir import LoweringError
     from tiaot.export.taichi.trace import trace_file
     from tiaot.export.target import native
+    from tiaot.export.target.nvidia.ptx import emit_ptx
 
     traced = trace_file(source, None, CUDA)
     signatures = {family.name: family.signature for family in traced.families}

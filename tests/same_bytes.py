@@ -25,7 +25,7 @@ SOURCES = [path for folder in ("kernels", "examples/kernels", "tests/kernels") f
 def write_modules(sources: list[Path], folder: Path, cuda: bool) -> None:
     """Writes the module of each file, as `NAME.so` and `NAME.h`."""
     from tiaot.export.build import export
-    from tiaot.export.cuda import BY_DEFAULT
+    from tiaot.export.target.nvidia import BY_DEFAULT
 
     for source in sources:
         print(source.stem, flush=True)
@@ -57,8 +57,9 @@ def _traced(source: Path, target: str) -> Any:
 
 
 def _write_texts(traced: Any, folder: Path, target: str) -> None:
-    from tiaot.export.cuda import lower as cuda_lower
-    from tiaot.export.entry import lower
+    from tiaot.export.build import along_tangents
+    from tiaot.export.entry.cpu import lower
+    from tiaot.export.entry.device import lower as cuda_lower
     from tiaot.export.ir import LoweringError
     from tiaot.export.target import native
 
@@ -69,8 +70,8 @@ def _write_texts(traced: Any, folder: Path, target: str) -> None:
     cpu = native()
     nothing = lower.compile_text("", cpu)
 
-    def compile_text(text: str, *_: Any) -> bytes:
-        texts.append(text)
+    def compile_text(text: str, *_: Any, **how: Any) -> bytes:
+        texts.append(f"{text}\n;{how}")
         return nothing
 
     def optimize(text: str) -> str:
@@ -82,11 +83,14 @@ def _write_texts(traced: Any, folder: Path, target: str) -> None:
         mock.patch.object(cuda_lower, "compile_text", compile_text),
         mock.patch.object(cuda_lower, "optimize", optimize),
     ):
-        for trace in traced.traces:
+        tangents = along_tangents(traced.families, traced.traces) if target == "cpu" else []
+        for trace in [*traced.traces, *tangents]:
             if trace.kernel not in signatures:
                 continue
             given = (signatures[trace.kernel], trace, primals[trace.kernel, trace.variant.name])
             for level in cpu.forms if target == "cpu" else (None,):
+                if level and level.implementation not in trace.levels:
+                    continue
                 texts.clear()
                 try:
                     entry = lower.lower(*given, cpu, level) if level else cuda_lower.lower(*given, cpu)

@@ -216,11 +216,11 @@ def test_the_trace_does_not_follow_from_what_memory_held(tmp_path: Path, byte: s
 
 def test_small_layers_stay_in_registers(tmp_path: Path) -> None:
     """No local memory: the arrays of a sample, Taichi's context and its argument struct are dissolved."""
-    from tiaot.export.cuda.compile import _tool, emit_ptx
-    from tiaot.export.cuda.lower import lower
     from tiaot.export.cuda.standin import CUDA
+    from tiaot.export.entry.device.lower import lower
     from tiaot.export.taichi.trace import trace_file
     from tiaot.export.target import native
+    from tiaot.export.target.nvidia.ptx import _tool, emit_ptx
 
     traced = trace_file(cuda_export.SOURCES["dense_tanh"], None, CUDA)
     signature = traced.families[0].signature

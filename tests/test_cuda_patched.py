@@ -10,14 +10,14 @@ import pytest
 pytest.importorskip("taichi")
 pytest.importorskip("llvmlite")
 
-from tiaot.export.cuda.compile import optimize
-from tiaot.export.cuda.lower import CudaEntry, lower
-from tiaot.export.cuda.patched import PATCHED, RUNTIME
 from tiaot.export.cuda.standin import CUDA
+from tiaot.export.entry.device.lower import CudaEntry, lower
 from tiaot.export.ir import LoweringError
 from tiaot.export.taichi.trace import trace_file
 from tiaot.export.target import native
 from tiaot.export.target.compile import runtime_text
+from tiaot.export.target.nvidia.patched import PATCHED, RUNTIME
+from tiaot.export.target.nvidia.ptx import optimize
 
 HEADER = """
 import taichi as ti

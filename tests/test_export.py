@@ -154,8 +154,8 @@ def layer(variant):
 
 def test_many_sums_over_a_batch_are_not_interleaved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The partial sums of several vectors of samples would not stay in registers; the code is smaller, too."""
-    from tiaot.export.entry.lower import lower
-    from tiaot.export.entry.rows import RowsEntry
+    from tiaot.export.entry.cpu.lower import lower
+    from tiaot.export.entry.cpu.rows import RowsEntry
     from tiaot.export.taichi.trace import trace_file
     from tiaot.export.target.x86_64 import X86_64
 

@@ -263,7 +263,7 @@ def test_results_are_the_same_bits_for_any_number_of_threads(state: tiaot.State,
 
 
 def test_loops_that_add_floats_up_are_spread_over_threads_by_copies() -> None:
-    from tiaot.export.entry.whole import WholeEntry
+    from tiaot.export.entry.cpu.whole import WholeEntry
     from tiaot.export.taichi.trace import trace_file
 
     traced = trace_file(SOURCE)

@@ -6,8 +6,6 @@ import re
 
 import pytest
 from task_texts import ARRAYS, ELEMENT, body, function, text
-from tiaot.export.cuda.loads import plain_loads
-from tiaot.export.entry.state import Dense
 from tiaot.export.ir.origins import CONTEXT, LOCAL, RESULT, UNKNOWN, Array, Origins, Root, Temporary
 from tiaot.export.ir.passes.atomics import depends_on_order, plain_additions, plain_extrema
 from tiaot.export.ir.passes.contraction import contract
@@ -22,6 +20,8 @@ from tiaot.export.ir.passes.temporaries import Private, Summed, point_temporarie
 from tiaot.export.ir.types import FLOAT
 from tiaot.export.ir.values import LoweringError
 from tiaot.export.ir.writer import write_function
+from tiaot.export.state import Dense
+from tiaot.export.target.nvidia.loads import plain_loads
 
 # ---- what pointers point into ----
 

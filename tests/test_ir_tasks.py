@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from task_texts import ARRAYS, ELEMENT, TYPES
-from tiaot.export.cuda.bounds import Bounds, find_bounds
+from tiaot.export.entry.device.ranges import Bounds, find_bounds
 from tiaot.export.ir import TracedModule, read_tasks
 from tiaot.export.ir.values import LoweringError
 

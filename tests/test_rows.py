@@ -1,4 +1,4 @@
-"""Kernels with a batch that entry/rows.py does not take: vectors, numbers by value, several element types, updates."""
+"""Kernels with a batch that cpu/rows.py does not take: vectors, numbers by value, several element types, updates."""
 
 from __future__ import annotations
 

@@ -20,15 +20,15 @@ from .author.signature import Signature
 from .cache import Cache
 from .computation import FORWARD, Computation, check_derivatives
 from .cuda.build import Devices, Key, build_for_cuda, value_inputs
-from .cuda.lower import CudaEntry
 from .entry.bounds import RECORD
-from .entry.lower import LoweredEntry, lower
-from .entry.state import Content, State
+from .entry.cpu.lower import LoweredEntry, lower
+from .entry.device.lower import CudaEntry
 from .gate.verify import SECONDS, Verification, VerificationError, verify
 from .ir import LoweringError
 from .module.link import find_linker, link
 from .module.plain import header, plain_functions, state_function
 from .module.tables import CudaCode, VariantEntries, Versions, descriptor
+from .state import Content, State
 from .taichi.trace import CHECKED, CPU, Trace, along_tangents, trace_file
 from .target import native
 from .target.compile import compile_text

@@ -35,3 +35,5 @@ ELEMENT_TYPES = (
     Dtype("float32", 0x0220, "float", "float", "f32", sums=True),
     Dtype("float64", 0x0240, "double", "double", "f64", sums=True),
 )
+
+SUMMED = tuple(each.name for each in ELEMENT_TYPES if each.sums)  # whose atomic sums are made on copies

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 from .. import __version__
 from . import terminal
 from .computation import check_derivatives
-from .cuda import read_architectures
 from .target import CPUS, find_cpu
 from .target.model import Cpu
+from .target.nvidia import read_architectures
 from .verify_command import add_recorded, add_strict, add_verify_seconds
 
 if TYPE_CHECKING:

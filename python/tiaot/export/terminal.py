@@ -25,12 +25,12 @@ def say(text: str) -> None:
 def refusals() -> tuple[type[Exception], ...]:
     """The exceptions whose message is for the author."""
     from .build import OutputError, SourceError
-    from .cuda.compile import CompileError
     from .gate.recorded import RecordError
     from .gate.verify import VerificationError
     from .ir import LoweringError
     from .module.link import LinkError
     from .taichi.trace import TraceError
+    from .target.nvidia.ptx import CompileError
 
     own = (SourceError, OutputError, RecordError, VerificationError)
     return *own, TraceError, LoweringError, LinkError, CompileError

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..entry.state import Content, Field, State
+from ..state import Content, Field, State
 
 _MOST_BYTES = 64 << 20  # of a module; what is larger belongs into a file of its own
 

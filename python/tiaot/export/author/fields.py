@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..entry.state import ALIGNMENT, Dense, Field, Root, State
+from ..state import ALIGNMENT, Dense, Field, Root, State
 from .flow import Place
 from .parameters import dtype_name
 from .signature import ITEM_SIZES

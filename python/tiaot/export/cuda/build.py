@@ -14,18 +14,18 @@ from ..author.declare import Family
 from ..author.signature import Signature
 from ..cache import Cache
 from ..computation import FORWARD, Computation
-from ..entry import sums
+from ..dtypes import SUMMED
 from ..entry.arguments import SEED
-from ..entry.state import State
+from ..entry.device.copies import sum_kernel, sum_name
+from ..entry.device.kernels import is_value
+from ..entry.device.lower import CudaEntry, lower
 from ..ir import LoweringError
 from ..module.tables import CudaCode
+from ..state import State
 from ..taichi.trace import Trace, Traced, TraceError, along_tangents, trace_file
 from ..target.model import Cpu
-from .compile import Image, assemble, emit_ptx, optimize, ptxas_version
-from .copies import sum_kernel, sum_name
-from .device import THREADS
-from .kernels import is_value
-from .lower import CudaEntry, lower
+from ..target.nvidia.ptx import Image, assemble, emit_ptx, optimize, ptxas_version
+from ..target.nvidia.threads import THREADS
 from .standin import CUDA
 from .trial import trial_library
 
@@ -92,9 +92,9 @@ def build_for_cuda(
     lowered = [entry for entry in entries.values() if not isinstance(entry, str)]
     if not lowered:
         return Devices(entries, None, [])
-    sum_names = [sum_name(dtype) for dtype in sums.DTYPES]
+    sum_names = [sum_name(dtype) for dtype in SUMMED]
     kernels = [*(kernel for entry in lowered for kernel in entry.kernels), *sum_names]
-    extra = optimize("\n".join([THREADS, *(sum_kernel(dtype) for dtype in sums.DTYPES)]))
+    extra = optimize("\n".join([THREADS, *(sum_kernel(dtype) for dtype in SUMMED)]))
     say(f"assembling for {len(architectures)} architectures")
     ptx = emit_ptx([*(entry.device for entry in lowered), extra])
     images = _assemble(ptx, architectures, version, cache, jobs)

@@ -6,13 +6,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from ..entry.state import State
-from ..module.abi import index_name
+from ..abi import index_name
+from ..entry.device.lower import CudaEntry
 from ..module.link import link_library
 from ..module.tables import CUDA_CODE_TYPE, WORKSPACE_TYPE
+from ..state import State
 from ..target.compile import compile_text
 from ..target.model import Cpu
-from .lower import CudaEntry
 
 
 def trial_library(

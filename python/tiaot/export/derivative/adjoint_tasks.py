@@ -17,13 +17,13 @@ from dataclasses import dataclass
 import llvmlite.binding as llvm
 
 from ..author.parameters import Parameter
-from ..entry.support import draws_random
 from ..ir.instructions import AtomicUpdate, Call, Instruction, Load, Store
 from ..ir.model import Function, Module
 from ..ir.origins import UNKNOWN, Array, Origin, Other, Temporary
 from ..ir.passes.indices import plain_indices
 from ..ir.passes.names import with_names
 from ..ir.reader import read
+from ..ir.runtime_calls import draws_random
 from ..ir.tasks import CPU_LOOP, main_of
 from ..ir.types import I64, Struct, Type
 from ..ir.values import Global, Local, LoweringError, zero

@@ -20,9 +20,7 @@ from ..ir.writer import write
 from .tangent import tangent
 
 
-def differentiate(
-    text: str, shadows: Mapping[str, Mapping[str, str]], target: str, *, inlined: bool = False
-) -> str:
+def differentiate(text: str, shadows: Mapping[str, Mapping[str, str]], target: str, *, inlined: bool = False) -> str:
     """The text with some functions differentiated, and with the functions of math/ that it calls.
 
     Args:

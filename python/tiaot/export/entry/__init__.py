@@ -1,1 +1,1 @@
-"""Entries on a CPU: what wraps a kernel's tasks into one C function, with a batch and without."""
+"""Entries: what makes a function of module.h of a kernel's tasks, on a CPU (cpu/) and on a device (device/)."""

@@ -15,12 +15,13 @@ from dataclasses import dataclass, replace
 from ..author.declare import Variant
 from ..author.parameters import Parameter
 from ..author.signature import ITEM_SIZES, Argument, Signature
+from ..dtypes import SUMMED
 from ..ir import LoweringError, TracedModule, read_tasks
 from ..ir.origins import Array
 from ..ir.passes.offsets import Layout
 from ..keys import STATE, Key, Role, with_tangents
 from ..taichi.trace import Trace
-from . import sums, support
+from . import support
 from .code import IR_TYPES, Code
 
 _OWN = ("scratch", "kept")  # the roles of parameters that are no argument of the signature
@@ -300,7 +301,7 @@ class WholeArrays:
     def _summed_key(self, part: Part, slot: Array) -> Key | None:
         """The key of an array that a loop only adds to, by its slot; None for one that is not copied."""
         parameter = part.parameters[slot.index]
-        if parameter.role in _OWN or parameter.dtype not in sums.DTYPES:
+        if parameter.role in _OWN or parameter.dtype not in SUMMED:
             return None
         return self._data_key(part, parameter) if slot.field == 1 else self._gradient_key(part, parameter)
 

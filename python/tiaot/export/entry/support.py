@@ -13,6 +13,7 @@ from ..ir import LoweringError, TracedModule
 from ..ir.passes import temporaries
 from ..ir.passes.bounds import FAILED, OUT_OF_RANGE
 from ..ir.passes.stacks import NAMES as STACKS
+from ..ir.runtime_calls import RANDOM
 from ..ir.tasks import CPU_LOOP, GPU_LOOP
 from ..ir.writer import write_function
 from . import bounds, stacks
@@ -111,7 +112,6 @@ define internal i32 @rand_i32(%struct.RuntimeContext* %c) alwaysinline {
 }}"""
     for kind, suffix, bits in (("float", "f32", 24), ("double", "f64", 53))  # as many as the mantissa, times 2^-bits
 )
-_RANDOM_NAMES = {f"rand_{kind}" for kind in ("u64", "i64", "u32", "i32", "f32", "f64")}
 
 _REFUSED = {
     "LLVMRuntime_get_host_printf": "it prints; remove the print",
@@ -121,7 +121,7 @@ _REFUSED = {
 
 def uses_random(modules: Iterable[TracedModule]) -> bool:
     """Whether a kernel draws random numbers."""
-    return any(name in _RANDOM_NAMES for module in modules for name in module.declarations)
+    return any(name in RANDOM for module in modules for name in module.declarations)
 
 
 def refuse_random(kernel: str, modules: Iterable[TracedModule]) -> None:
@@ -132,11 +132,6 @@ def refuse_random(kernel: str, modules: Iterable[TracedModule]) -> None:
     """
     if uses_random(modules):
         raise LoweringError(f"{kernel}: draws random numbers, which a kernel with a batch cannot: leave batch out")
-
-
-def draws_random(text: str) -> bool:
-    """Whether a task's IR draws random numbers."""
-    return any(f"@{name}(" in text for name in _RANDOM_NAMES)
 
 
 def own_texts(names: Iterable[str]) -> str:
@@ -165,11 +160,11 @@ def own_definitions(
             functions.append(name)
         elif name in _OWN:
             texts.append(_OWN[name])
-        elif name in _RANDOM_NAMES or name in STACKS or name in (CPU_LOOP, GPU_LOOP, FAILED, OUT_OF_RANGE):
+        elif name in RANDOM or name in STACKS or name in (CPU_LOOP, GPU_LOOP, FAILED, OUT_OF_RANGE):
             continue
         else:
             rest.append(write_function(function))
-    if _RANDOM_NAMES & set(declared):
+    if RANDOM & set(declared):
         texts.append(_RANDOM)
     if STACKS & set(declared):
         texts.append(stack_definitions)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..cuda.device import BLOCK
+from ..target.nvidia.threads import BLOCK
 from .along import JVP
 from .trial_session import Arrays, Record, Session
 from .trial_state import tangents_of_fields

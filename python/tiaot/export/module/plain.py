@@ -13,7 +13,7 @@ from ..author.signature import Argument
 from ..computation import Computation
 from ..dtypes import ELEMENT_TYPES
 from ..entry.code import IR_TYPES
-from ..entry.state import Content, State
+from ..state import Content, State
 from ..target.model import Cpu
 from .tables import CODE_TYPE, WORKSPACE_TYPE, VariantEntries, function_pointer
 

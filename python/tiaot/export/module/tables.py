@@ -10,17 +10,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..abi import index_name
 from ..author.declare import Family
 from ..author.signature import DTYPES, Argument, Signature
 from ..computation import Computation
-from ..entry.state import Content, Field, State
+from ..state import Content, Field, State
 from ..target.model import Cpu
-from .abi import index_name
 
 if TYPE_CHECKING:  # what needs LLVM; `tiaot doctor` comes here without it
-    from ..cuda.compile import Image
-    from ..cuda.lower import CudaEntry
-    from ..entry.lower import LoweredEntry
+    from ..entry.cpu.lower import LoweredEntry
+    from ..entry.device.lower import CudaEntry
+    from ..target.nvidia.ptx import Image
 
 ABI_VERSION = 5
 DESCRIPTOR_SYMBOL = "tiaot_module_descriptor"

@@ -20,7 +20,7 @@ from ..author.declare import LEVELS, Family, Variant
 from ..author.parameters import Parameter
 from ..author.signature import parse_signature
 from ..computation import STATE, Computation, of_trace
-from ..entry.state import Content, State
+from ..state import Content, State
 
 # How many pieces an outermost loop is cut into, of at least 512 turns each: Taichi bakes the number in. The runtime
 # hands the batch out itself, so that a kernel with a batch gets one.

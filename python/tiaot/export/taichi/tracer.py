@@ -34,12 +34,12 @@ from ..author.parameters import Parameter, example_arguments, parameters_of
 from ..cache import Cache
 from ..computation import STATE
 from ..derivative.adjoint_tasks import adjoint_tasks
-from ..entry.state import State, used_nodes, uses_state
-from ..entry.support import draws_random
 from ..ir import LoweringError
 from ..ir.passes.repeated import without_repetitions
 from ..ir.reader import read
+from ..ir.runtime_calls import draws_random, used_nodes, uses_fields
 from ..ir.writer import write
+from ..state import State
 from .fingerprint import own_modules, source_without_other_kernels, used_values, values
 from .trace import INDEX, PIECES
 
@@ -302,7 +302,7 @@ class _Tracer:
             if declaration.derived and any(map(draws_random, texts)):
                 declaration = declaration.with_seed()
             traces.append(forward)
-            if any(map(uses_state, texts)):
+            if any(map(uses_fields, texts)):
                 adjoint = self._adjoint(declaration, variant, implementation, texts, notes)
                 declaration = declaration.with_state(adjoint is not None)
                 traces += [] if adjoint is None else [adjoint]
@@ -345,7 +345,7 @@ class _Tracer:
                 texts = [Path(name).read_text() for name in trace["files"]]
                 if declaration.derived and any(map(draws_random, texts)):
                     declaration = declaration.with_seed()
-                if any(map(uses_state, texts)):
+                if any(map(uses_fields, texts)):
                     on_state = declaration.wrt != () and not declaration.family.signature.outputs
                     has_adjoint = on_state and has_gradient(self.fields, used_nodes(texts))
                     declaration = declaration.with_state(has_adjoint)

@@ -24,7 +24,7 @@ Layout = Callable[[int, int], tuple[int, int | None]]
 
 
 def widen_offsets(function: Function, layout: Layout, *, lanes: bool = False, in_steps: bool = False) -> Function:
-    """Recompute element offsets in 64 bits, and for arrays that lie in lanes (entry/lanes.py) in that order.
+    """Recompute element offsets in 64 bits, and for arrays that lie in lanes (entry/cpu/lanes.py) in that order.
 
     Args:
         function: of a task.

@@ -18,6 +18,7 @@ from .refusal import refuse
 NAMES = frozenset({"stack_init", "stack_push", "stack_pop", "stack_top_primal", "stack_top_adjoint"})
 _WITH_SIZE = frozenset({"stack_push", "stack_top_primal", "stack_top_adjoint"})
 TABLE = Named("tiaot.stack")  # of the chunks of a stack that grows
+OVERFLOW = "tiaot_stack_overflow"  # where a call of it is left after optimisation, a stack may have too little room
 _BYTES = Pointer(I8)
 
 

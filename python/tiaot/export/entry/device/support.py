@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..entry import support
-from ..entry.code import Code
-from ..entry.support import FRAME
-from ..ir import TracedModule
-
-BLOCK = 128  # TIAOT_CUDA_BLOCK of module.h
+from ...ir import TracedModule
+from ...ir.passes.stacks import OVERFLOW
+from ...target.nvidia.threads import THREADS as THREADS
+from .. import support
+from ..code import Code
+from ..support import FRAME
 
 # What a frame holds, in front as on the CPU (entry/support.py): the temporaries that the tasks of a call share; the
 # state of the random numbers; nothing; the roots of the fields; then the temporaries of this thread, where it adds
@@ -41,27 +41,6 @@ def _from_frame(name: str, parameters: str, place: int, body: str) -> str:
   ret i8* %q
 }}"""
 
-
-# A thread of the grid, and how many there are.
-THREADS = f"""
-declare i32 @llvm.nvvm.read.ptx.sreg.tid.x()
-declare i32 @llvm.nvvm.read.ptx.sreg.ctaid.x()
-declare i32 @llvm.nvvm.read.ptx.sreg.nctaid.x()
-define internal i64 @tiaot_thread() alwaysinline {{
-  %c = call i32 @llvm.nvvm.read.ptx.sreg.ctaid.x()
-  %cw = zext i32 %c to i64
-  %b = mul nuw nsw i64 %cw, {BLOCK}
-  %t = call i32 @llvm.nvvm.read.ptx.sreg.tid.x()
-  %tw = zext i32 %t to i64
-  %r = add nuw nsw i64 %b, %tw
-  ret i64 %r
-}}
-define internal i64 @tiaot_threads() alwaysinline {{
-  %c = call i32 @llvm.nvvm.read.ptx.sreg.nctaid.x()
-  %cw = zext i32 %c to i64
-  %r = mul nuw nsw i64 %cw, {BLOCK}
-  ret i64 %r
-}}"""
 
 POINTERS = "\n".join(
     [
@@ -163,8 +142,6 @@ SEED_TURN = f"""  %runtime.slot = getelementptr %struct.RuntimeContext, %struct.
 
 
 # ---- stacks: in the thread's own memory, as large as is known before the kernel runs ----
-
-OVERFLOW = "tiaot_stack_overflow"  # where it is left after optimisation, the room may not be enough
 
 
 def stack_definitions(values: int) -> str:

@@ -7,8 +7,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 
-from ..entry.code import Code
-from ..module.abi import index_name
+from ...abi import index_name
+from ..code import Code
 
 _LAUNCH = "i32 (i8*, i32, i64, i32, i8**)*"
 _FILL = "i32 (i8*, i8*, i64)*"

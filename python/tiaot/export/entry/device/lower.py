@@ -5,18 +5,18 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from ..author.signature import Signature
-from ..derivative.differentiate import differentiate
-from ..entry.rows import RowsEntry
-from ..ir import LoweringError
-from ..taichi.trace import Trace
-from ..target.compile import compile_text
-from ..target.model import Cpu
-from ..target.nvidia import NVIDIA
-from . import patched
-from .compile import optimize, overflows
-from .loads import plain_loads
-from .mathematics import approximate_divisions, use_own_tanh
+from ...author.signature import Signature
+from ...derivative.differentiate import differentiate
+from ...ir import LoweringError
+from ...taichi.trace import Trace
+from ...target.compile import compile_text
+from ...target.model import Cpu
+from ...target.nvidia import patched
+from ...target.nvidia.loads import plain_loads
+from ...target.nvidia.mathematics import approximate_divisions, use_own_tanh
+from ...target.nvidia.ptx import optimize, overflows
+from ...target.nvidia.target import NVIDIA
+from ..samples import by_samples
 from .rows import CudaRowsEntry
 from .whole import CudaWholeEntry
 
@@ -51,14 +51,14 @@ def make_entry(signature: Signature, trace: Trace, primal: Trace) -> CudaRowsEnt
             "block_rows=None, whose loops are parallel"
         )
     trace, primal = _adapted(trace), _adapted(primal)
-    if signature.batch and trace.autodiff and RowsEntry.suits(trace, primal):
+    if signature.batch and trace.autodiff and by_samples(trace, primal):
         return CudaRowsEntry(signature, trace, primal, trace.symbol)
     return CudaWholeEntry(signature, trace, primal, trace.symbol)
 
 
 def _adapted(trace: Trace) -> Trace:
-    completed = patched.complete(trace)
-    return dataclasses.replace(completed, tasks=tuple(plain_loads(use_own_tanh(task)) for task in completed.tasks))
+    tasks = patched.complete(trace.kernel, trace.tasks, along=bool(trace.along))
+    return dataclasses.replace(trace, tasks=tuple(plain_loads(use_own_tanh(task)) for task in tasks))
 
 
 def lower(signature: Signature, trace: Trace, primal: Trace, target: Cpu) -> CudaEntry:

@@ -11,21 +11,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..author.declare import Variant
-from ..author.parameters import Parameter
-from ..author.signature import ITEM_SIZES, Argument, Signature
-from ..ir import LoweringError, TracedModule, read_tasks
-from ..ir.model import Function
-from ..ir.passes.atomics import plain_additions
-from ..ir.passes.finish import finish
-from ..ir.passes.offsets import widen_offsets
-from ..ir.passes.reassociation import reassociate_sums
-from ..ir.passes.stacks import grow_stacks
-from ..keys import Key, Role, with_tangents
-from ..taichi.trace import Trace
-from . import lanes, support
-from .arguments import store_pointers, store_shape, struct_type
-from .code import IR_TYPES, Code
+from ...author.declare import Variant
+from ...author.parameters import Parameter
+from ...author.signature import ITEM_SIZES, Argument, Signature
+from ...ir import LoweringError, TracedModule, read_tasks
+from ...ir.model import Function
+from ...ir.passes.atomics import plain_additions
+from ...ir.passes.finish import finish
+from ...ir.passes.offsets import widen_offsets
+from ...ir.passes.reassociation import reassociate_sums
+from ...ir.passes.stacks import grow_stacks
+from ...keys import Key, Role, with_tangents
+from ...taichi.trace import Trace
+from .. import support
+from ..arguments import store_pointers, store_shape, struct_type
+from ..code import IR_TYPES, Code
+from ..samples import obstacle
+from . import lanes
 
 _LANES_BYTES = 12288  # of a block in lanes: it fits a 32 KiB first-level cache beside the caller's rows
 _LANES_ROWS = 64  # of a block in lanes whose size is not known at export
@@ -52,7 +54,7 @@ class RowsEntry:
         self.variant: Variant = trace.variant
         for each in (trace, primal):
             for parameter in each.parameters:
-                if what := _obstacle(each, parameter):
+                if what := obstacle(each, parameter):
                     raise LoweringError(
                         f"{trace.kernel}: parameter {parameter.name!r} {what}, which a kernel that is written for "
                         "blocks of rows cannot take: declare it with tiaot.export.kernel"
@@ -80,13 +82,6 @@ class RowsEntry:
 
     def _modules(self) -> list[TracedModule]:
         return [self.module] if self.primal is None else [self.module, self.primal]
-
-    @staticmethod
-    def suits(*traces: Trace) -> bool:
-        """Whether traces of a kernel with a batch are lowered here: others are WholeEntry's, but for blocks of rows."""
-        return any(trace.block_rows is not None for trace in traces) or not any(
-            _obstacle(trace, parameter) for trace in traces for parameter in trace.parameters
-        )
 
     @property
     def needs_workspace(self) -> bool:
@@ -432,22 +427,3 @@ def _declared_scratch(code: Code, trace: Trace) -> list[tuple[Key, str]]:
         for parameter in trace.parameters
         if parameter.role == "scratch"
     ]
-
-
-def _obstacle(trace: Trace, parameter: Parameter) -> str:
-    """What keeps a parameter from being an array of samples in lanes or rows, "" when nothing does."""
-    if parameter.dtype != trace.variant.dtype or parameter.dtype not in ("float32", "float64"):
-        return f"has the element type {parameter.dtype} beside {trace.variant.dtype}"
-    if parameter.element:
-        return "has vectors or matrices for elements"
-    if parameter.by_value:
-        return "is passed by value"
-    if parameter.role == "updated":
-        return "is updated in place"
-    if parameter.role == "result":
-        return "is returned"
-    if parameter.role == "kept":
-        return "is a copy that the adjoint keeps"
-    if parameter.role == "scratch" and trace.autodiff:
-        return "is scratch of a kernel that Taichi differentiates"
-    return ""

@@ -1,22 +1,16 @@
-"""State: Taichi's fields as named arrays in memory of the module's, and the IR that finds their elements.
+"""The state of a module: Taichi's fields as named arrays in one piece of memory. Knows no kernels.
 
 Taichi keeps fields in trees, whose inner nodes say how the elements lie. Every child of a root that a kernel uses gets
-a place in the state's memory, the rest of a tree none. Taichi's IR walks from the root down, with a call for each step:
-the steps are defined here, as additions of constants, and the tasks find the children of the roots in their frame.
+a place in the state's memory, the rest of a tree none.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-
-from ..ir import TracedModule
-from ..ir.passes import lookups
 
 ALIGNMENT = 64
 
@@ -97,54 +91,3 @@ class State:
             numbered(record["inner"]),
             {key: Dense(each["cell_bytes"], tuple(each["sizes"])) for key, each in numbered(record["dense"]).items()},
         )
-
-
-_CHILD = re.compile(r"@get_ch_S(\d+)_to_S(\d+)\(")
-_ROOTS = "LLVMRuntime_get_roots"
-_FORGOTTEN = re.compile(r"(StructMeta|DenseMeta)_set_\w+|Dense_\w+|S\d+_refine_coordinates|get_ch_S\d+_to_S\d+")
-
-
-def uses_state(text: str) -> bool:
-    """Whether a task's IR reaches into a field."""
-    return f"@{_ROOTS}(" in text
-
-
-def used_nodes(texts: Iterable[str]) -> set[int]:
-    """Numbers of the nodes that tasks go through."""
-    return {int(match[2]) for text in texts for match in _CHILD.finditer(text)}
-
-
-def place_lookups(module: TracedModule, state: State) -> TracedModule:
-    """The module with the steps to elements of dense nodes as sums in 64 bits, and with its declarations of such steps
-    left out, which `definitions` defines where there is something to define."""
-    declarations = {
-        name: function
-        for name, function in module.declarations.items()
-        if not _CHILD.search(f"@{name}(") and not _FORGOTTEN.fullmatch(name)
-    }
-    changed = module.changed(lambda function: lookups.place_lookups(function, state.dense))
-    return dataclasses.replace(changed, declarations=declarations)
-
-
-def definitions(modules: Iterable[TracedModule], state: State) -> str:
-    """The steps from node to node that the tasks of some modules call."""
-    places = {node: place for place, node in enumerate(state.roots)}
-    texts: dict[str, str] = {}
-    for module in modules:
-        for name in module.declarations:
-            if match := _CHILD.search(f"@{name}("):
-                node = int(match[2])
-                texts[name] = _step(name, places.get(node), state.inner.get(node))
-    return "\n".join(texts.values())
-
-
-def _step(name: str, place: int | None, offset: int | None) -> str:
-    head = f"define internal i8* @{name}(i8* %node) alwaysinline {{"
-    if place is None:
-        return f"{head}\n  %child = getelementptr inbounds i8, i8* %node, i64 {offset}\n  ret i8* %child\n}}"
-    return f"""{head}
-  %children = bitcast i8* %node to i8**
-  %slot = getelementptr i8*, i8** %children, i64 {place}
-  %child = load i8*, i8** %slot
-  ret i8* %child
-}}"""

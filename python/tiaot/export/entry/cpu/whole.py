@@ -16,26 +16,25 @@ from __future__ import annotations
 import dataclasses
 import enum
 import functools
-import re
 from dataclasses import dataclass
 
-from ..author.signature import ITEM_SIZES, Signature
-from ..ir import Task
-from ..ir.instructions import Call, Instruction
-from ..ir.model import Function
-from ..ir.origins import Array, Root
-from ..ir.passes.atomics import depends_on_order, plain_additions, plain_extrema
-from ..ir.passes.finish import finish
-from ..ir.passes.indices import plain_indices
-from ..ir.passes.offsets import widen_offsets
-from ..ir.passes.stacks import grow_stacks
-from ..ir.passes.summed import Accumulator, summed
-from ..keys import STATE, Key, Role
-from ..taichi.trace import PIECES, Trace
-from . import state as fields
-from . import sums, support
-from .arguments import SEED, Buffer, Part, WholeArrays, struct_type
-from .code import IR_TYPES, Code
+from ...author.signature import ITEM_SIZES, Signature
+from ...dtypes import SUMMED
+from ...ir import Task
+from ...ir.model import Function
+from ...ir.origins import Array, Root
+from ...ir.passes.atomics import depends_on_order, is_extremum, plain_additions, plain_extrema
+from ...ir.passes.finish import finish
+from ...ir.passes.indices import plain_indices
+from ...ir.passes.offsets import widen_offsets
+from ...ir.passes.stacks import grow_stacks
+from ...ir.passes.summed import Accumulator, summed
+from ...keys import STATE, Key, Role
+from ...taichi.trace import PIECES, Trace
+from .. import fields, support
+from ..arguments import SEED, Buffer, Part, WholeArrays, struct_type
+from ..code import IR_TYPES, Code
+from . import sums
 
 
 @dataclass(frozen=True)
@@ -113,7 +112,7 @@ class WholeEntry(WholeArrays):
         if isinstance(target, Root):
             assert self.state is not None
             root = self.state.roots[target.node]
-            if root.dtype not in sums.DTYPES:
+            if root.dtype not in SUMMED:
                 return None
             return Buffer(Key(Role.ROOT, str(target.node)), root.dtype, None, (), root.bytes)
         if not isinstance(target, Array):
@@ -504,8 +503,3 @@ class WholeEntry(WholeArrays):
             slot = code.add(f"getelementptr {kind}, {kind}* {array}, i64 0, i64 {place}")
             code.do(f"store i8* %root_{node}, i8** {slot}")
         return code.add(f"bitcast {kind}* {array} to i8*")
-
-
-def is_extremum(instruction: Instruction) -> bool:
-    """Whether it is an atomic minimum or maximum of floating-point numbers."""
-    return isinstance(instruction, Call) and re.fullmatch(r"atomic_(min|max)_f\d+", instruction.name) is not None

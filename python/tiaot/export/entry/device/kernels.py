@@ -4,7 +4,7 @@ for each stretch of statements between them one that runs on a single thread.
 Every kernel of an entry has the same parameters: the arrays, the sizes of the dimensions, the values of numbers. Each
 thread builds Taichi's argument struct and context of them for itself, which inlining and SROA dissolve, so nothing has
 to be copied to the device before a launch. Ranges that follow from shapes and numbers are worked out by each thread
-(bounds.py).
+(ranges.py).
 
 In a loop that adds floating-point numbers up atomically the order would show in the result. Where nothing else touches
 what is added to (ir/passes/summed.py), there is a second kernel for it, whose threads add to copies of their own.
@@ -16,30 +16,31 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from ..author.parameters import Parameter
-from ..author.signature import ITEM_SIZES, Signature
-from ..entry import state as fields
-from ..entry import sums, support
-from ..entry.arguments import SEED, Part, WholeArrays, struct_type
-from ..entry.code import IR_TYPES, Code
-from ..entry.whole import is_extremum
-from ..ir import LoweringError, Task, TracedModule
-from ..ir.instructions import AtomicUpdate, Call, Instruction
-from ..ir.model import Function
-from ..ir.origins import Array, Root, Temporary
-from ..ir.passes import summed
-from ..ir.passes.atomics import depends_on_order, plain_additions, plain_extrema
-from ..ir.passes.finish import finish
-from ..ir.passes.offsets import widen_offsets
-from ..ir.passes.scaling import point_to_copies, scale_offsets
-from ..ir.passes.stacks import fix_stacks
-from ..ir.passes.temporaries import Private, Summed, point_temporaries
-from ..ir.tasks import GPU_LOOP
-from ..ir.values import Global
-from ..keys import Key, Role
-from ..taichi.trace import Trace
-from . import device
-from .bounds import Bounds, find_bounds
+from ... import state
+from ...author.parameters import Parameter
+from ...author.signature import ITEM_SIZES, Signature
+from ...dtypes import SUMMED
+from ...ir import LoweringError, Task, TracedModule
+from ...ir.instructions import AtomicUpdate, Call, Instruction
+from ...ir.model import Function
+from ...ir.origins import Array, Root, Temporary
+from ...ir.passes import summed
+from ...ir.passes.atomics import depends_on_order, is_extremum, plain_additions, plain_extrema
+from ...ir.passes.finish import finish
+from ...ir.passes.offsets import widen_offsets
+from ...ir.passes.scaling import point_to_copies, scale_offsets
+from ...ir.passes.stacks import fix_stacks
+from ...ir.passes.temporaries import Private, Summed, point_temporaries
+from ...ir.runtime_calls import used_nodes
+from ...ir.tasks import GPU_LOOP
+from ...ir.values import Global
+from ...keys import Key, Role
+from ...taichi.trace import Trace
+from .. import fields, support
+from ..arguments import SEED, Part, WholeArrays, struct_type
+from ..code import IR_TYPES, Code
+from . import support as device
+from .ranges import Bounds, find_bounds
 
 MOST_ROOTS = 256  # that a kernel's parameters, of 4 KiB, have room for beside its arguments
 
@@ -72,7 +73,7 @@ class WholeKernels(WholeArrays):
 
     # ---- what is there ----
 
-    def _take_fields(self) -> dict[int, fields.Root]:
+    def _take_fields(self) -> dict[int, state.Root]:
         """Brings the steps to elements of fields into their form. The roots that the kernels use, by their numbers.
 
         Raises:
@@ -81,7 +82,7 @@ class WholeKernels(WholeArrays):
         self.steps = ""
         if self.state is None:
             return {}
-        used = fields.used_nodes(text for part in self.parts for text in part.trace.tasks)
+        used = used_nodes(text for part in self.parts for text in part.trace.tasks)
         roots = {node: root for node, root in self.state.roots.items() if node in used}
         if len(roots) > MOST_ROOTS:
             raise LoweringError(
@@ -135,11 +136,11 @@ class WholeKernels(WholeArrays):
     def _target(self, part: Part, task: Task, target: summed.Accumulator) -> Target | None:
         if isinstance(target, Temporary):
             kind = str(summed.added_type(shared_parts(task), target))
-            dtype = next((name for name in sums.DTYPES if IR_TYPES[name] == kind), None)
+            dtype = next((name for name in SUMMED if IR_TYPES[name] == kind), None)
             return Target(dtype, offset=target.offset) if dtype else None
         if isinstance(target, Root):
             dtype = self.roots[target.node].dtype
-            return Target(dtype, Key(Role.ROOT, str(target.node)), node=target.node) if dtype in sums.DTYPES else None
+            return Target(dtype, Key(Role.ROOT, str(target.node)), node=target.node) if dtype in SUMMED else None
         if not isinstance(target, Array):
             return None
         key = self._summed_key(part, target)
@@ -450,7 +451,7 @@ def _value_registers(key: Key, parameter: Parameter) -> list[str]:
 
 
 def _orders_tangents(function: Function, instruction: Instruction) -> bool:
-    """Whether what an atomic operation of floating-point numbers finds there, or leaves there, is that of one of several
+    """Whether what an atomic operation of floating-point numbers finds there, or leaves there, is of one of several
     threads, whose tangent then has to be that thread's, too."""
     if isinstance(instruction, AtomicUpdate) and instruction.value.type.is_float:
         return instruction.operation not in ("fadd", "fsub") or bool(function.users(instruction.result))

@@ -15,10 +15,11 @@ from pathlib import Path
 
 import llvmlite.binding as llvm
 
-from ..target import compile
-from ..target.nvidia import NVIDIA
+from ...ir.passes.stacks import OVERFLOW
+from .. import compile
 from . import BY_DEFAULT
-from .device import BLOCK, OVERFLOW
+from .target import NVIDIA
+from .threads import BLOCK
 
 _LOWEST = NVIDIA.forms[0]  # what LLVM 15 plans for; it knows none beyond sm_86, and ptxas plans again
 

@@ -9,21 +9,22 @@ up in their order by a kernel behind it.
 
 from __future__ import annotations
 
-from ..author.parameters import Parameter
-from ..author.signature import ITEM_SIZES, Argument, Signature
-from ..entry import support
-from ..entry.arguments import store_pointers, store_shape, struct_type
-from ..entry.code import IR_TYPES, Code
-from ..ir import TracedModule, read_tasks
-from ..ir.model import Function
-from ..ir.passes.atomics import plain_additions
-from ..ir.passes.finish import finish
-from ..ir.passes.offsets import widen_offsets
-from ..ir.passes.scaling import scale_offsets
-from ..ir.passes.stacks import fix_stacks
-from ..keys import Key, Role, with_tangents
-from ..taichi.trace import Trace
-from . import device
+from ...author.parameters import Parameter
+from ...author.signature import ITEM_SIZES, Argument, Signature
+from ...ir import TracedModule, read_tasks
+from ...ir.model import Function
+from ...ir.passes.atomics import plain_additions
+from ...ir.passes.finish import finish
+from ...ir.passes.offsets import widen_offsets
+from ...ir.passes.scaling import scale_offsets
+from ...ir.passes.stacks import fix_stacks
+from ...keys import Key, Role, with_tangents
+from ...taichi.trace import Trace
+from ...target.nvidia.threads import BLOCK
+from .. import support
+from ..arguments import store_pointers, store_shape, struct_type
+from ..code import IR_TYPES, Code
+from . import support as device
 from .copies import SUM_LANES, add_up
 from .host import TYPES as HOST_TYPES
 from .host import HostCode, Value
@@ -390,9 +391,7 @@ store {self.type} {value}, {self.type}* @q"""
     def _threads(self, code: Code) -> str:
         """How many threads have copies in the workspace: by the sizes alone, so that sums follow from them."""
         each = str(self.item * self._halves)
-        return code.add(
-            f"call i64 @tiaot_row_threads(i64 %rows, i64 {code.multiply(self._per_thread(code), each)})"
-        )
+        return code.add(f"call i64 @tiaot_row_threads(i64 %rows, i64 {code.multiply(self._per_thread(code), each)})")
 
     def _half_bytes(self, code: Code) -> str:
         """Of the workspace: the copies of all threads, and the sums of the first pass over them."""
@@ -440,9 +439,7 @@ store {self.type} {value}, {self.type}* @q"""
         halves = {False: "%workspace"}  # by whether it is that of the tangents
         if self.along:
             halves[True] = code.add(f"getelementptr i8, i8* %workspace, i64 {self._half_bytes(code)}")
-        parameters += [
-            (f"{self.type}*", code.add(f"bitcast i8* {half} to {self.type}*")) for half in halves.values()
-        ]
+        parameters += [(f"{self.type}*", code.add(f"bitcast i8* {half} to {self.type}*")) for half in halves.values()]
         threads = self._threads(code) if self._has_copies else "%rows"
         self._launch(code, threads, pointers, parameters)
         for of_tangents, half in halves.items() if self._summed() else ():
@@ -477,17 +474,17 @@ define internal i64 @tiaot_row_threads(i64 %rows, i64 %bytes) alwaysinline {{
   %kept = select i1 %few, i64 16384, i64 %eighth
   %less = icmp slt i64 %rows, %kept
   %useful = select i1 %less, i64 %rows, i64 %kept
-  %up0 = add i64 %useful, {device.BLOCK - 1}
-  %up = and i64 %up0, {-device.BLOCK}
+  %up0 = add i64 %useful, {BLOCK - 1}
+  %up = and i64 %up0, {-BLOCK}
   %many = icmp sgt i64 %up, {_MOST_THREADS}
   %most = select i1 %many, i64 {_MOST_THREADS}, i64 %up
   %none = icmp eq i64 %bytes, 0
   %each = select i1 %none, i64 1, i64 %bytes
   %fit0 = udiv i64 {_WORKSPACE_BYTES}, %each
-  %fit = and i64 %fit0, {-device.BLOCK}
+  %fit = and i64 %fit0, {-BLOCK}
   %over = icmp slt i64 %fit, %most
   %wanted = select i1 %over, i64 %fit, i64 %most
-  %some = icmp sgt i64 %wanted, {device.BLOCK}
-  %result = select i1 %some, i64 %wanted, i64 {device.BLOCK}
+  %some = icmp sgt i64 %wanted, {BLOCK}
+  %result = select i1 %some, i64 %wanted, i64 {BLOCK}
   ret i64 %result
 }}"""

@@ -1,6 +1,6 @@
 """Entries of whole kernels for CUDA: the function that launches their kernels (kernels.py), one after another.
 
-How many threads a loop has follows from its range, which the host works out as the threads do (bounds.py). A loop that
+How many threads a loop has follows from its range, which the host works out as the threads do (ranges.py). A loop that
 adds floating-point numbers up atomically runs on copies of what it adds to, whose number follows from the sizes of the
 arrays alone, and which are added up in their order; where copies would be much beside the data, the additions are
 atomic.
@@ -12,23 +12,23 @@ import enum
 import math
 from collections.abc import Mapping
 
-from ..author.signature import ITEM_SIZES
-from ..entry import support
-from ..entry.arguments import Part
-from ..entry.code import IR_TYPES, Code
-from ..ir import Task
-from ..ir.instructions import Call, Instruction
-from ..ir.passes.finish import finish
-from ..ir.passes.temporaries import Private, point_temporaries
-from ..ir.tasks import GPU_LOOP
-from ..ir.types import VOID, FunctionType, Pointer
-from ..ir.values import Global, integer_of
-from ..ir.writer import write_function
-from ..keys import STATE, Key
-from ..module.abi import ORDERED, ORDERED_IF_SMALL, UNORDERED
-from . import device
+from ...abi import ORDERED, ORDERED_IF_SMALL, UNORDERED
+from ...author.signature import ITEM_SIZES
+from ...ir import Task
+from ...ir.instructions import Call, Instruction
+from ...ir.passes.finish import finish
+from ...ir.passes.temporaries import Private, point_temporaries
+from ...ir.tasks import GPU_LOOP
+from ...ir.types import VOID, FunctionType, Pointer
+from ...ir.values import Global, integer_of
+from ...ir.writer import write_function
+from ...keys import STATE, Key
+from ...target.nvidia.threads import BLOCK
+from .. import support
+from ..arguments import Part
+from ..code import IR_TYPES, Code
+from . import support as device
 from .copies import COPIES_BYTES, COUNT_COPIES, FEWEST_COPIES, MOST_COPIES, SUM_LANES, add_up
-from .device import BLOCK
 from .host import TYPES as HOST_TYPES
 from .host import HostCode, Value
 from .kernels import Target, WholeKernels

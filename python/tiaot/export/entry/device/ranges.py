@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Container
 from dataclasses import dataclass
 
-from ..ir import Task, TracedModule
-from ..ir.instructions import AtomicUpdate, Call, CompareExchange, Fence, Load, Store
-from ..ir.model import Function
-from ..ir.origins import CONTEXT, LOCAL, UNKNOWN, Origins, Temporary
+from ...ir import Task, TracedModule
+from ...ir.instructions import AtomicUpdate, Call, CompareExchange, Fence, Load, Store
+from ...ir.model import Function
+from ...ir.origins import CONTEXT, LOCAL, UNKNOWN, Origins, Temporary
 
 _ALLOWED = {"RuntimeContext_get_runtime", "get_temporary_pointer", "min_i32", "max_i32"}
 

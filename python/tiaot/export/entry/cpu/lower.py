@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..author.signature import Signature
-from ..derivative.differentiate import differentiate
-from ..ir import LoweringError
-from ..taichi.trace import Trace
-from ..target.compile import code_size, compile_text
-from ..target.model import Cpu, Form
+from ...author.signature import Signature
+from ...derivative.differentiate import differentiate
+from ...ir import LoweringError
+from ...taichi.trace import Trace
+from ...target.compile import code_size, compile_text
+from ...target.model import Cpu, Form
+from ..samples import by_samples
 from .rows import RowsEntry
 from .whole import WholeEntry
 
@@ -42,7 +43,7 @@ def lower(
         LoweringError: when the kernel uses something that cannot be lowered.
     """
     function = f"{trace.symbol}_{level.name.rpartition('-')[2]}"
-    if signature.batch and RowsEntry.suits(trace, primal):
+    if signature.batch and by_samples(trace, primal):
         entry: RowsEntry | WholeEntry = RowsEntry(signature, trace, primal, level.vector_bytes, others)
     elif others:
         raise LoweringError(f"{trace.kernel}: by_level is for kernels with a batch that are written for blocks of rows")

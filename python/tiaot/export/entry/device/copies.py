@@ -7,9 +7,9 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 
-from ..author.signature import ITEM_SIZES
-from ..entry.code import IR_TYPES
-from .device import BLOCK
+from ...author.signature import ITEM_SIZES
+from ...target.nvidia.threads import BLOCK
+from ..code import IR_TYPES
 from .host import HostCode
 
 MOST_COPIES = 16384  # threads of a loop that adds to copies

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ..cuda import ARCHITECTURES, patched
-from ..cuda.device import OVERFLOW
-from .model import FOR_ILP, Form, Target
+from ...ir.passes.stacks import OVERFLOW
+from ..model import FOR_ILP, Form, Target
+from . import ARCHITECTURES, patched
 
 
 class _Nvidia(Target):

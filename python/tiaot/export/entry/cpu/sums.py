@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ..dtypes import ELEMENT_TYPES
-from .code import IR_TYPES
-
-DTYPES = tuple(each.name for each in ELEMENT_TYPES if each.sums)
+from ..code import IR_TYPES
 
 
 def add_copies(dtypes: Iterable[str]) -> str:

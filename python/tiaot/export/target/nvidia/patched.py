@@ -3,20 +3,18 @@ of a warp, a block or the grid. Its reductions, which are made of such, are ours
 refused. Knows no signatures.
 
 Taichi reduces a loop's local number (`s += x[i]`) within each thread, then within a warp, then by an atomic operation.
-Here each thread's part is reduced atomically: a sum of floating-point numbers like any other (entry/sums.py), so that
-it is made on copies in a fixed order; everything else in an order that does not show.
+Here each thread's part is reduced atomically: a sum of floating-point numbers like any other, so that it is made on
+copies in a fixed order; everything else in an order that does not show.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import re
 from collections.abc import Iterable
 
-from ..ir import LoweringError
-from ..taichi.trace import Trace
-from ..target.compile import runtime_text
+from ...ir import LoweringError
+from ..compile import runtime_text
 
 RUNTIME = "runtime_cuda.bc"
 
@@ -95,20 +93,20 @@ done:
 }}"""
 
 
-def complete(trace: Trace) -> Trace:
-    """The trace with its reductions as atomic operations, and with loops around a compare-and-exchange that see what
-    others wrote.
+def complete(kernel: str, tasks: Iterable[str], *, along: bool) -> list[str]:
+    """The tasks of a kernel with their reductions as atomic operations, and with loops around a compare-and-exchange
+    that see what others wrote. With `along` they are to be differentiated.
 
     Raises:
         LoweringError: when the kernel has memory for the threads of a block.
     """
-    if any("addrspace(3)" in task for task in trace.tasks):
+    tasks = list(tasks)
+    if any("addrspace(3)" in task for task in tasks):
         raise LoweringError(
-            f"{trace.kernel}: keeps memory for the threads of a block (ti.simt.block.SharedArray), which its code for "
+            f"{kernel}: keeps memory for the threads of a block (ti.simt.block.SharedArray), which its code for "
             "CUDA cannot have: read from the array itself"
         )
-    tasks = (_see_others(_without_reductions(task, bool(trace.along))) for task in trace.tasks)
-    return dataclasses.replace(trace, tasks=tuple(tasks))
+    return [_see_others(_without_reductions(task, along)) for task in tasks]
 
 
 def definitions(text: str) -> str:

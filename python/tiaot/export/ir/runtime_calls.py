@@ -1,0 +1,25 @@
+"""What a task's IR calls of Taichi's runtime, by its text: random numbers, and the steps through trees of fields."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+RANDOM = frozenset({f"rand_{kind}" for kind in ("u64", "i64", "u32", "i32", "f32", "f64")})
+ROOTS = "LLVMRuntime_get_roots"
+STEP = re.compile(r"@get_ch_S(\d+)_to_S(\d+)\(")  # from a node to a child of it
+
+
+def draws_random(text: str) -> bool:
+    """Whether a task draws random numbers."""
+    return any(f"@{name}(" in text for name in RANDOM)
+
+
+def uses_fields(text: str) -> bool:
+    """Whether a task reaches into a field."""
+    return f"@{ROOTS}(" in text
+
+
+def used_nodes(texts: Iterable[str]) -> set[int]:
+    """Numbers of the nodes that tasks go through."""
+    return {int(match[2]) for text in texts for match in STEP.finditer(text)}
