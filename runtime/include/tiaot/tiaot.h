@@ -142,8 +142,9 @@ TIAOT_API void tiaot_state_destroy(tiaot_state *state);
 /* Describes a field of the state: *tensor points into its memory, and its `shape` and `strides` into the module's
  * tables, which are not to be written to. The tangent of a field "x" of floating-point numbers is the field
  * "x.tangent", that of its gradient "x.grad.tangent"; tangents start as zeros, in memory that is made when the first is
- * asked for or a call needs it (on a CUDA device it waits for that, so not while a stream is captured). TIAOT_ERROR_VALUE, with the names that exist, when there is no field of that name;
- * TIAOT_ERROR_MEMORY. Reading or writing the memory while a call works on the state is a data race. */
+ * asked for or a call needs it (on a CUDA device it waits for that, so not while a stream is captured).
+ * TIAOT_ERROR_VALUE, with the names that exist, when there is no field of that name; TIAOT_ERROR_MEMORY. Reading or
+ * writing the memory while a call works on the state is a data race. */
 TIAOT_API tiaot_status tiaot_state_field(const tiaot_state *state, const char *name, DLTensor *tensor);
 
 /* Sets every element of a field to a number, as the field's elements have it; TIAOT_ERROR_VALUE when that is none of

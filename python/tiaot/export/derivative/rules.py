@@ -106,7 +106,7 @@ def rule_of(name: str) -> tuple[Rule, Callable[[str], str]] | None:
     if name.startswith("__nv_"):
         stem = name[len("__nv_") :]
         kind = "" if stem in _OF_LIBDEVICE else "f"
-        rule = _OF_LIBDEVICE.get(stem.removesuffix(kind) if kind else stem) if stem.endswith(kind) else None
+        rule = _OF_LIBDEVICE.get(stem.removesuffix(kind)) if stem.endswith(kind) else None
         return None if rule is None else (rule, lambda relative: f"__nv_{relative}{kind}")
     if name.startswith("llvm."):
         stem, _, kinds = name[len("llvm.") :].partition(".")
