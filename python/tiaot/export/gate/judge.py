@@ -83,9 +83,15 @@ class Findings:
 
 
 def judge(
-    points: list[Point], declarations: Mapping[str, Declaration], module: Outcome, jit: Outcome, cuda: Outcome
+    points: list[Point],
+    declarations: Mapping[str, Declaration],
+    module: Outcome,
+    jit: Outcome,
+    cuda: Outcome,
+    *,
+    on_cuda: bool,
 ) -> dict[str, Findings]:
-    """What was found of each kernel."""
+    """What was found of each kernel; `on_cuda`: the module has code for CUDA, too."""
     found: dict[str, Findings] = {}
     without_jit: dict[str, Point] = {}
     for point in points:
@@ -100,6 +106,8 @@ def judge(
         findings.recorded += point.kind == RECORDED
         if point.large:
             findings.note("of large fields some elements were looked at")
+            if on_cuda:
+                findings.note("the code for CUDA was not tried over such fields: to interpret it takes too long")
         if point.empty:
             continue
         if point.id in jit.failures and not declaration.random:
