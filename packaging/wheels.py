@@ -9,10 +9,12 @@ one in build/dev, which `./dev build` exports, goes into each wheel. Each wheel 
 own, where the demo and those tests run that need nothing but NumPy.
 
 Needs git, g++ 11 or newer with binutils, and the Pythons; packages come from PyPI, in the versions of build.txt and
-tools.txt. With --twice each wheel is built again, in another folder, and must be the same file.
+tools.txt. With --twice each wheel is built again, in another folder, and must be the same file. Where there is ccache,
+what no Python has a part in is compiled once in each of the two rounds, which share nothing.
 """
 
 import argparse
+import functools
 import hashlib
 import os
 import shutil
@@ -97,19 +99,24 @@ def make_sdist(out: Path, tools: Path) -> Path:
     return sdist
 
 
-def build_wheel(work: Path, sdist: Path, python: Path, modules: Path, libraries: Path, tools: Path, out: Path) -> Path:
-    """Builds a wheel in the folder `work`, lets auditwheel judge and name it, and puts it into `out`."""
+def build_wheel(
+    work: Path, sdist: Path, programs: Path, modules: Path, libraries: Path, tools: Path, cache: Path, out: Path
+) -> Path:
+    """Builds a wheel in the folder `work` with the Python in `programs`, lets auditwheel judge and name it, and puts it
+    into `out`. `cache` is ccache's, where there is one."""
     work.mkdir(parents=True)
     with tarfile.open(sdist) as archive:
         archive.extractall(work)
     [source] = work.iterdir()
-    programs = environment(work / "python", python, "-r", HERE / "build.txt")
     settings = {
         **os.environ,
         "PATH": f"{programs}:{os.environ['PATH']}",
         "LDFLAGS": f"-L{libraries} -Wl,--exclude-libs,ALL",
         "CMAKE_ARGS": f"-DTIAOT_MODULES={modules} -DCMAKE_CXX_STANDARD_LIBRARIES=-lolder",
     }
+    if ccache := shutil.which("ccache"):
+        settings["CMAKE_CXX_COMPILER_LAUNCHER"] = ccache
+        settings.update(CCACHE_DIR=str(cache), CCACHE_BASEDIR=str(work))  # paths in `work` are relative to it
     run(programs / "python", "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--disable-pip-version-check",
         "-w", work, source, env=settings)  # fmt: skip
     [built] = work.glob("*.whl")
@@ -158,11 +165,13 @@ def main() -> None:
     print(digest(sdist), sdist.name, flush=True)
     for number, python in enumerate(pythons):
         place = work / str(number)
-        wheel = build_wheel(place / "once", sdist, python, options.modules, libraries, tools, options.out)
+        programs = environment(place / "python", python, "-r", HERE / "build.txt")
+        build = functools.partial(
+            build_wheel, sdist=sdist, programs=programs, modules=options.modules, libraries=libraries, tools=tools
+        )
+        wheel = build(place / "once", cache=work / "cache", out=options.out)
         if options.twice:
-            again = build_wheel(
-                place / "and_once_more", sdist, python, options.modules, libraries, tools, place / "again"
-            )
+            again = build(place / "and_once_more", cache=work / "another_cache", out=place / "again")
             if digest(again) != digest(wheel):
                 raise SystemExit(f"{wheel.name}: another build gives other bytes ({again})")
         print(digest(wheel), wheel.name, try_wheel(place, wheel, python), sep="  ", flush=True)
