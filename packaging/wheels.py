@@ -6,7 +6,7 @@ No container: it compiles with this system's g++ and links with the symbols of g
 the loader of such a system finds all that it is asked for; what newer headers of GCC call beyond that is in
 older_libstdcxx.cpp. auditwheel then says whether that is so. The shipped module's bytes do not depend on Python, so the
 one in build/dev, which `./dev build` exports, goes into each wheel. Each wheel is installed in an environment of its
-own, where the demo and those tests run that need nothing but NumPy.
+own, where the demo runs, and those tests that need little but NumPy.
 
 Needs git, g++ 11 or newer with binutils, and the Pythons; packages come from PyPI, in the versions of build.txt and
 tools.txt. With --twice each wheel is built again, in another folder, and must be the same file. Where there is ccache,
@@ -28,8 +28,9 @@ ROOT = HERE.parent
 GLIBC = "2.28"
 PLATFORM = f"manylinux_{GLIBC.replace('.', '_')}_x86_64"
 VERSIONS = ("3.10", "3.11", "3.12", "3.13")
-# What a wheel is tried with, beside the demo. They run on NumPy alone, and on the C++ compiler that is here anyway.
-TESTS = ("test_abi", "test_call", "test_errors", "test_library", "test_wheel")
+# What a wheel is tried with, beside the demo. They run on NumPy alone, on uvicorn, and on the C++ compiler that is here
+# anyway.
+TESTS = ("test_abi", "test_call", "test_elf", "test_errors", "test_library", "test_service", "test_wheel")
 
 
 def run(*command: str | Path, **options: object) -> str:
@@ -129,7 +130,7 @@ def build_wheel(
 
 def try_wheel(work: Path, wheel: Path, python: Path) -> str:
     """Installs a wheel beside NumPy alone, and runs the demo and tests; gives back pytest's summary."""
-    programs = environment(work / "installed", python, "numpy", "pytest", "pytest-xdist", wheel)
+    programs = environment(work / "installed", python, "numpy", "uvicorn", "pytest", "pytest-xdist", wheel)
     run(programs / "tiaot", "demo", cwd=work)
     run(programs / "tiaot", "doctor", cwd=work)
     tests = [ROOT / "tests" / f"{name}.py" for name in TESTS]
