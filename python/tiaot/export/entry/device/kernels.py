@@ -24,18 +24,16 @@ from ...ir import LoweringError, Task, TracedModule
 from ...ir.model import Function
 from ...ir.origins import Array, Root, Temporary
 from ...ir.passes import summed
-from ...ir.passes.atomics import depends_on_order, plain_additions
-from ...ir.passes.finish import finish
-from ...ir.passes.offsets import widen_offsets
-from ...ir.passes.scaling import point_to_copies, scale_offsets
-from ...ir.passes.stacks import fix_stacks
-from ...ir.passes.temporaries import Private, Summed, point_temporaries
+from ...ir.passes.atomics import depends_on_order
+from ...ir.passes.temporaries import Private, Summed
 from ...ir.runtime_calls import used_nodes
 from ...keys import STATE, Key, Role
 from ...taichi.trace import Trace
+from ...target.nvidia.target import NVIDIA
 from .. import fields, support
 from ..arguments import SEED, Part, WholeArrays, struct_type
 from ..code import IR_TYPES, Code
+from ..passes import Atomics, Copies, Plan, prepare, prepare_range
 from . import support as device
 from .ranges import Bounds, find_bounds
 
@@ -209,13 +207,15 @@ class WholeKernels(WholeArrays):
     def _private(self, task: Task) -> Task:
         """A task of the prelude, all of whose temporaries are the thread's own."""
         offsets = dict.fromkeys(range(support.temporaries_bytes(self._modules())), Private())
-        return Task(task.name, finish(point_temporaries(task.body, offsets)))
+        return Task(task.name, prepare_range(task.body, offsets))
 
     def _modules(self) -> list[TracedModule]:
         return [part.module for part in self.parts]
 
     def _device_task(self, part: Part, task: Task, kinds: Kinds, stack_values: int) -> Task:
-        return self._pointed(part, task, kinds, stack_values).changed(finish)
+        atomics = Atomics.STAY if task.turn else Atomics.PLAIN_SUMS
+        plan = Plan(self._layout(part), atomics, kinds, stack_values=stack_values)
+        return task.changed(lambda function: prepare(function, plan, NVIDIA))
 
     def _copying_task(self, part: Part, task: Task, kinds: Kinds, targets: list[Target], stack_values: int) -> Task:
         """The same, adding to copies of the targets that each thread has for itself."""
@@ -225,23 +225,9 @@ class WholeKernels(WholeArrays):
         temporaries = [target for target in targets if not target.key]
         kinds = {**kinds, **{each.offset: Summed(at, ITEM_SIZES[each.dtype]) for at, each in enumerate(temporaries)}}
 
-        def on_copies(function: Function) -> Function:
-            function = plain_additions(function, whole_numbers=False)
-            function = scale_offsets(function, lambda *slot: slot in slots, self.roots)
-            return finish(point_to_copies(function, places, self.roots))
-
-        return self._pointed(part, task, kinds, stack_values).changed(on_copies)
-
-    def _pointed(self, part: Part, task: Task, kinds: Kinds, stack_values: int) -> Task:
-        """A task whose pointers point to where a device has what it uses."""
-
-        def change(function: Function) -> Function:
-            function = fix_stacks(point_temporaries(function, kinds), stack_values)
-            if not task.turn:
-                function = plain_additions(function)
-            return widen_offsets(function, self._layout(part))
-
-        return task.changed(change)
+        copies = Copies(lambda *slot: slot in slots, places, self.roots)
+        plan = Plan(self._layout(part), Atomics.SUMS_APART, kinds, copies=copies, stack_values=stack_values)
+        return task.changed(lambda function: prepare(function, plan, NVIDIA))
 
     def _kernel(self, part: Part, index: int, name: str, functions: str, copied: dict[Key, Target]) -> str:
         code = Code({dim: str(self.variant.sizes.get(dim, f"%dim_{dim}")) for dim in self.signature.dims})
