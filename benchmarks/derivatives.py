@@ -126,7 +126,7 @@ def run(seconds: float) -> list[dict[str, Any]]:
             statements = make(arrays)
             _check(title, statements, expected, size[1])
             timers |= {f"{title} {kind}": timeit.Timer(run) for kind, run in statements.items()}
-        times = measure(timers, seconds, 0.0)
+        times = measure(timers, seconds)
         for title in peers:
             rows.append({"size": size, "peer": title, **{kind: times[f"{title} {kind}"]["us"] for kind in KINDS}})
     return rows

@@ -72,7 +72,7 @@ def main(argv: list[str] | None = None) -> int:
             "tiaot adjoint": "ours.grad()",
         }
         timers = {title: timeit.Timer(statement, globals=names) for title, statement in statements.items()}
-        found[name] = times = measure(timers, _SECONDS, 0.0)
+        found[name] = times = measure(timers, _SECONDS)
         rows.append(row(name, times))
     print("", "microseconds a call, medians:", *aligned(rows), sep="\n")
     if arguments.json:

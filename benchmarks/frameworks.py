@@ -119,7 +119,7 @@ def main(argv: list[str] | None = None) -> int:
         names, statements = prepare()
         _check(names, statements)
         timers = {title: timeit.Timer(statement, globals=names) for title, (_, statement) in statements.items()}
-        times = found[framework] = measure(timers, _SECONDS, 0.0)
+        times = found[framework] = measure(timers, _SECONDS)
         base = {kind: times[f"NumPy call, {kind}"]["us"] for kind in ("forward", "vjp")}
         rows = [["", "us a call", "over the NumPy call"]]
         for title, (kind, _) in statements.items():

@@ -134,7 +134,7 @@ def main(argv: list[str] | None = None) -> int:
         case.check()
         clock = time.process_time if arguments.cpu_time else time.perf_counter
         timers = {title: timeit.Timer(text, "", clock, case.names) for title, text in case.statements.items()}
-        found[name] = times = measure(timers, arguments.seconds, 0.0)
+        found[name] = times = measure(timers, arguments.seconds, arguments.threads)
         rows.append(row(f"{name}: {described['doc']}", times))
     what = "microseconds of CPU time a call" if arguments.cpu_time else "microseconds a call"
     print("", f"{what}, medians:", *aligned(rows), sep="\n")

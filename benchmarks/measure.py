@@ -10,6 +10,22 @@ from typing import Any
 
 _SLOW_CALL = 0.1  # seconds; slower calls are repeated a few times only
 _MOST_SAMPLES = 300
+_WARM_UP = 5e-3  # seconds of untimed calls after a pause: a statement's own threads are awake by then
+_STEP, _BUSY, _LONGEST_PAUSE = 4e-3, 0.1, 0.3  # of a pause: seconds between looks, the share of a CPU, seconds
+
+
+def wait_for_other_threads() -> None:
+    """Returns when the other threads of this process have slept for two steps in a row, or after _LONGEST_PAUSE.
+
+    Threads of OpenBLAS, OpenMP and others go on spinning for up to 0.1 s after their call, on a CPU that the next
+    statement's threads want.
+    """
+    end, quiet = time.perf_counter() + _LONGEST_PAUSE, 0
+    while quiet < 2 and time.perf_counter() < end:
+        before = time.process_time() - time.thread_time()
+        time.sleep(_STEP)
+        busy = time.process_time() - time.thread_time() - before
+        quiet = quiet + 1 if busy < _BUSY * _STEP else 0
 
 
 def _calls_per_sample(timer: timeit.Timer, target: float) -> int:
@@ -29,11 +45,20 @@ def quartiles(samples: list[float]) -> list[float]:
     return statistics.quantiles(samples, n=4, method="inclusive")
 
 
-def measure(timers: dict[str, timeit.Timer], seconds: float, warm_up: float) -> dict[str, dict[str, Any]]:
+def _untimed_calls(number: int, each: float, threads: int) -> int:
+    """How many calls go before a sample: at least one, which brings the statement's own data into the caches."""
+    if each > _SLOW_CALL:
+        return 0
+    waking = math.ceil(_WARM_UP / each) if threads > 1 else 0
+    return max(1, number // 10, waking)
+
+
+def measure(timers: dict[str, timeit.Timer], seconds: float, threads: int = 1) -> dict[str, dict[str, Any]]:
     """Times the statements round-robin for about `seconds` in all, so that a slow moment of the machine hits all alike.
 
-    Before each turn the statement runs for `warm_up` seconds untimed: by then its own threads are awake, and those of
-    the statement before it asleep. For each name: quartiles of microseconds a call, and how often it was called.
+    A turn begins with untimed calls, so that no statement pays for the data of the one before it in the caches. With
+    several threads it begins when those of the statement before are asleep. For each name: quartiles of microseconds a
+    call, and how often it was called.
     """
     target = min(2e-3, seconds / 500)
     number = {name: _calls_per_sample(timer, target) for name, timer in timers.items()}
@@ -42,7 +67,9 @@ def measure(timers: dict[str, timeit.Timer], seconds: float, warm_up: float) -> 
     active, end, rounds = list(timers), time.perf_counter() + seconds, 0
     while active and rounds < _MOST_SAMPLES and (rounds < 5 or time.perf_counter() < end):
         for name in list(active):
-            before = max(number[name] // 10, math.ceil(warm_up / each[name]))
+            if threads > 1:
+                wait_for_other_threads()
+            before = _untimed_calls(number[name], each[name], threads)
             if before:
                 timers[name].timeit(before)
             each[name] = timers[name].timeit(number[name]) / number[name]

@@ -79,6 +79,18 @@ class Tiaot(_Everything):
         return Prepared("dense_tanh.vjp(x, W, b, v, wrt=wrt, out=out)", {**names, "wrt": case.wrt})
 
 
+class TiaotNew(Tiaot):
+    """The results are new arrays in each call, as those of NumPy, torch and JAX are."""
+
+    name, title = "tiaot-new", "tiaot, new arrays"
+
+    def prepare(self, case: Case, inputs: Inputs) -> Prepared:
+        names = {"dense_tanh": self._kernel, **vars(inputs)}
+        if case.wrt == ("x",):
+            return Prepared("dense_tanh.vjp(x, W, b, v)", names)
+        return Prepared("dense_tanh.vjp(x, W, b, v, wrt=wrt)", {**names, "wrt": case.wrt})
+
+
 class TiaotBound(Tiaot):
     name, title = "tiaot-bound", "tiaot, bound"
 
@@ -303,6 +315,7 @@ PEERS: dict[str, type[Peer]] = {
     peer.name: peer
     for peer in (
         Tiaot,
+        TiaotNew,
         TiaotBound,
         Cpp,
         Jax,

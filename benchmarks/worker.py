@@ -18,8 +18,6 @@ from .cases import Case, check, make_inputs, reference
 from .measure import measure, quartiles
 from .peers import PEERS, Cpp, Peer, Tiaot
 
-_SPINNING = 0.03  # seconds that idle threads of OpenBLAS and OpenMP keep spinning, which slow down the next peer
-
 
 def _one_line(error: BaseException) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
@@ -40,7 +38,7 @@ def _send(channel: TextIO, **message: Any) -> None:
     print(json.dumps(message), file=channel, flush=True)
 
 
-def run_case(case: Case, peers: dict[str, Peer], seconds: float, warm_up: float) -> dict[str, dict[str, Any]]:
+def run_case(case: Case, peers: dict[str, Peer], seconds: float, threads: int) -> dict[str, dict[str, Any]]:
     """For each peer its times, or {'skipped': why} or {'failed': why}."""
     inputs = make_inputs(case)
     expected = reference(case, inputs)
@@ -62,7 +60,7 @@ def run_case(case: Case, peers: dict[str, Peer], seconds: float, warm_up: float)
         else:
             prepared[name] = ready
     timers = {name: timeit.Timer(ready.expression, globals=ready.names) for name, ready in prepared.items()}
-    return {**outcome, **measure(timers, seconds, warm_up)}
+    return {**outcome, **measure(timers, seconds, threads)}
 
 
 def from_c(tiaot: Tiaot, cpp: Cpp) -> dict[str, dict[str, Any]]:
@@ -93,7 +91,7 @@ def main() -> int:
     peers = _start(request["peers"], threads, channel)
     for values in request["cases"]:
         case = Case(**values)
-        outcome = run_case(case, peers, request["seconds"], _SPINNING if threads > 1 else 0.0)
+        outcome = run_case(case, peers, request["seconds"], threads)
         _send(channel, kind="case", threads=threads, **values, peers=outcome)
     if "cpp" in peers:
         for dtype in dict.fromkeys(values["dtype"] for values in request["cases"]):

@@ -71,7 +71,7 @@ def run(problem: Problem, peers: list[str], arguments: argparse.Namespace, folde
                     call()
                     timers[peer, what] = timeit.Timer(call, timer=time.process_time)
         report.progress(f"{problem.title}: timing")
-        times = measure(timers, arguments.seconds, 0.0)
+        times = measure(timers, arguments.seconds)
     if refused:
         wrong["tiaot"].setdefault("gradient", f"refused: {refused}")
     row: dict[str, Any] = {"problem": problem.name, "title": problem.title, "peers": {}, "why": wrong}

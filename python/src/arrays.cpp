@@ -3,6 +3,7 @@
 #include "arrays.hpp"
 
 #include "cuda_arrays.hpp"
+#include "result_memory.hpp"
 
 namespace tiaot::binding {
 namespace {
@@ -260,7 +261,13 @@ int numpy_type(DLDataType dtype) {
 PyObject *new_array(DLTensor *tensor) {
   const int type = numpy_type(tensor->dtype);
   if (type < 0) return nullptr;
-  PyObject *array = PyArray_SimpleNew(tensor->ndim, reinterpret_cast<npy_intp *>(tensor->shape), type);
+  int64_t bytes = tensor->dtype.bits / 8;
+  for (int axis = 0; axis < tensor->ndim; ++axis) {
+    if (__builtin_mul_overflow(bytes, tensor->shape[axis], &bytes)) bytes = 0;  // NumPy says so
+  }
+  PyObject *array = bytes >= kLargeResult
+                        ? new_large_array(tensor->ndim, tensor->shape, type)
+                        : PyArray_SimpleNew(tensor->ndim, reinterpret_cast<npy_intp *>(tensor->shape), type);
   if (array != nullptr) tensor->data = PyArray_DATA(reinterpret_cast<PyArrayObject *>(array));
   return array;
 }

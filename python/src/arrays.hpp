@@ -9,6 +9,7 @@
 #define NO_IMPORT_ARRAY
 #endif
 #define NPY_NO_DEPRECATED_API NPY_2_0_API_VERSION
+#define NPY_TARGET_VERSION NPY_1_22_API_VERSION  // allocators of arrays
 #include <numpy/arrayobject.h>
 
 #include <cstddef>
