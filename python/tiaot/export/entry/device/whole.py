@@ -30,7 +30,7 @@ from . import support as device
 from .copies import COPIES_BYTES, COUNT_COPIES, FEWEST_COPIES, MOST_COPIES, SUM_LANES, add_up
 from .host import TYPES as HOST_TYPES
 from .host import HostCode, Value
-from .kernels import Target, WholeKernels
+from .kernels import Copied, WholeKernels
 
 _HOST_NAMES = ("RuntimeContext_get_runtime", "min_i32", "max_i32")
 
@@ -87,7 +87,7 @@ class CudaWholeEntry(WholeKernels):
         assert self.state is not None
         return max(math.prod(field.shape) for field in self.state.fields)
 
-    def _is_open(self, target: Target) -> bool:
+    def _is_open(self, target: Copied) -> bool:
         """Whether an array may be too large to be copied."""
         assert target.key is not None
         if target.node >= 0:
@@ -117,7 +117,7 @@ class CudaWholeEntry(WholeKernels):
             add(Shared.COPIES, most)
         return total
 
-    def _target_elements(self, code: Code, target: Target) -> str:
+    def _target_elements(self, code: Code, target: Copied) -> str:
         if not target.key:
             return "1"
         if target.node >= 0:
