@@ -129,7 +129,8 @@ tiaot_status plan_chunks(const Request &request, const Checked &checked, CudaPla
   plan->chunk_rows = std::min(plan->rows, limit);
   if (plan->rows <= limit) return TIAOT_OK;
   for (uint32_t i = 0; i < desc.input_count && i < 32; ++i) {
-    if (request.entry == TIAOT_JVP || !(request.wrt >> i & 1) || desc.arguments[i].flags & TIAOT_ARGUMENT_BATCHED) continue;
+    if (request.entry == TIAOT_JVP || !(request.wrt >> i & 1) || desc.arguments[i].flags & TIAOT_ARGUMENT_BATCHED)
+      continue;
     return raise(
         TIAOT_ERROR_VALUE,
         "%s: the gradient of '%s' is a sum over '%s', which its CUDA code takes up to %lld samples of in these "

@@ -193,9 +193,9 @@ Fault check_jacobian(const Request &request, const DLTensor &tensor, uint32_t in
   return check_array(request, {tensor, index, slot.argument, slot.rank, room, batched}, header, false, checked);
 }
 
-// Where the arrays are: on one CUDA device, but for values and their tangents, which may be on the CPU. The first array that has no choice
-// is the one that the others are held against; of a kernel over state, where the state is. Only for calls that have an
-// array, or the state, elsewhere than on the CPU.
+// Where the arrays are: on one CUDA device, but for values and their tangents, which may be on the CPU. The first array
+// that has no choice is the one that the others are held against; of a kernel over state, where the state is. Only for
+// calls that have an array, or the state, elsewhere than on the CPU.
 [[gnu::cold]] tiaot_status check_devices(const Request &request, const DLTensor *arrays, uint32_t end,
                                          Checked *checked) {
   const tiaot_kernel_desc &desc = request.desc();

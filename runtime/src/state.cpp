@@ -165,8 +165,9 @@ tiaot_status find_range(const char *function, const tiaot_state *state, int64_t 
     *memory += offset - all;
     return TIAOT_OK;
   }
-  return raise(TIAOT_ERROR_VALUE, "%s: expected a range of the state's %lld bytes or of its tangents' behind them, got %lld from %lld on", function,
-               static_cast<long long>(all), static_cast<long long>(bytes), static_cast<long long>(offset));
+  return raise(TIAOT_ERROR_VALUE,
+               "%s: expected a range of the state's %lld bytes or of its tangents' behind them, got %lld from %lld on",
+               function, static_cast<long long>(all), static_cast<long long>(bytes), static_cast<long long>(offset));
 }
 
 }  // namespace
