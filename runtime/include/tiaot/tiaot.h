@@ -142,8 +142,9 @@ TIAOT_API void tiaot_state_destroy(tiaot_state *state);
 /* Describes a field of the state: *tensor points into its memory, and its `shape` and `strides` into the module's
  * tables, which are not to be written to. The tangent of a field "x" of floating-point numbers is the field
  * "x.tangent", that of its gradient "x.grad.tangent"; tangents start as zeros, in memory that is made when the first is
- * asked for or a call needs it. TIAOT_ERROR_VALUE, with the names that exist, when there is no field of that name;
- * TIAOT_ERROR_MEMORY. Reading or writing the memory while a call works on the state is a data race. */
+ * asked for or a call needs it (on a CUDA device it waits for that, so not while a stream is captured).
+ * TIAOT_ERROR_VALUE, with the names that exist, when there is no field of that name; TIAOT_ERROR_MEMORY. Reading or
+ * writing the memory while a call works on the state is a data race. */
 TIAOT_API tiaot_status tiaot_state_field(const tiaot_state *state, const char *name, DLTensor *tensor);
 
 /* Sets every element of a field to a number, as the field's elements have it; TIAOT_ERROR_VALUE when that is none of
@@ -151,7 +152,8 @@ TIAOT_API tiaot_status tiaot_state_field(const tiaot_state *state, const char *n
  * here and below. */
 TIAOT_API tiaot_status tiaot_state_fill(tiaot_state *state, const char *name, double value, void *stream);
 
-/* Copies `bytes` bytes of the state's memory, from `offset` on, to the host's memory and from there. On a CUDA device
+/* Copies `bytes` bytes of the state's memory, from `offset` on, to the host's memory and from there. Behind the last
+ * byte of the state come those of its tangents, in the same layout; a range is of one or the other. On a CUDA device
  * the copy comes behind what is on `stream`, which it waits for; so the stream must not be captured. */
 TIAOT_API tiaot_status tiaot_state_read(const tiaot_state *state, int64_t offset, int64_t bytes, void *target,
                                         void *stream);
@@ -228,12 +230,14 @@ TIAOT_API void tiaot_bound_destroy(tiaot_bound *bound);
 
 /* A call some of whose inputs stay from one run to the next, as the weights of a layer. Each run gives the other
  * arrays, and any number of threads may run it at the same time. All inputs that stay are replaced at once: a run sees
- * the old ones or the new ones, never some of each, and neither a run nor a replacement waits for another. fixed    bit
- * i: input i stays; only the first 32 inputs can arrays   the inputs that stay, in the order of the signature; their
- * memory is the caller's, until `release` release  called with `user` when these arrays are used no more: they were
- * replaced or the partial was destroyed, and the last run that used them has ended. On the thread that this happens on;
- * it must not call tiaot. NULL: it is not needed. On failure it is not called. The other parameters are those of
- * tiaot_call. To be destroyed with tiaot_partial_destroy, when no run is under way, before its module is closed. */
+ * the old ones or the new ones, never some of each, and neither a run nor a replacement waits for another.
+ *   fixed    bit i: input i stays; only the first 32 inputs can
+ *   arrays   the inputs that stay, in the order of the signature; their memory is the caller's, until `release`
+ *   release  called with `user` when these arrays are used no more: they were replaced or the partial was destroyed,
+ *            and the last run that used them has ended. On the thread that this happens on; it must not call tiaot.
+ *            NULL: it is not needed. On failure it is not called.
+ * The other parameters are those of tiaot_call. To be destroyed with tiaot_partial_destroy, when no run is under way,
+ * before its module is closed. */
 TIAOT_API tiaot_status tiaot_partial_create(const tiaot_kernel *kernel, int entry, uint32_t wrt, uint32_t fixed,
                                             const DLTensor *arrays, int32_t count, const tiaot_options *options,
                                             void (*release)(void *user), void *user, tiaot_partial **partial);
@@ -252,7 +256,9 @@ TIAOT_API void tiaot_partial_destroy(tiaot_partial *partial);
 /* The process-wide default for num_threads. Starts as TIAOT_NUM_THREADS where that is set, otherwise as the number of
  * CPUs in the process's affinity mask, or its control group's CPU quota (rounded up) where that is less. The process's
  * mask is that of its first thread, whichever thread asks. The pool's threads run on the same CPUs, with the scheduling
- * of that thread; where a caller of lower priority may not give it to them, none is started, and it runs alone. */
+ * of that thread; where a caller of lower priority may not give it to them, none is started, and it runs alone. Those
+ * that wait spin before they sleep, for as many microseconds as TIAOT_SPIN says in the environment, else 20; 0: they
+ * sleep at once. */
 TIAOT_API tiaot_status tiaot_num_threads(int32_t *count);
 /* count >= 1, or 0 to go back to the default above, which is then worked out anew. */
 TIAOT_API tiaot_status tiaot_set_num_threads(int32_t count);

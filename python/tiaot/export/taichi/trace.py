@@ -19,7 +19,7 @@ from typing import Any
 from ..author.declare import LEVELS, Family, Variant
 from ..author.parameters import Parameter
 from ..author.signature import parse_signature
-from ..computation import STATE, Computation, of_trace
+from ..computation import ALL_FIELDS, Computation, of_trace
 from ..state import Content, State
 
 # How many pieces an outermost loop is cut into, of at least 512 turns each: Taichi bakes the number in. The runtime
@@ -34,7 +34,7 @@ class TraceError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Trace:
-    """One traced entry of one variant. `wrt` is empty for forward, and STATE for the adjoint of a kernel on state.
+    """One traced entry of one variant. `wrt` is empty for forward, and ALL_FIELDS for the adjoint of a kernel on state.
 
     Where `along` names inputs, the entry computes the derivative along tangents of these, too.
     """
@@ -58,7 +58,7 @@ class Trace:
     @property
     def on_state(self) -> bool:
         """Whether it is the adjoint of a kernel on state, in place."""
-        return self.wrt == STATE
+        return self.wrt == ALL_FIELDS
 
     @property
     def symbol(self) -> str:
@@ -194,3 +194,16 @@ def _why(child: subprocess.CompletedProcess[str], directory: Path) -> str:
     unknown = ["no reason is known: try with parts of the kernel left out" + record["otherwise"], "It said:", said]
     known = record["hints"] or unknown
     return "\n".join([f"Taichi's compiler ended ({status}) at {record['what']}:", *known])
+
+
+def along_tangents(families: list[Family], traces: list[Trace]) -> list[Trace]:
+    """The traces of the entries with tangents that the families ask for: those of the primal and the vjps, again."""
+    asked = {(family.name, each) for family in families for each in family.entries if each.forward_mode}
+    sets = {family.name: family.along for family in families}
+    found = []
+    for trace in traces:
+        for along in (trace.wrt,) if trace.wrt else sets[trace.kernel]:
+            again = dataclasses.replace(trace.for_tangents or trace, along=along)
+            if (trace.kernel, again.computation) in asked:
+                found.append(again)
+    return found
