@@ -8,8 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..derivative.fields import Fields
-from ..state import ALIGNMENT, Dense, Field, Root, State
+from ..state import ALIGNMENT, Dense, Field, RootMemory, State
 from .flow import Place
 from .parameters import dtype_name
 from .signature import ITEM_SIZES
@@ -110,8 +109,8 @@ def real_places(fields: Mapping[str, Any]) -> dict[int, Place]:
     }
 
 
-def differentiable(fields: Mapping[str, Any]) -> Fields:
-    """The fields, as the reverse mode has to know them."""
+def places(fields: Mapping[str, Any]) -> tuple[dict[int, Dense], dict[int, tuple[int, ...]], dict[int, int]]:
+    """What derivative/fields.py has to know of fields: dense nodes, paths to places, places of gradients."""
     nodes = _nodes()
     gradients = {
         place: gradient
@@ -119,11 +118,8 @@ def differentiable(fields: Mapping[str, Any]) -> Fields:
         for place, gradient in zip(_places(each), _places(each.grad), strict=False)
     }
     named = {place for each in fields.values() for place in _places(each)} | set(gradients.values())
-    return Fields(
-        _dense(nodes.values()),
-        {place: tuple(each.id for each in nodes[place].whole_path) for place in named},
-        gradients,
-    )
+    paths = {place: tuple(each.id for each in nodes[place].whole_path) for place in named}
+    return _dense(nodes.values()), paths, gradients
 
 
 def lay_out(fields: Mapping[str, Any], used: set[int]) -> State:
@@ -139,11 +135,11 @@ def lay_out(fields: Mapping[str, Any], used: set[int]) -> State:
     kept = {name: field for name, field in fields.items() if _members(field) & used or _members(field.grad) & used}
     named = set().union(*(_members(field) | _members(field.grad) for field in kept.values()))
     wanted = [nodes[each] for each in sorted(used | named) if nodes[each].kind == "place"]
-    roots: dict[int, Root] = {}
+    roots: dict[int, RootMemory] = {}
     size = 0
     for root in dict.fromkeys(node.path[0] for node in wanted):
         dtypes = {dtype_name("state", "a field", node.data_type) for node in wanted if node.path[0] is root}
-        roots[root.id] = Root(size, root.container_bytes, dtypes.pop() if len(dtypes) == 1 else "")
+        roots[root.id] = RootMemory(size, root.container_bytes, dtypes.pop() if len(dtypes) == 1 else "")
         size += -(-root.container_bytes // ALIGNMENT) * ALIGNMENT
     laid: list[Field] = []
     for name, field in kept.items():
@@ -249,7 +245,7 @@ def _members(field: Any) -> set[int]:
     return set(_places(field))
 
 
-def _view(name: str, field: Any, nodes: Mapping[int, _Node], roots: Mapping[int, Root]) -> Field:
+def _view(name: str, field: Any, nodes: Mapping[int, _Node], roots: Mapping[int, RootMemory]) -> Field:
     """A field as one strided array. `field` is Taichi's, or the numbers of its places."""
     from taichi.lang.matrix import MatrixField
 
@@ -288,7 +284,7 @@ def _view(name: str, field: Any, nodes: Mapping[int, _Node], roots: Mapping[int,
     return Field(name, dtype, (*shape, *element), tuple(step // item for step in steps), starts[0], -1)
 
 
-def _start(node: _Node, roots: Mapping[int, Root]) -> int:
+def _start(node: _Node, roots: Mapping[int, RootMemory]) -> int:
     """Where in the state the first element of a place lies, in bytes."""
     path = node.path
     return roots[path[0].id].offset + sum(each.offset for each in path[1:])

@@ -26,14 +26,15 @@ from typing import Any
 from ..author.content import contents, read_fields, were_used
 from ..author.declare import LEVELS, Declaration, Family, Implementation, Variant
 from ..author.decorate import place_of
-from ..author.fields import describe_trees, differentiable, has_gradient, lay_out, real_places, refusals
+from ..author.fields import describe_trees, has_gradient, lay_out, places, real_places, refusals
 from ..author.flow import Flow, flow_of, lost_gradients
 from ..author.hints import hints, rounded_numbers
 from ..author.kernel_file import KernelFile, KernelFileError, load_kernel_file
 from ..author.parameters import Parameter, example_arguments, parameters_of
 from ..cache import Cache
-from ..computation import STATE
+from ..computation import ALL_FIELDS
 from ..derivative.adjoint_tasks import adjoint_tasks
+from ..derivative.fields import Fields
 from ..ir import LoweringError
 from ..ir.passes.repeated import without_repetitions
 from ..ir.reader import read
@@ -257,6 +258,11 @@ def _describe(family: Family) -> dict[str, Any]:
     }
 
 
+def _differentiated_along(family: Family) -> list[tuple[str, ...]]:
+    """What is differentiated along tangents, by its `wrt`: the primal for jvps, the vjps for hvps."""
+    return [()] * ("jvp" in family.derivatives) + [*family.wrt] * ("hvp" in family.derivatives)
+
+
 class _Refused(Exception):
     """Taichi refused a kernel."""
 
@@ -319,6 +325,12 @@ class _Tracer:
             for levels, chosen in higher:
                 for wrt in ((), *declaration.family.wrt):
                     traces.append({**self.trace(declaration, variant, chosen, wrt), "levels": levels})
+            for levels, chosen in (lowest, *higher):
+                if chosen.along is None:
+                    continue
+                for wrt in _differentiated_along(declaration.family):
+                    record = self.trace(declaration, variant, chosen.along, wrt)
+                    traces.append({**record, "levels": levels, "for_tangents": True})
         self._check_draw(declaration)
         notes += self._rounded(declaration)
         return {"family": _describe(declaration.family), "traces": traces, "notes": notes, "refused": {}}
@@ -349,7 +361,7 @@ class _Tracer:
                     on_state = declaration.wrt != () and not declaration.family.signature.outputs
                     has_adjoint = on_state and has_gradient(self.fields, used_nodes(texts))
                     declaration = declaration.with_state(has_adjoint)
-                    asked += [STATE] if has_adjoint else []
+                    asked += [ALL_FIELDS] if has_adjoint else []
         return {"family": _describe(declaration.family), "traces": traces, "notes": [], "refused": refused}
 
     def _adjoint(
@@ -366,7 +378,7 @@ class _Tracer:
         if not has_gradient(self.fields, used_nodes(texts)):
             return None
         try:
-            return self.trace(declaration, variant, implementation, STATE)
+            return self.trace(declaration, variant, implementation, ALL_FIELDS)
         except _Refused as error:
             if not declaration.implicit:
                 raise
@@ -415,7 +427,7 @@ class _Tracer:
         if differentiate and self.target == "cpu" and declaration.derivative != "taichi":
             files, refused, added = self._our_adjoint(family, kernel, implementation, parameters, wrt)
             if files is None and declaration.derivative == "tiaot":
-                what = "the gradient" if wrt == STATE else f"the vjp of {' '.join(wrt)}"
+                what = "the gradient" if wrt == ALL_FIELDS else f"the vjp of {' '.join(wrt)}"
                 raise _Refused(f"{what}: {refused}")
         maker = "taichi" if files is None else "tiaot"
         if files is None:
@@ -434,6 +446,7 @@ class _Tracer:
             "block_rows": implementation.block_rows,
             "overwrites": implementation.overwrites,
             "levels": LEVELS,
+            "for_tangents": False,
             "derivative": maker,
             "files": files,
         }
@@ -457,7 +470,7 @@ class _Tracer:
             for each in parameters
         ]
         try:
-            state = differentiable(self.fields) if wrt == STATE else None
+            state = Fields(*places(self.fields)) if wrt == ALL_FIELDS else None
             made = adjoint_tasks([Path(name).read_text() for name in traced], known, wrt, state)
         except LoweringError as error:
             return None, str(error), ()

@@ -15,17 +15,13 @@ from ...author.declare import Variant
 from ...author.parameters import Parameter
 from ...author.signature import ITEM_SIZES, Argument, Signature
 from ...ir import LoweringError, TracedModule, read_tasks
-from ...ir.model import Function
-from ...ir.passes.atomics import plain_additions
-from ...ir.passes.finish import finish
-from ...ir.passes.offsets import widen_offsets
-from ...ir.passes.reassociation import reassociate_sums
-from ...ir.passes.stacks import grow_stacks
 from ...keys import Key, Role, with_tangents
 from ...taichi.trace import Trace
+from ...target.model import Cpu
 from .. import support
 from ..arguments import store_pointers, store_shape, struct_type
 from ..code import IR_TYPES, Code
+from ..passes import Atomics, Plan, prepare
 from ..samples import obstacle
 from . import lanes
 
@@ -40,13 +36,20 @@ class RowsEntry:
     """One entry's function, written by `text`."""
 
     def __init__(
-        self, signature: Signature, trace: Trace, primal: Trace, vector_bytes: int, others: Sequence[Trace] = ()
+        self,
+        signature: Signature,
+        trace: Trace,
+        primal: Trace,
+        target: Cpu,
+        vector_bytes: int,
+        others: Sequence[Trace] = (),
     ) -> None:
         """`primal` is the forward trace of the same variant: run first where the adjoint reads the primal outputs.
 
         `vector_bytes` is how long the CPU's vectors are. `others` are the traces of the same entry for other CPU
         levels, with which it shares its workspace function.
         """
+        self.target = target
         self.signature = signature
         self.along = trace.along
         self.trace = trace
@@ -203,12 +206,8 @@ class RowsEntry:
             parameter = parameters[index]
             return parameter.rank, None if parameter.name in shared or not self.in_lanes else self.block_rows
 
-        def prepare(function: Function) -> Function:
-            function = plain_additions(grow_stacks(function))
-            function = widen_offsets(function, layout, lanes=self.in_lanes, in_steps=True)
-            return finish(reassociate_sums(function, is_shared_gradient))
-
-        return module.changed(prepare).text(prefix)
+        plan = Plan(layout, Atomics.PLAIN_SUMS, lanes=self.in_lanes, reassociated=is_shared_gradient)
+        return module.changed(lambda function: prepare(function, plan, self.target)).text(prefix)
 
     def _load_sizes(self, code: Code) -> None:
         code.load_sizes(self.signature.dims, self.variant.sizes, self.signature.batch)
