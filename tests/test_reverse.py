@@ -290,7 +290,7 @@ def test_the_gradient_of_a_variable_outside_of_the_loops_begins_as_zero(tmp_path
     (tmp_path / "source.py").write_text(HEAD + OUTSIDE)
     (adjoint,) = (each for each in trace_file(tmp_path / "source.py").traces if each.wrt)
     cleared = re.search(r"define void @cleared_serial\((.|\n)*?\n}", adjoint.tasks[0])
-    assert cleared and cleared[0].count("store double 0.000000e+00") == 1
+    assert cleared and cleared[0].count("store float 0.000000e+00") == 1
 
 
 IN_PLACE = """
