@@ -136,7 +136,13 @@ class RowsEntry:
         if self.primal or any(task.pieces for task in self.module.tasks):
             return False
         is_sum = self._is_shared_gradient(self.trace)
-        return all(only_adds(plain_additions(grow_stacks(each)), is_sum) for each in self.module.functions)
+        plain = [plain_additions(grow_stacks(each)) for each in self.module.functions]
+        try:
+            for each in plain:
+                self._widened(each, self.trace, stride=None, copies=self.vector_length)
+        except LoweringError:  # a gradient that is not reached by its indices
+            return False
+        return all(only_adds(each, is_sum) for each in plain)
 
     def _shared_gradients(self, code: Code) -> list[tuple[Key, str]]:
         """(key, number of elements) of the gradients that are sums over the batch."""
@@ -241,26 +247,28 @@ class RowsEntry:
 
         return is_one
 
-    def _prepared(self, module: TracedModule, trace: Trace, prefix: str, copies: int = 1) -> str:
-        """The tasks as functions. `copies`: of a gradient that all samples share, those that lie side by side."""
+    def _widened(self, function: Function, trace: Trace, stride: int | None, copies: int) -> Function:
+        """`stride`: of the columns of batched arrays; `copies`: of a gradient that all samples share."""
         shared = {argument.name for argument in self.signature.inputs if not argument.batched}
-        parameters = trace.parameters
-        is_shared_gradient = self._is_shared_gradient(trace)
+        is_sum = self._is_shared_gradient(trace)
 
         def layout(index: int, field: int) -> tuple[int, int | None]:
-            parameter = parameters[index]
-            return parameter.rank, None if parameter.name in shared or not self.in_lanes else self.stride
+            parameter = trace.parameters[index]
+            return parameter.rank, None if parameter.name in shared else stride
+
+        def copies_of(index: int, field: int) -> int:
+            return copies if is_sum(index, field) else 1
+
+        lanes = stride is not None or copies > 1
+        return widen_offsets(function, layout, lanes=lanes, in_steps=True, copies=copies_of)
+
+    def _prepared(self, module: TracedModule, trace: Trace, prefix: str, copies: int = 1) -> str:
+        """The tasks as functions. `copies`: as above."""
+        stride = self.stride if self.in_lanes else None
 
         def prepare(function: Function) -> Function:
-            function = plain_additions(grow_stacks(function))
-            function = widen_offsets(
-                function,
-                layout,
-                lanes=self.in_lanes,
-                in_steps=True,
-                copies=lambda index, field: copies if is_shared_gradient(index, field) else 1,
-            )
-            return finish(reassociate_sums(function, is_shared_gradient))
+            function = self._widened(plain_additions(grow_stacks(function)), trace, stride, copies)
+            return finish(reassociate_sums(function, self._is_shared_gradient(trace)))
 
         return module.changed(prepare).text(prefix)
 

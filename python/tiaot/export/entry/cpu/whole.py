@@ -29,8 +29,10 @@ from ...ir.passes.atomics import depends_on_order, plain_additions, plain_extrem
 from ...ir.passes.finish import finish
 from ...ir.passes.indices import plain_indices
 from ...ir.passes.offsets import widen_offsets
+from ...ir.passes.rows import loop_over_rows
 from ...ir.passes.stacks import grow_stacks
 from ...ir.passes.summed import Accumulator, summed
+from ...ir.passes.variables import loop_variables
 from ...keys import STATE, Key, Role
 from ...taichi.trace import PIECES, Trace
 from .. import fields, support
@@ -163,7 +165,10 @@ class WholeEntry(WholeArrays):
 
         def prepare(function: Function) -> Function:
             shared = function is task.body and (parallel or (part.name, index) in self.sums)
-            function = grow_stacks(plain_indices(function, task.functions) if task.pieces else function)
+            if task.pieces:
+                function = plain_indices(loop_variables(function), task.functions)
+                function = loop_over_rows(function, task.functions)
+            function = grow_stacks(function)
             if not shared:
                 function = plain_extrema(plain_additions(function))
             elif not parallel:
