@@ -2,7 +2,7 @@
 
     python -m tiaot.benchmarks.document docs/benchmark.md RUN.json ... [--plot docs/benchmark.png]
 
-Each RUN.json is what `tiaot bench --json` wrote, or `python -m tiaot.benchmarks.kernels --json`. The page gets a section
+Each RUN.json is what `tiaot bench --json` wrote, or `python -m tiaot.benchmarks.kernels --json`. The page gets a part
 for each, in their order, and the picture shows the first. What stands between `<!-- benchmark -->` and
 `<!-- /benchmark -->` is written anew, nothing else is touched.
 """
