@@ -121,7 +121,8 @@ void cross_vjp(int64_t n, int64_t, float **arrays, int threads) {
 }
 
 // A row is added up in its order, as the kernel is.
-__attribute__((optimize("no-associative-math"))) void product(int64_t rows, int64_t columns, float **arrays, int threads) {
+__attribute__((optimize("no-associative-math"))) void product(int64_t rows, int64_t columns, float **arrays,
+                                                              int threads) {
   const float *__restrict A = arrays[0], *__restrict x = arrays[1];
   float *__restrict y = arrays[2];
 #pragma omp parallel for num_threads(threads) if (threads > 1)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import filecmp
 import pickle
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,12 @@ from unittest import mock
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = [path for folder in ("kernels", "examples/kernels", "tests/kernels") for path in (ROOT / folder).glob("*.py")]
 
+_NUMBERED = re.compile(r"(%(?:tiaot|struct)\.\w+)\.\d+\b")  # a type as LLVM names it when another has its name
+
 
 def write_modules(sources: list[Path], folder: Path, cuda: bool) -> None:
     """Writes the module of each file, as `NAME.so` and `NAME.h`."""
-    from tiaot.export.build import export
+    from tiaot.export.export_file import export
     from tiaot.export.target.nvidia import BY_DEFAULT
 
     for source in sources:
@@ -97,7 +100,8 @@ def _write_texts(traced: Any, folder: Path, target: str) -> None:
                     texts.append(repr({**vars(entry), "object": b""}))
                 except LoweringError as error:
                     texts.append(f"LoweringError: {error}")
-                (folder / f"{trace.symbol}_{level.name if level else target}.txt").write_text("\n;\n".join(texts))
+                written = _NUMBERED.sub(r"\1", "\n;\n".join(texts))
+                (folder / f"{trace.symbol}_{level.name if level else target}.txt").write_text(written)
 
 
 def compare(before: Path, after: Path) -> list[str]:

@@ -265,12 +265,13 @@ def test_results_are_the_same_bits_for_any_number_of_threads(state: tiaot.State,
 def test_loops_that_add_floats_up_are_spread_over_threads_by_copies() -> None:
     from tiaot.export.entry.cpu.whole import WholeEntry
     from tiaot.export.taichi.trace import trace_file
+    from tiaot.export.target import native
 
     traced = trace_file(SOURCE)
     signatures = {family.name: family.signature for family in traced.families}
     copied = {}
     for trace in traced.traces:
-        entry = WholeEntry(signatures[trace.kernel], trace, trace)
+        entry = WholeEntry(signatures[trace.kernel], trace, trace, native())
         copied[trace.symbol] = [array.key for arrays in entry.sums.values() for array in arrays]
         if copied[trace.symbol]:
             assert "@tiaot_add_copies_double(" in entry.text("entry"), trace.symbol

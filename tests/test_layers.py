@@ -1,14 +1,16 @@
-"""The exporter's files import each other in one direction: no circle, imports inside of functions included."""
+"""Files and folders of the exporter need each other in one direction: no circle, imports in functions included."""
 
 from __future__ import annotations
 
 import ast
 import graphlib
+import re
 from pathlib import Path
 
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "python" / "tiaot"
+CPU_ENTRIES, DEVICE_ENTRIES = "tiaot.export.entry.cpu", "tiaot.export.entry.device"
 
 
 def imports(path: Path, name: str, names: set[str]) -> set[str]:
@@ -37,6 +39,44 @@ def test_no_file_of_the_exporter_is_in_a_circle() -> None:
     exporter = {name: needed for name, needed in graph(PACKAGE).items() if name.startswith("tiaot.export")}
     assert len(exporter) > 100 and len(exporter["tiaot.export.build"]) > 10
     list(graphlib.TopologicalSorter(exporter).static_order())
+
+
+def layer(name: str, layers: list[str]) -> int:
+    """The place of the layer that a module of the exporter is in: the innermost folder, or file, that is one."""
+    parts = name.split(".")[2:]
+    if not parts:
+        return len(layers)  # tiaot.export itself, which hands out what is its users'
+    return max(layers.index(each) for each in ("/".join(parts[: n + 1]) for n in range(len(parts))) if each in layers)
+
+
+def test_no_file_of_the_exporter_needs_one_of_a_later_layer() -> None:
+    """ARCHITECTURE.md lists the layers: folders, and files between them."""
+    text = (PACKAGE.parents[1] / "ARCHITECTURE.md").read_text()
+    listed = re.search(r"each needs only what stands before it:\n\n((?:    .+\n)+)", text)
+    assert listed
+    layers = listed[1].split()
+    exporter = {name: needed for name, needed in graph(PACKAGE).items() if name.startswith("tiaot.export")}
+    upwards = [
+        f"{name} imports {each}"
+        for name, needed in exporter.items()
+        for each in needed
+        if each.startswith("tiaot.export") and layer(each, layers) > layer(name, layers)
+    ]
+    assert upwards == []
+    # On a CPU and on a device entries know nothing of one another.
+    beside = {name for name, needed in exporter.items() if any(each.startswith(CPU_ENTRIES) for each in needed)}
+    assert not any(name.startswith(DEVICE_ENTRIES) for name in beside) and "tiaot.export.build" in beside
+
+
+def test_the_order_of_the_passes_stands_in_one_file() -> None:
+    """What analyses or names things is free for all, what changes a function of a task is for entry/passes.py."""
+    changing = {"indices", "offsets", "reassociation", "scaling", "finish"}
+    users = {
+        name
+        for name, needed in graph(PACKAGE).items()
+        if any(each == f"tiaot.export.ir.passes.{one}" for each in needed for one in changing)
+    }
+    assert {name for name in users if "export.entry" in name or "export.cuda" in name} == {"tiaot.export.entry.passes"}
 
 
 def test_a_circle_is_found(tmp_path: Path) -> None:

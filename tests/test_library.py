@@ -61,6 +61,16 @@ def test_the_c_example(built: Path) -> None:
     assert (done.returncode, done.stderr) == (1, "open: cannot open module '/nowhere': No such file or directory\n")
 
 
+@pytest.mark.skipif(shutil.which("rustc") is None, reason="needs rustc")
+def test_the_rust_example(tmp_path: Path) -> None:
+    words = " ".join(flags(libs=True))
+    run("rustc", "--edition", "2021", "-O", "-D", "warnings", EXAMPLES / "layer.rs", "-C", f"link-args={words}",
+        "-o", tmp_path / "layer")  # fmt: skip
+    check_layer(run(tmp_path / "layer", module()))
+    done = subprocess.run([tmp_path / "layer", "/nowhere"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "layer: cannot open module '/nowhere': No such file or directory\n")
+
+
 @pytest.mark.parametrize("program", ["service", "service_static"])
 def test_weights_and_modules_are_swapped_under_load(built: Path, program: str) -> None:
     printed = run(built / program, module(), "300000", "3")

@@ -345,7 +345,7 @@ def test_another_file_at_the_same_path(tmp_path: Path) -> None:
 
 
 def test_handles_are_collected(tmp_path: Path) -> None:
-    small_path = module_files.write_small(tmp_path / "small.so")  # which nobody else has opened
+    small_path = module_files.write_small(tmp_path / "collected.so")  # a name that no other has
 
     class Holder(list):  # a list that a weak reference can point to
         pass
@@ -365,7 +365,47 @@ def test_handles_are_collected(tmp_path: Path) -> None:
     assert gone() is None
     assert speaker_gone() is None
     assert sys.getrefcount(x) == references
-    assert not [each for each in gc.get_objects() if type(each) is tiaot.Module and each.path == str(small_path)]
+    assert not is_mapped(small_path)
+
+
+def is_mapped(path: Path) -> bool:
+    """Whether code of a module file, whose name no other has, is in this process."""
+    return path.name in Path("/proc/self/maps").read_text()
+
+
+def test_a_module_is_unmapped_when_its_last_handle_goes(tmp_path: Path) -> None:
+    path = module_files.write_small(tmp_path / "unmapped.so")
+    x, s = np.ones((2, 3), np.float32), np.ones(3, np.float32)
+    gc.collect()
+    gc.disable()  # a service that swaps modules must not wait for it
+    try:
+        module = tiaot.open(path)
+        pair = module.pair
+        wanted = pair(x, s)
+        assert pair.module is module and is_mapped(path)
+        del module
+        np.testing.assert_equal(pair(x, s), wanted)  # a kernel is enough to keep the code
+        again = pair.module
+        assert (again.path, again.hash, again.closed) == (str(path), module_files.HASH, False)
+        assert again is pair.module and type(again.pair) is tiaot.Kernel
+        handles = [pair.vjp, pair.restrict("float32_dynamic"), pair.bind(x, s), again.kernels]
+        del pair, again
+        while handles:
+            assert is_mapped(path)
+            handles.pop()
+        assert not is_mapped(path)
+
+        pair = tiaot.open(path).pair
+        pair.module.close()
+        assert pair.module.closed
+        with pytest.raises(tiaot.ModuleError, match=rf"^pair.forward: its module '{path}' is closed$"):
+            pair(x, s)
+        with pytest.raises(tiaot.ModuleError, match=rf"^small: the module '{path}' is closed$"):
+            pair.module.kernels  # noqa: B018
+        del pair
+        assert not is_mapped(path)
+    finally:
+        gc.enable()
 
 
 def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:

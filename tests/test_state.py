@@ -571,7 +571,7 @@ def test_small_states_keep_the_gil(state: tiaot.State) -> None:
 
 
 def test_states_are_collected_with_their_module(tmp_path: Path) -> None:
-    path = module_files.write_module("state.c", tmp_path / "state.so")  # which nobody else has opened
+    path = module_files.write_module("state.c", tmp_path / "collected.so")  # a name that no other has
     module = tiaot.open(path)
     state = module.state()
     tape = state.tape(state.loss)
@@ -580,8 +580,30 @@ def test_states_are_collected_with_their_module(tmp_path: Path) -> None:
     del module, state, tape
     gc.collect()
     assert gone() is None
-    gc.collect()  # the module, whose use by the memory of a field the first could not see
-    assert not [each for each in gc.get_objects() if type(each) is tiaot.Module and each.path == str(path)]
+    assert path.name not in Path("/proc/self/maps").read_text()
+
+
+def test_a_state_keeps_its_module_and_no_longer(tmp_path: Path) -> None:
+    path = module_files.write_module("state.c", tmp_path / "kept_by_state.so")
+    gc.collect()
+    gc.disable()
+    try:
+        state = tiaot.open(path).state()
+        state.v[...] = 2
+        state.move(0.5)
+        assert state.module.path == str(path) and state.x.tolist() == [1, 1, 1, 1]
+        field, copied = state.x, copy.copy(state)
+        for handle in (state, copied):
+            assert handle.move.module is handle.module
+        del state, handle
+        copied.move(0.5)
+        assert field.tolist() == [1, 1, 1, 1] and copied.x.tolist() == [2, 2, 2, 2]
+        del copied
+        assert path.name in Path("/proc/self/maps").read_text()
+        del field
+        assert path.name not in Path("/proc/self/maps").read_text()
+    finally:
+        gc.enable()
 
 
 # What the module says of itself.

@@ -63,6 +63,32 @@ def test_number_from_the_environment() -> None:
         assert f"ValueError: TIAOT_NUM_THREADS: expected a number from 1 to 256, got '{wrong}'" in done.stderr
 
 
+SPINS = """
+import time
+from pathlib import Path
+import numpy as np, tiaot
+kernel = tiaot.load("dense_tanh")
+x, W, b = np.zeros((50000, 8), "f"), np.zeros((4, 8), "f"), np.zeros(4, "f")
+def worker():
+    kernel(x, W, b, num_threads=2)
+    return [each for each in Path("/proc/self/task").iterdir() if (each / "comm").read_text() == "tiaot\\n"]
+while not worker():  # until it has its name
+    time.sleep(0.01)
+[found] = worker()
+ran = lambda: int((found / "schedstat").read_text().split()[0])  # nanoseconds
+begin = ran()
+time.sleep(0.5)
+print(ran() - begin)
+"""
+
+
+def test_waiting_threads_spin_for_as_long_as_they_are_told() -> None:
+    assert int(run(SPINS, TIAOT_SPIN="400000").stdout) > 2e7
+    assert int(run(SPINS, TIAOT_SPIN="0").stdout) < 2e6
+    done = run(SPINS, TIAOT_SPIN="off")
+    assert "ValueError: TIAOT_SPIN: expected a number of microseconds from 0 to 1000000, got 'off'" in done.stderr
+
+
 def test_text_of_the_environment() -> None:
     code = """
 import json, tiaot

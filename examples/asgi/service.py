@@ -11,6 +11,7 @@ requests under way are answered. Needs `pip install tiaot uvicorn`.
 
 import argparse
 import asyncio
+import functools
 import json
 import os
 import signal
@@ -25,16 +26,14 @@ import uvicorn
 
 
 class Weights:
-    """What a request works with, read once: never changed, only replaced."""
+    """What a request works with: the kernel with its weights bound to it. Never changed, only replaced."""
 
     def __init__(self, path: Path) -> None:
         with np.load(path) as file:
             W, b, self.version = file["W"], file["b"], int(file["version"])
-        self.W, self.b = (np.ascontiguousarray(each, np.float32) for each in (W, b))
-        self(np.zeros((1, self.W.shape[1]), np.float32))  # wrong shapes are told here, not to a caller
-
-    def __call__(self, x: np.ndarray) -> np.ndarray:
-        return KERNEL(x, self.W, self.b)
+        W, b = (np.ascontiguousarray(each, np.float32) for each in (W, b))
+        self.layer = functools.partial(KERNEL, W=W, b=b)
+        self.layer(np.zeros((1, W.shape[1]), np.float32))  # wrong shapes are told here, not to a caller
 
 
 # Opened before the fork: the workers share its pages.
@@ -65,7 +64,7 @@ class Service:
         weights = self.weights  # once for the whole request
         try:
             x = np.asarray(json.loads(body)["x"], np.float32)
-            status, answer = 200, {"y": weights(x).tolist(), "version": weights.version, "worker": os.getpid()}
+            status, answer = 200, {"y": weights.layer(x).tolist(), "version": weights.version, "worker": os.getpid()}
         except (KeyError, TypeError, ValueError) as error:  # tiaot's errors of shapes and types among them
             status, answer = 400, {"error": str(error)}
         headers = [(b"content-type", b"application/json")]

@@ -38,15 +38,22 @@ class Ref {
 // A module file that the runtime has opened. Everything that runs its code or reads its tables shares this, so the code
 // stays mapped while a call is in flight; `closed` is what keeps later calls out.
 struct OpenModule {
-  OpenModule(tiaot_module *opened, std::string opened_path) : handle(opened), path(std::move(opened_path)) {}
+  OpenModule(tiaot_module *opened, std::string opened_file, std::string opened_path, bool ships)
+      : handle(opened), file(std::move(opened_file)), path(std::move(opened_path)), shipped(ships) {}
   OpenModule(const OpenModule &) = delete;
   OpenModule &operator=(const OpenModule &) = delete;
   ~OpenModule() { tiaot_module_close(handle); }
 
   tiaot_module *const handle;
-  const std::string path;  // absolute, UTF-8 with escapes for what is not; for messages
+  const std::string file;  // absolute, in the system's encoding
+  const std::string path;  // the same in UTF-8, with escapes for what is not; for messages
+  const bool shipped;
   std::atomic<bool> closed{false};
+  PyObject *object = nullptr;  // the Module, while there is one: no reference, or kernels and Module would be a cycle
 };
+
+// The Module, a new one where there is none any more. A new reference; nullptr with an exception set.
+PyObject *module_object(const std::shared_ptr<OpenModule> &module);
 
 inline PyObject *module_error = nullptr;  // tiaot.ModuleError, set when the extension is imported
 

@@ -150,7 +150,8 @@ than the pickled handle.
 constexpr char kModuleDoc[] = R"(A module file of kernels compiled ahead of time. From tiaot.open.
 
 Its kernels are its attributes. One whose name is taken by an attribute of Module is in `kernels`. A context
-manager: leaving it closes the module. Pickles as its name or path, with its hash.
+manager: leaving it closes the module. Pickles as its name or path, with its hash. Its memory goes when the last
+of its handles does: the Module, its kernels, their entries and bound calls, its states and their fields.
 )";
 
 constexpr char kInfoDoc[] = R"(All that the module says of itself, as a dict of plain types.

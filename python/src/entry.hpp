@@ -22,7 +22,6 @@ struct Wrt {
 // What an Entry knows; EntryObject puts it behind a Python object's header.
 struct EntryState {
   std::shared_ptr<OpenModule> module;
-  Ref owner;  // the Module, for pickling and Kernel.module
   const tiaot_kernel *kernel;
   const tiaot_kernel_desc *desc;
   const char *variant;      // the only one to run, from the descriptor; nullptr: the first that fits
@@ -81,10 +80,10 @@ bool add_bound_call_type(PyObject *module);
 // Interns the names of the keywords. False with an exception set.
 bool prepare_entries();
 
-// `owner` is the Module; `variant` is from the kernel's tables, or nullptr; `arrays` as in EntryState; `memory` is a
-// StateMemory to bind a kernel over state to, or nullptr.
-PyObject *new_kernel(const std::shared_ptr<OpenModule> &module, PyObject *owner, const tiaot_kernel *kernel,
-                     const char *variant, const ArrayKind *arrays, PyObject *memory);
+// `variant` is from the kernel's tables, or nullptr; `arrays` as in EntryState; `memory` is a StateMemory to bind a
+// kernel over state to, or nullptr.
+PyObject *new_kernel(const std::shared_ptr<OpenModule> &module, const tiaot_kernel *kernel, const char *variant,
+                     const ArrayKind *arrays, PyObject *memory);
 
 // The entry, of a jvp or hvp, with the operands that a call with these keywords has: itself, or one for its `wrt`.
 // nullptr with an exception set. `values` are the keywords'. Borrowed.

@@ -115,8 +115,8 @@ void measure_calls(EntryState *entry) {
                      entry->names.size() * sizeof(PyObject *) + 2 * dims * sizeof(int64_t);  // shapes and strides
 }
 
-EntryObject *new_entry(const std::shared_ptr<OpenModule> &module, PyObject *owner, const tiaot_kernel *kernel,
-                       const char *variant, const ArrayKind *arrays, PyObject *memory, int kind, const Wrt &wrt) {
+EntryObject *new_entry(const std::shared_ptr<OpenModule> &module, const tiaot_kernel *kernel, const char *variant,
+                       const ArrayKind *arrays, PyObject *memory, int kind, const Wrt &wrt) {
   const tiaot_kernel_desc *desc = tiaot_kernel_descriptor(kernel);
   std::string label = std::string(desc->name) + "." + kind_name(kind);
   PyObject *object = entry_type->tp_alloc(entry_type, 0);
@@ -139,8 +139,6 @@ EntryObject *new_entry(const std::shared_ptr<OpenModule> &module, PyObject *owne
   }
   auto *state = new (&self->state) EntryState();
   state->module = module;
-  Py_INCREF(owner);
-  state->owner = Ref(owner);
   state->kernel = kernel;
   state->desc = desc;
   state->variant = variant;
@@ -184,8 +182,9 @@ PyObject *reduce(const EntryState &entry, const char *attribute) {
   Ref load(PyImport_ImportModule("tiaot._load"));
   Ref restore = load ? get_attribute(load.get(), "restore") : Ref();
   if (!restore) return nullptr;
-  PyObject *origin = entry.memory_object ? entry.memory_object.get() : entry.owner.get();
-  return Py_BuildValue("O(Oszz)", restore.get(), origin, entry.desc->name, entry.variant, attribute);
+  Ref origin(entry.memory_object ? Py_NewRef(entry.memory_object.get()) : module_object(entry.module));
+  if (!origin) return nullptr;
+  return Py_BuildValue("O(Oszz)", restore.get(), origin.get(), entry.desc->name, entry.variant, attribute);
 }
 
 PyObject *entry_doc(PyObject *object) { return documentation_of(object, entry_of(object)); }
@@ -224,7 +223,7 @@ EntryObject *entry_for_wrt(EntryObject *object, PyObject *const *values, PyObjec
     if (is_right(entry_of(other.get()))) return reinterpret_cast<EntryObject *>(other.get());
   }
   Ref other(reinterpret_cast<PyObject *>(
-      new_entry(entry.module, entry.owner.get(), entry.kernel, entry.variant, entry.arrays, nullptr, entry.kind, wrt)));
+      new_entry(entry.module, entry.kernel, entry.variant, entry.arrays, nullptr, entry.kind, wrt)));
   if (!other) return nullptr;
   entry.for_other_wrt.push_back(std::move(other));
   return reinterpret_cast<EntryObject *>(entry.for_other_wrt.back().get());
@@ -246,7 +245,6 @@ std::string description(const EntryState &entry, const std::string &name) {
 
 int entry_traverse(PyObject *object, visitproc visit, void *arg) {
   Py_VISIT(Py_TYPE(object));
-  Py_VISIT(entry_of(object).owner.get());
   Py_VISIT(entry_of(object).last_wrt_object.get());
   Py_VISIT(entry_of(object).memory_object.get());
   Py_VISIT(entry_of(object).grad.get());
@@ -368,11 +366,7 @@ PyObject *kernel_signature_text(PyObject *object, void *) {
 }
 PyObject *kernel_python_signature(PyObject *object, void *) { return signature_of(kernel_of(object)); }
 
-PyObject *kernel_module(PyObject *object, void *) {
-  PyObject *owner = kernel_of(object).owner.get();
-  Py_INCREF(owner);
-  return owner;
-}
+PyObject *kernel_module(PyObject *object, void *) { return module_object(kernel_of(object).module); }
 
 PyObject *kernel_variants(PyObject *object, void *) {
   const EntryState &entry = kernel_of(object);
@@ -400,7 +394,7 @@ PyObject *kernel_restrict(PyObject *object, PyObject *arguments, PyObject *keywo
     const char *name = entry.desc->variants[v].name;
     const bool allowed = entry.variant == nullptr || std::strcmp(entry.variant, name) == 0;
     if (allowed && PyUnicode_CompareWithASCIIString(wanted, name) == 0) {
-      return new_kernel(entry.module, entry.owner.get(), entry.kernel, name, entry.arrays, entry.memory_object.get());
+      return new_kernel(entry.module, entry.kernel, name, entry.arrays, entry.memory_object.get());
     }
   }
   Ref comma(PyUnicode_FromString(", "));
@@ -482,15 +476,15 @@ bool add_kernel_types(PyObject *module) {
          document_instances(entry_type, kEntryDoc, guarded<entry_doc>);
 }
 
-PyObject *new_kernel(const std::shared_ptr<OpenModule> &module, PyObject *owner, const tiaot_kernel *kernel,
-                     const char *variant, const ArrayKind *arrays, PyObject *memory) {
+PyObject *new_kernel(const std::shared_ptr<OpenModule> &module, const tiaot_kernel *kernel, const char *variant,
+                     const ArrayKind *arrays, PyObject *memory) {
   const tiaot_kernel_desc &desc = *tiaot_kernel_descriptor(kernel);
   EntryObject *entries[TIAOT_HVP + 1] = {};
   Ref keep[TIAOT_HVP + 1];
   for (int kind = TIAOT_FORWARD; kind <= TIAOT_HVP; ++kind) {
     const bool in_place = kind == TIAOT_GRAD || (has_tangents(kind) && desc.state != 0);
     if (in_place && find_entry(desc, variant, kind) == nullptr) continue;
-    entries[kind] = new_entry(module, owner, kernel, variant, arrays, memory, kind, default_wrt(desc, variant, kind));
+    entries[kind] = new_entry(module, kernel, variant, arrays, memory, kind, default_wrt(desc, variant, kind));
     keep[kind] = Ref(reinterpret_cast<PyObject *>(entries[kind]));
     if (!keep[kind]) return nullptr;
   }

@@ -17,28 +17,36 @@ namespace {
 
 class Module {
  public:
-  Module(std::shared_ptr<OpenModule> open, nb::object path, bool shipped)
-      : open_(std::move(open)), path_(std::move(path)), shipped_(shipped) {
-    const tiaot_module_desc *desc = tiaot_module_descriptor(open_->handle);
+  explicit Module(const std::shared_ptr<OpenModule> &open) : of_(open), shipped_(open->shipped) {
+    path_ = nb::steal(PyUnicode_DecodeFSDefault(open->file.c_str()));
+    if (!path_.is_valid()) throw nb::python_error();
+    const tiaot_module_desc *desc = tiaot_module_descriptor(open->handle);
     name_ = desc->name;
     hash_ = desc->hash;
-    cpu_level_ = tiaot_cpu_level_name(tiaot_module_cpu_level(open_->handle));
-  }
-
-  // Makes the kernels, which point back to `self`, this Module's Python object.
-  void add_kernels(nb::handle self) {
-    const Share module = open();
-    const tiaot_module_desc *desc = tiaot_module_descriptor(module->handle);
+    cpu_level_ = tiaot_cpu_level_name(tiaot_module_cpu_level(open->handle));
+    if (open->closed.load(std::memory_order_relaxed)) return;
     for (uint32_t i = 0; i < desc->kernel_count; ++i) {
       const char *name = desc->kernels[i].name;
       const tiaot_kernel *kernel = nullptr;
-      const tiaot_status status = tiaot_module_kernel(module->handle, name, &kernel);
+      const tiaot_status status = tiaot_module_kernel(open->handle, name, &kernel);
       if (status != TIAOT_OK) raise_status(status);
-      PyObject *object =
-          status == TIAOT_OK ? new_kernel(module, self.ptr(), kernel, nullptr, nullptr, nullptr) : nullptr;
+      PyObject *object = status == TIAOT_OK ? new_kernel(open, kernel, nullptr, nullptr, nullptr) : nullptr;
       if (object == nullptr) throw nb::python_error();
       kernels_[name] = nb::steal(object);
     }
+    open_ = open;
+  }
+  Module(const Module &) = delete;
+  Module &operator=(const Module &) = delete;
+  ~Module() {
+    const Share open = of_.lock();
+    if (open && open->object == self_) open->object = nullptr;
+  }
+
+  // Becomes the Module of its open module, which may have got another one while this one was made.
+  void introduce(PyObject *self) {
+    const Share open = of_.lock();
+    if (open->object == nullptr) open->object = self_ = self;
   }
 
   bool closed() const { return !open_; }
@@ -77,12 +85,12 @@ class Module {
   }
 
   nb::object state(nb::handle self, bool zeros, nb::handle device) const {
-    if (device.is_none()) return nb::module_::import_("tiaot._state").attr("State")(state_memory(self, zeros, -1));
+    if (device.is_none()) return nb::module_::import_("tiaot._state").attr("State")(state_memory(zeros, -1));
     return nb::module_::import_("tiaot._cuda_state").attr("new_state")(self, zeros, device);
   }
 
-  nb::object state_memory(nb::handle self, bool zeros, int32_t device) const {
-    PyObject *memory = new_state_memory(open(), self.ptr(), zeros, device);
+  nb::object state_memory(bool zeros, int32_t device) const {
+    PyObject *memory = new_state_memory(open(), zeros, device);
     if (memory == nullptr) throw nb::python_error();
     return nb::steal(memory);
   }
@@ -109,11 +117,6 @@ class Module {
   nb::dict info() const;
   nb::object cuda_image(int32_t device) const;
 
-  int traverse(visitproc visit, void *arg) const {
-    Py_VISIT(kernels_.ptr());
-    return 0;
-  }
-
   std::string name_;
   std::string hash_;
   std::string cpu_level_;
@@ -121,7 +124,9 @@ class Module {
   nb::object path() const { return path_; }
 
  private:
+  const std::weak_ptr<OpenModule> of_;
   std::shared_ptr<OpenModule> open_;  // empty when closed
+  PyObject *self_ = nullptr;          // once it is introduced
   nb::object path_;
   bool shipped_;
   nb::dict kernels_;
@@ -312,10 +317,10 @@ nb::object open_module(nb::bytes path, nb::str path_text, bool shipped) {
     raise_status(status);
     throw nb::python_error();
   }
-  auto open = std::make_shared<OpenModule>(handle, text_of(path_text.ptr()));
-  nb::object module = nb::cast(Module(std::move(open), path_text, shipped));
-  nb::cast<Module &>(module).add_kernels(module);
-  return module;
+  const auto open = std::make_shared<OpenModule>(handle, path.c_str(), text_of(path_text.ptr()), shipped);
+  PyObject *module = module_object(open);
+  if (module == nullptr) throw nb::python_error();
+  return nb::steal(module);
 }
 
 int32_t num_threads() {
@@ -349,9 +354,8 @@ void use_torch(nb::handle package) {
 
 nb::object for_tensors(nb::handle kernel) {
   const EntryState *state = kernel_state(kernel.ptr());
-  PyObject *object = state == nullptr ? nullptr
-                                      : new_kernel(state->module, state->owner.get(), state->kernel, state->variant,
-                                                   &kTensorArrays, nullptr);
+  PyObject *object =
+      state == nullptr ? nullptr : new_kernel(state->module, state->kernel, state->variant, &kTensorArrays, nullptr);
   if (object == nullptr) throw nb::python_error();
   return nb::steal(object);
 }
@@ -368,13 +372,6 @@ void add_xla_kernel(const std::string &key, nb::handle kernel) {
   register_for_xla(key, *state);
 }
 
-int module_traverse(PyObject *self, visitproc visit, void *arg) {
-  Py_VISIT(Py_TYPE(self));
-  return nb::inst_ready(self) ? nb::inst_ptr<Module>(self)->traverse(visit, arg) : 0;
-}
-
-PyType_Slot module_slots[] = {{Py_tp_traverse, reinterpret_cast<void *>(module_traverse)}, {0, nullptr}};
-
 // import_array is a macro that returns from its function.
 int import_numpy() {
   import_array1(-1);
@@ -382,6 +379,16 @@ int import_numpy() {
 }
 
 }  // namespace
+
+PyObject *module_object(const std::shared_ptr<OpenModule> &module) try {
+  if (module->object != nullptr) return Py_NewRef(module->object);
+  nb::object made = nb::cast(new Module(module), nb::rv_policy::take_ownership);
+  nb::cast<Module &>(made).introduce(made.ptr());
+  return Py_NewRef(module->object);
+} catch (nb::python_error &error) {
+  error.restore();
+  return nullptr;
+}
 
 NB_MODULE(_core, m) {
   // What a daemon thread or a library such as torch still holds when the process ends is no leak.
@@ -417,7 +424,7 @@ NB_MODULE(_core, m) {
   m.def("register_for_xla", &add_xla_kernel, nb::arg("key"), nb::arg("kernel"),
         "Lets the handler find the kernel, for calls whose attribute `kernel` is the key.");
 
-  nb::class_<Module> type(m, "Module", nb::type_slots(module_slots), kModuleDoc);
+  nb::class_<Module> type(m, "Module", kModuleDoc);
   type.attr("__module__") = "tiaot";
   type.def_ro("name", &Module::name_, kModuleNameDoc)
       .def_prop_ro("path", &Module::path, kPathDoc)
@@ -433,12 +440,7 @@ NB_MODULE(_core, m) {
             return nb::cast<Module &>(self).state(self, zeros, device);
           },
           nb::kw_only(), nb::arg("zeros") = false, nb::arg("device").none() = nb::none(), kStateDoc)
-      .def(
-          "_state_memory",
-          [](nb::handle self, bool zeros, int32_t device) {
-            return nb::cast<Module &>(self).state_memory(self, zeros, device);
-          },
-          nb::arg("zeros"), nb::arg("device"))
+      .def("_state_memory", &Module::state_memory, nb::arg("zeros"), nb::arg("device"))
       .def("close", &Module::close, kCloseDoc)
       .def("__enter__", [](nb::handle self) { return nb::borrow(self); })
       .def("__exit__", [](Module &self, nb::args) { self.close(); })

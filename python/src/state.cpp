@@ -140,7 +140,13 @@ nb::object kernel(nb::handle self, const std::string &name) {
     raise_status(status);
     throw nb::python_error();
   }
-  PyObject *object = new_kernel(memory.module, memory.owner.get(), found, nullptr, nullptr, self.ptr());
+  PyObject *object = new_kernel(memory.module, found, nullptr, nullptr, self.ptr());
+  if (object == nullptr) throw nb::python_error();
+  return nb::steal(object);
+}
+
+nb::object module_of(const StateMemory &memory) {
+  PyObject *object = module_object(memory.module);
   if (object == nullptr) throw nb::python_error();
   return nb::steal(object);
 }
@@ -153,7 +159,7 @@ void set_tape(StateMemory &memory, nb::object tape) {
 }
 
 nb::object copy(StateMemory &memory) {
-  nb::object other = nb::steal(new_state_memory(memory.module, memory.owner.get(), true, memory.device));
+  nb::object other = nb::steal(new_state_memory(memory.module, true, memory.device));
   if (!other.is_valid()) throw nb::python_error();
   StateMemory &made = nb::cast<StateMemory &>(other);
   made.stream = memory.stream;
@@ -164,9 +170,8 @@ nb::object copy(StateMemory &memory) {
 
 nb::object reduce(nb::handle self) {
   nb::object restore = nb::module_::import_("tiaot._state").attr("restore_memory");
-  nb::handle owner = nb::cast<StateMemory &>(self).owner.get();
   const StateMemory &memory = nb::cast<StateMemory &>(self);
-  return nb::make_tuple(restore, nb::make_tuple(owner, content(memory).attr("tobytes")(), memory.device));
+  return nb::make_tuple(restore, nb::make_tuple(module_of(memory), content(memory).attr("tobytes")(), memory.device));
 }
 
 // Makes a stream wait for the work on the state.
@@ -232,7 +237,6 @@ int traverse(PyObject *self, visitproc visit, void *arg) {
   Py_VISIT(Py_TYPE(self));
   if (!nb::inst_ready(self)) return 0;
   const StateMemory &memory = *nb::inst_ptr<StateMemory>(self);
-  Py_VISIT(memory.owner.get());
   Py_VISIT(memory.tape.get());
   Py_VISIT(memory.stream_object.get());
   return 0;
@@ -252,7 +256,7 @@ StateMemory::~StateMemory() {
   Py_END_ALLOW_THREADS;
 }
 
-PyObject *new_state_memory(const std::shared_ptr<OpenModule> &module, PyObject *owner, bool zeros, int32_t device) {
+PyObject *new_state_memory(const std::shared_ptr<OpenModule> &module, bool zeros, int32_t device) {
   tiaot_state *handle = nullptr;
   const DLDevice on = device < 0 ? DLDevice{kDLCPU, 0} : DLDevice{kDLCUDA, device};
   tiaot_status status;
@@ -260,7 +264,7 @@ PyObject *new_state_memory(const std::shared_ptr<OpenModule> &module, PyObject *
   status = tiaot_state_create_on(module->handle, on, zeros ? TIAOT_STATE_ZEROS : 0, &handle);
   Py_END_ALLOW_THREADS;
   if (status != TIAOT_OK) return raise_status(status);
-  return nb::cast(new StateMemory(module, owner, handle, device), nb::rv_policy::take_ownership).release().ptr();
+  return nb::cast(new StateMemory(module, handle, device), nb::rv_policy::take_ownership).release().ptr();
 }
 
 bool use_stream(StateMemory *memory, void *stream, PyObject *object) {
@@ -281,7 +285,7 @@ StateMemory *state_memory(PyObject *object) { return nb::inst_ptr<StateMemory>(o
 void add_state_memory_type(PyObject *module) {
   nb::module_ m = nb::borrow<nb::module_>(module);
   nb::class_<StateMemory>(m, "StateMemory", nb::type_slots(slots), "The memory of a tiaot.State.")
-      .def_prop_ro("module", [](const StateMemory &self) { return nb::borrow(self.owner.get()); })
+      .def_prop_ro("module", &module_of)
       .def_ro("device", &StateMemory::device)
       .def_prop_rw(
           "stream", [](const StateMemory &self) { return reinterpret_cast<uintptr_t>(self.stream); }, &set_stream,

@@ -7,16 +7,13 @@ namespace tiaot::binding {
 
 // Inside of the Python object _core.StateMemory, which everything that needs the memory holds a reference to.
 struct StateMemory {
-  StateMemory(std::shared_ptr<OpenModule> opened, PyObject *python_module, tiaot_state *created, int32_t on)
-      : module(std::move(opened)), owner(python_module), handle(created), device(on) {
-    Py_INCREF(python_module);
-  }
+  StateMemory(std::shared_ptr<OpenModule> opened, tiaot_state *created, int32_t on)
+      : module(std::move(opened)), handle(created), device(on) {}
   StateMemory(const StateMemory &) = delete;
   StateMemory &operator=(const StateMemory &) = delete;
   ~StateMemory();
 
   const std::shared_ptr<OpenModule> module;
-  const Ref owner;            // the Module
   tiaot_state *const handle;  // destroyed before `module` may close
   const int32_t device;       // the number of the CUDA device that it is on; -1: the CPU
   void *stream = nullptr;     // CUstream: what the last work on the state there was put on
@@ -26,7 +23,7 @@ struct StateMemory {
 
 // Memory for the fields of a module, as its states start, or zeros, on a device: a StateMemory. nullptr with an
 // exception set.
-PyObject *new_state_memory(const std::shared_ptr<OpenModule> &module, PyObject *owner, bool zeros, int32_t device);
+PyObject *new_state_memory(const std::shared_ptr<OpenModule> &module, bool zeros, int32_t device);
 
 // The state's work goes on this stream from now on, behind what it was on before. `object` is what keeps the stream, or
 // nullptr. False with an exception set.

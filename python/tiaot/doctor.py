@@ -18,7 +18,7 @@ from .export.module.link import LinkError, find_linker
 from .export.target import native
 from .inspect_module import needed_driver
 
-_VARIABLES = ("TIAOT_CPU_LEVEL", "TIAOT_CUDA_PTX", "TIAOT_NUM_THREADS")
+_VARIABLES = ("TIAOT_CPU_LEVEL", "TIAOT_CUDA_PTX", "TIAOT_NUM_THREADS", "TIAOT_SPIN")
 _PACKAGES = ("numpy", "torch", "jax", "taichi", "llvmlite", "matplotlib")
 _KNOWN_ANSWER = "from tiaot.demo import difference; print(difference())"
 _MODULES = Path(_core.__file__).parent / "modules"

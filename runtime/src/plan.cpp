@@ -251,7 +251,7 @@ tiaot_status count_workers(int32_t asked, int64_t pieces, int32_t *workers) {
     if (tiaot_status status = tiaot_num_threads(&asked)) return status;
   }
   *workers = pieces > 1 ? static_cast<int32_t>(std::min<int64_t>(asked, pieces)) : 1;
-  return TIAOT_OK;
+  return *workers > 1 ? prepare_spin() : TIAOT_OK;
 }
 
 tiaot_status explain_outcome(int32_t outcome, const tiaot_fault *fault) {

@@ -33,7 +33,6 @@ static_assert(sizeof(Word) == 4 && Word::is_always_lock_free, "the kernel reads 
 constexpr uint32_t kTicket = 1u << 16;
 constexpr uint32_t kPlaces = kTicket - 1;
 constexpr uint32_t kCallerSleeps = 1u << 31;
-constexpr auto kSpin = std::chrono::microseconds(20);
 
 void futex_wait(Word &word, uint32_t expected) {
   syscall(SYS_futex, reinterpret_cast<uint32_t *>(&word), FUTEX_WAIT_PRIVATE, expected, nullptr, nullptr, 0);
@@ -55,7 +54,7 @@ void let_the_other_thread_run() {
 // Waits for done() for as long as spinning pays; true when it came.
 template <typename Done>
 bool spin_until(Done done) {
-  const auto end = std::chrono::steady_clock::now() + kSpin;
+  const auto end = std::chrono::steady_clock::now() + std::chrono::microseconds(spin_microseconds());
   do {
     for (int i = 0; i < 32; ++i) {
       if (done()) return true;

@@ -91,6 +91,9 @@ int32_t least_quota(const Mount &mount, const std::string &group) {
 std::atomic<int32_t> chosen{0};      // by tiaot_set_num_threads; 0: not chosen
 std::atomic<int32_t> remembered{0};  // the default, once it was worked out
 
+constexpr int32_t kSpin = 20, kMostSpin = 1000000;
+std::atomic<int32_t> spin{-1};  // microseconds; -1: not looked up
+
 }  // namespace
 
 CpuSet CpuSet::of_process() {
@@ -145,6 +148,32 @@ tiaot_status default_threads(const char *wanted, int32_t *count) {
   const int32_t cpus = std::min(std::max(CpuSet::of_process().count(), 1), kMaxThreads);
   *count = quota > 0 ? std::min(cpus, quota) : cpus;
   return TIAOT_OK;
+}
+
+tiaot_status read_spin(const char *wanted, int32_t *microseconds) {
+  *microseconds = kSpin;
+  if (wanted == nullptr || wanted[0] == '\0') return TIAOT_OK;
+  char *end = nullptr;
+  const long value = std::strtol(wanted, &end, 10);
+  if (*end != '\0' || value < 0 || value > kMostSpin) {
+    return raise(TIAOT_ERROR_VALUE, "TIAOT_SPIN: expected a number of microseconds from 0 to %d, got '%.*s'", kMostSpin,
+                 whole_characters(wanted, 100), wanted);
+  }
+  *microseconds = static_cast<int32_t>(value);
+  return TIAOT_OK;
+}
+
+tiaot_status prepare_spin() {
+  if (spin.load(std::memory_order_relaxed) >= 0) return TIAOT_OK;
+  int32_t microseconds = 0;
+  if (tiaot_status status = read_spin(std::getenv("TIAOT_SPIN"), &microseconds)) return status;
+  spin.store(microseconds, std::memory_order_relaxed);
+  return TIAOT_OK;
+}
+
+int32_t spin_microseconds() {
+  const int32_t microseconds = spin.load(std::memory_order_relaxed);
+  return microseconds < 0 ? kSpin : microseconds;
 }
 
 }  // namespace tiaot

@@ -39,4 +39,12 @@ class CpuSet {
 // The default where none was set: `wanted` (TIAOT_NUM_THREADS, NULL when unset), or what the machine allows.
 tiaot_status default_threads(const char *wanted, int32_t *count);
 
+// How long a thread of the pool that waits spins before it sleeps: `wanted` (TIAOT_SPIN), or the default where it is
+// NULL.
+tiaot_status read_spin(const char *wanted, int32_t *microseconds);
+
+// Looks TIAOT_SPIN up, once in a process. It comes before the first job of the pool.
+tiaot_status prepare_spin();
+int32_t spin_microseconds();
+
 }  // namespace tiaot

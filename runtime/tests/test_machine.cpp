@@ -147,6 +147,22 @@ TEST(default_threads) {
   }
 }
 
+TEST(how_long_to_spin) {
+  int32_t microseconds = -1;
+  CHECK_OK(tiaot::read_spin("0", &microseconds));
+  CHECK_EQ(microseconds, 0);
+  CHECK_OK(tiaot::read_spin("1000000", &microseconds));
+  CHECK_EQ(microseconds, 1000000);
+  for (const char *none : {static_cast<const char *>(nullptr), ""}) {
+    CHECK_OK(tiaot::read_spin(none, &microseconds));
+    CHECK_EQ(microseconds, 20);
+  }
+  for (const char *bad : {"-1", "1000001", "off", "2x", " "}) {
+    CHECK_ERROR(tiaot::read_spin(bad, &microseconds), TIAOT_ERROR_VALUE,
+                "TIAOT_SPIN: expected a number of microseconds from 0 to 1000000, got '" + std::string(bad) + "'");
+  }
+}
+
 TEST(chosen_threads) {
   int32_t before = 0, count = 0;
   CHECK_OK(tiaot_num_threads(&before));

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-STATE = ("*",)  # stands for the fields, in place of the names of inputs that a vjp differentiates
+ALL_FIELDS = ("*",)  # stands for the fields, in place of the names of inputs that a vjp differentiates
 MAKERS = ("tiaot", "taichi")  # of vjps: the reverse mode of this exporter, or Taichi's autodiff
 DERIVATIVES = ("jvp", "hvp")  # that a kernel has where its author asks for them
 
@@ -18,13 +18,13 @@ class Computation:
 
     - "forward";
     - "vjp": the gradients of the inputs in `wrt`;
-    - "grad": the adjoint on the state, whose `wrt` is STATE;
+    - "grad": the adjoint on the state, whose `wrt` is ALL_FIELDS;
     - "jvp": the outputs, and their derivative along tangents of the inputs in `wrt`;
     - "hvp": the gradients of the inputs in `wrt`, and their derivative along tangents of the same inputs, which is the
       Hessian of <v, f> times these, for cotangents v.
 
-    With STATE for `wrt`, a "jvp" is the kernel on the state and its derivative along the tangents of all fields, and an
-    "hvp" the adjoint there and its derivative along them.
+    With ALL_FIELDS for `wrt`, a "jvp" is the kernel on the state and its derivative along the tangents of all fields,
+    and an "hvp" the adjoint there and its derivative along them.
     """
 
     kind: str
@@ -33,12 +33,12 @@ class Computation:
     @property
     def name(self) -> str:
         """As in the symbols of entries: "forward", "vjp_W_b", "grad"."""
-        return "_".join([self.kind, *self.wrt]) if self.wrt and self.wrt != STATE else self.kind
+        return "_".join([self.kind, *self.wrt]) if self.wrt and self.wrt != ALL_FIELDS else self.kind
 
     @property
     def text(self) -> str:
         """For people: "forward", "vjp W b", "grad"."""
-        return self.name.replace("_", " ") if self.wrt == STATE else " ".join([self.kind, *self.wrt])
+        return self.name.replace("_", " ") if self.wrt == ALL_FIELDS else " ".join([self.kind, *self.wrt])
 
     @property
     def forward_mode(self) -> bool:
@@ -47,14 +47,14 @@ class Computation:
 
 
 FORWARD = Computation("forward")
-GRAD = Computation("grad", STATE)
+GRAD = Computation("grad", ALL_FIELDS)
 
 
 def of_trace(wrt: tuple[str, ...], along: tuple[str, ...]) -> Computation:
     """What a trace is of, with tangents `along` some inputs, or none."""
     if along:
         return Computation("hvp" if wrt else "jvp", along)
-    return GRAD if wrt == STATE else Computation("vjp", wrt) if wrt else FORWARD
+    return GRAD if wrt == ALL_FIELDS else Computation("vjp", wrt) if wrt else FORWARD
 
 
 def check_derivative(derivative: str | None) -> str | None:

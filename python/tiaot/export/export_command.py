@@ -21,7 +21,7 @@ from .target.nvidia import read_architectures
 from .verify_command import add_recorded, add_strict, add_verify_seconds
 
 if TYPE_CHECKING:
-    from .build import Exported
+    from .export_file import Exported
 
 
 def _architectures(text: str) -> tuple[int, ...]:
@@ -108,7 +108,7 @@ def find_module(name: str) -> str:
     Raises:
         SourceError: when there is none.
     """
-    from .build import SourceError
+    from .export_file import SourceError
 
     parts = name.split(".")
     for folder in (".", *sys.path):
@@ -122,8 +122,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Writes the module and its header. 1, and neither, when something is wrong."""
 
     def work() -> None:
-        from .build import export
         from .cache import default_folder, give_taichi_a_home
+        from .export_file import export
 
         gate = not arguments.no_verify
         source = arguments.source or find_module(arguments.module)

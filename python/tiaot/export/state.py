@@ -36,8 +36,8 @@ class Dense:
 
 
 @dataclass(frozen=True)
-class Root:
-    """The place of a child of a root in the state. `dtype` is that of all numbers in it, "" where there are several."""
+class RootMemory:
+    """Where a child of a root lies in the state. `dtype` is that of all numbers in it, "" where there are several."""
 
     offset: int
     bytes: int
@@ -70,7 +70,7 @@ class State:
 
     fields: tuple[Field, ...]
     bytes: int
-    roots: Mapping[int, Root]  # by the number of the child
+    roots: Mapping[int, RootMemory]  # by the number of the child
     inner: Mapping[int, int]  # any other node: its offset in a cell of its parent
     dense: Mapping[int, Dense]
 
@@ -87,7 +87,7 @@ class State:
                 for each in record["fields"]
             ),
             record["bytes"],
-            {key: Root(**each) for key, each in numbered(record["roots"]).items()},
+            {key: RootMemory(**each) for key, each in numbered(record["roots"]).items()},
             numbered(record["inner"]),
             {key: Dense(each["cell_bytes"], tuple(each["sizes"])) for key, each in numbered(record["dense"]).items()},
         )

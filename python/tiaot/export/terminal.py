@@ -24,7 +24,7 @@ def say(text: str) -> None:
 
 def refusals() -> tuple[type[Exception], ...]:
     """The exceptions whose message is for the author."""
-    from .build import OutputError, SourceError
+    from .export_file import OutputError, SourceError
     from .gate.recorded import RecordError
     from .gate.verify import VerificationError
     from .ir import LoweringError

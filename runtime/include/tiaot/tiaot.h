@@ -228,12 +228,14 @@ TIAOT_API void tiaot_bound_destroy(tiaot_bound *bound);
 
 /* A call some of whose inputs stay from one run to the next, as the weights of a layer. Each run gives the other
  * arrays, and any number of threads may run it at the same time. All inputs that stay are replaced at once: a run sees
- * the old ones or the new ones, never some of each, and neither a run nor a replacement waits for another. fixed    bit
- * i: input i stays; only the first 32 inputs can arrays   the inputs that stay, in the order of the signature; their
- * memory is the caller's, until `release` release  called with `user` when these arrays are used no more: they were
- * replaced or the partial was destroyed, and the last run that used them has ended. On the thread that this happens on;
- * it must not call tiaot. NULL: it is not needed. On failure it is not called. The other parameters are those of
- * tiaot_call. To be destroyed with tiaot_partial_destroy, when no run is under way, before its module is closed. */
+ * the old ones or the new ones, never some of each, and neither a run nor a replacement waits for another.
+ *   fixed    bit i: input i stays; only the first 32 inputs can
+ *   arrays   the inputs that stay, in the order of the signature; their memory is the caller's, until `release`
+ *   release  called with `user` when these arrays are used no more: they were replaced or the partial was destroyed,
+ *            and the last run that used them has ended. On the thread that this happens on; it must not call tiaot.
+ *            NULL: it is not needed. On failure it is not called.
+ * The other parameters are those of tiaot_call. To be destroyed with tiaot_partial_destroy, when no run is under way,
+ * before its module is closed. */
 TIAOT_API tiaot_status tiaot_partial_create(const tiaot_kernel *kernel, int entry, uint32_t wrt, uint32_t fixed,
                                             const DLTensor *arrays, int32_t count, const tiaot_options *options,
                                             void (*release)(void *user), void *user, tiaot_partial **partial);
@@ -252,7 +254,9 @@ TIAOT_API void tiaot_partial_destroy(tiaot_partial *partial);
 /* The process-wide default for num_threads. Starts as TIAOT_NUM_THREADS where that is set, otherwise as the number of
  * CPUs in the process's affinity mask, or its control group's CPU quota (rounded up) where that is less. The process's
  * mask is that of its first thread, whichever thread asks. The pool's threads run on the same CPUs, with the scheduling
- * of that thread; where a caller of lower priority may not give it to them, none is started, and it runs alone. */
+ * of that thread; where a caller of lower priority may not give it to them, none is started, and it runs alone. Those
+ * that wait spin before they sleep, for as many microseconds as TIAOT_SPIN says in the environment, else 20; 0: they
+ * sleep at once. */
 TIAOT_API tiaot_status tiaot_num_threads(int32_t *count);
 /* count >= 1, or 0 to go back to the default above, which is then worked out anew. */
 TIAOT_API tiaot_status tiaot_set_num_threads(int32_t count);

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..computation import DERIVATIVES, FORWARD, GRAD, STATE, Computation, sets_along
+from ..computation import ALL_FIELDS, DERIVATIVES, FORWARD, GRAD, Computation, sets_along
 from ..target.x86_64 import X86_64
 from .signature import REAL_DTYPES, Signature, parse_signature
 
@@ -124,7 +124,7 @@ class Family:
     def entries(self) -> tuple[Computation, ...]:
         """What its entries compute, forward first."""
         if self.state:  # the adjoint is differentiated along tangents that the jvp brings to it
-            jvp, hvp = ([Computation(kind, STATE)] for kind in DERIVATIVES)
+            jvp, hvp = ([Computation(kind, ALL_FIELDS)] for kind in DERIVATIVES)
             return (
                 FORWARD,
                 *([GRAD] if self.gradient else []),
@@ -145,7 +145,7 @@ class Family:
     def along(self) -> tuple[tuple[str, ...], ...]:
         """The sets of inputs that a jvp has tangents of."""
         if self.state:
-            return (STATE,)
+            return (ALL_FIELDS,)
         dtypes = (self.argument_dtypes.get(each.name, self.dtypes[0]) for each in self.signature.inputs)
         able = [each.name for each, dtype in zip(self.signature.inputs, dtypes, strict=True) if dtype in REAL_DTYPES]
         return sets_along(self.wrt, tuple(able))

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..state import ALIGNMENT, Dense, Field, Root, State
+from ..state import ALIGNMENT, Dense, Field, RootMemory, State
 from .flow import Place
 from .parameters import dtype_name
 from .signature import ITEM_SIZES
@@ -117,11 +117,11 @@ def lay_out(fields: Mapping[str, Any], used: set[int]) -> State:
     kept = {name: field for name, field in fields.items() if _members(field) & used or _members(field.grad) & used}
     named = set().union(*(_members(field) | _members(field.grad) for field in kept.values()))
     wanted = [nodes[each] for each in sorted(used | named) if nodes[each].kind == "place"]
-    roots: dict[int, Root] = {}
+    roots: dict[int, RootMemory] = {}
     size = 0
     for root in dict.fromkeys(node.path[0] for node in wanted):
         dtypes = {dtype_name("state", "a field", node.data_type) for node in wanted if node.path[0] is root}
-        roots[root.id] = Root(size, root.container_bytes, dtypes.pop() if len(dtypes) == 1 else "")
+        roots[root.id] = RootMemory(size, root.container_bytes, dtypes.pop() if len(dtypes) == 1 else "")
         size += -(-root.container_bytes // ALIGNMENT) * ALIGNMENT
     laid: list[Field] = []
     for name, field in kept.items():
@@ -223,7 +223,7 @@ def _members(field: Any) -> set[int]:
     return set(_places(field))
 
 
-def _view(name: str, field: Any, nodes: Mapping[int, _Node], roots: Mapping[int, Root]) -> Field:
+def _view(name: str, field: Any, nodes: Mapping[int, _Node], roots: Mapping[int, RootMemory]) -> Field:
     """A field as one strided array. `field` is Taichi's, or the numbers of its places."""
     from taichi.lang.matrix import MatrixField
 
@@ -262,7 +262,7 @@ def _view(name: str, field: Any, nodes: Mapping[int, _Node], roots: Mapping[int,
     return Field(name, dtype, (*shape, *element), tuple(step // item for step in steps), starts[0], -1)
 
 
-def _start(node: _Node, roots: Mapping[int, Root]) -> int:
+def _start(node: _Node, roots: Mapping[int, RootMemory]) -> int:
     """Where in the state the first element of a place lies, in bytes."""
     path = node.path
     return roots[path[0].id].offset + sum(each.offset for each in path[1:])

@@ -9,7 +9,7 @@ a kernel changes in place, and their adjoint is Taichi's own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from ..author.declare import Variant
@@ -17,8 +17,7 @@ from ..author.parameters import Parameter
 from ..author.signature import ITEM_SIZES, Argument, Signature
 from ..dtypes import SUMMED
 from ..ir import LoweringError, TracedModule, read_tasks
-from ..ir.origins import Array
-from ..ir.passes.offsets import Layout
+from ..ir.origins import Array, Layout
 from ..keys import STATE, Key, Role, with_tangents
 from ..taichi.trace import Trace
 from . import support
@@ -37,6 +36,15 @@ class Buffer:
     argument: Argument | None
     shape: tuple[str, ...]
     bytes: int = 0  # where neither says it
+
+
+@dataclass(frozen=True)
+class Start:
+    """What an array of so many bytes holds before the tasks run: zeros, or what `source` holds."""
+
+    key: Key
+    bytes: str
+    source: Key | None = None
 
 
 @dataclass
@@ -192,54 +200,39 @@ class WholeArrays:
         elements = self._elements(code, self.signature.argument(name))
         return code.multiply(elements, str(ITEM_SIZES[self.dtypes[name]]))
 
-    def _prepare(self, code: Code, sizes: dict[Key, str]) -> None:
-        """Gives every array that the tasks write to what they expect to find there."""
+    def _starts(self, code: Code, sizes: dict[Key, str]) -> Iterator[Start]:
+        """What the tasks expect to find in every array that they write to; `sizes` are those of the buffers."""
         updated = self.signature.updated
         if not self.trace.wrt:
             for name in self.outputs:
                 size = self._argument_bytes(code, name)
                 if name in updated:
-                    self._copy_with_tangent(code, Key(Role.OUTPUT, name), Key(Role.INPUT, name), size)
+                    yield from self._with_tangent(Start(Key(Role.OUTPUT, name), size, Key(Role.INPUT, name)))
                 elif not self.trace.overwrites:
-                    self._zero_with_tangent(code, Key(Role.OUTPUT, name), size)
+                    yield from self._with_tangent(Start(Key(Role.OUTPUT, name), size))
         for key, size in sizes.items():
             name = key.name
             if key.is_tangent:
                 continue
             if key.role is Role.ADJOINT:
-                self._copy_with_tangent(code, key, Key(Role.COTANGENT, name), size)
+                yield from self._with_tangent(Start(key, size, Key(Role.COTANGENT, name)))
             elif key.role is Role.PRIMAL and name in updated:
-                self._copy_with_tangent(code, key, Key(Role.INPUT, name), size)
+                yield from self._with_tangent(Start(key, size, Key(Role.INPUT, name)))
             elif key.role is not Role.KEPT and (key.role is not Role.SCRATCH or not self.trace.overwrites):
-                self._zero_with_tangent(code, key, size)
+                yield from self._with_tangent(Start(key, size))
         for name in () if self.trace.on_state else self.trace.wrt:
             size = self._argument_bytes(code, name)
             if name in updated and self.differentiate:
-                self._copy_with_tangent(code, Key(Role.GRADIENT, name), Key(Role.COTANGENT, name), size)
+                yield from self._with_tangent(Start(Key(Role.GRADIENT, name), size, Key(Role.COTANGENT, name)))
             elif not (self.trace.overwrites and self.signature.argument(name).batched):
-                self._zero_with_tangent(code, Key(Role.GRADIENT, name), size)
+                yield from self._with_tangent(Start(Key(Role.GRADIENT, name), size))
 
-    def _zero_with_tangent(self, code: Code, key: Key, size: str) -> None:
-        self._zero(code, key, size)
-        if key.tangent in self._keys():
-            self._zero(code, key.tangent, size)
-
-    def _copy_with_tangent(self, code: Code, target: Key, source: Key, size: str) -> None:
-        self._copy(code, target, source, size)
-        if target.tangent not in self._keys():
-            return
-        if source.tangent in self._keys():
-            self._copy(code, target.tangent, source.tangent, size)
-        else:
-            self._zero(code, target.tangent, size)
-
-    def _zero(self, code: Code, key: Key, size: str) -> None:
-        """Fills an array of so many bytes with zeros."""
-        raise NotImplementedError
-
-    def _copy(self, code: Code, target: Key, source: Key, size: str) -> None:
-        """Copies so many bytes from the array `source` to the array `target`, by their keys."""
-        raise NotImplementedError
+    def _with_tangent(self, start: Start) -> Iterator[Start]:
+        """That of an array, and of the array of its tangents, where there is one."""
+        yield start
+        if start.key.tangent in self._keys():
+            source = start.source.tangent if start.source else None
+            yield Start(start.key.tangent, start.bytes, source if source in self._keys() else None)
 
     def _fill_struct(self, code: Code, part: Part, kind: str, struct: str) -> None:
         field = 0

@@ -174,14 +174,14 @@ def own_definitions(
     return "\n".join([*texts, math.definitions(functions, declared)]), rest
 
 
-def make_frame(code: Code, temporaries: str, state: str, failed: str, roots: str = "null") -> str:
+def make_frame(code: Code, temporaries: str, seed: str, failed: str, roots: str = "null") -> str:
     """A frame on the stack of the function being written, as the pointer to Taichi's runtime that a context holds.
 
-    `temporaries` is an i8*, `state` the i64 that random numbers start from, `failed` an i32*, `roots` an i8* to the
+    `temporaries` is an i8*, `seed` the i64 that random numbers start from, `failed` an i32*, `roots` an i8* to the
     array of what Taichi's trees of fields have at their roots.
     """
     frame = code.add(f"alloca {FRAME}")
-    for place, (kind, value) in enumerate((("i8*", temporaries), ("i64", state), ("i32*", failed), ("i8*", roots))):
+    for place, (kind, value) in enumerate((("i8*", temporaries), ("i64", seed), ("i32*", failed), ("i8*", roots))):
         slot = code.add(f"getelementptr {FRAME}, {FRAME}* {frame}, i32 0, i32 {place}")
         code.do(f"store {kind} {value}, {kind}* {slot}")
     return code.add(f"bitcast {FRAME}* {frame} to %struct.LLVMRuntime*")

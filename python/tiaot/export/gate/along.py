@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from .exact import DIRECTIONS, Entry, Line, Verdict, find_line, last_word, settle
+from .exact import DIRECTIONS, Line, Verdict, Wrt, find_line, last_word, settle
 
 JVP, HVP = "jvp", "hvp"
 TRANSPOSED, SYMMETRIC = "jvp beside the vjp", "hvp by its symmetry"
@@ -26,40 +26,40 @@ class Case(Protocol):
     """A kernel at a point: what the tests need of it. Every array is of float64."""
 
     @property
-    def along(self) -> list[tuple[str, Entry]]:
+    def along(self) -> list[tuple[str, Wrt]]:
         """The entries with tangents: JVP or HVP, and the names of their inputs."""
 
-    def has_vjp(self, entry: Entry) -> bool:
+    def has_vjp(self, wrt: Wrt) -> bool:
         """Whether there is a vjp of the same inputs that is meant to be the kernel's own."""
 
-    def inputs(self, entry: Entry) -> Arrays:
-        """The inputs in `entry`, at the point."""
+    def inputs(self, wrt: Wrt) -> Arrays:
+        """The inputs in `wrt`, at the point."""
 
     def cotangents(self) -> Arrays:
         """What was drawn, one for each output."""
 
-    def forward(self, entry: Entry, moved: Arrays) -> Arrays:
-        """What comes out, with `moved` in place of the inputs in `entry`."""
+    def forward(self, wrt: Wrt, moved: Arrays) -> Arrays:
+        """What comes out, with `moved` in place of the inputs in `wrt`."""
 
-    def vjp(self, entry: Entry, moved: Arrays, cotangents: Arrays) -> Arrays:
-        """The gradients of the inputs in `entry`, there."""
+    def vjp(self, wrt: Wrt, moved: Arrays, cotangents: Arrays) -> Arrays:
+        """The gradients of the inputs in `wrt`, there."""
 
-    def jvp(self, entry: Entry, moved: Arrays, tangents: Arrays) -> Arrays:
+    def jvp(self, wrt: Wrt, moved: Arrays, tangents: Arrays) -> Arrays:
         """The derivatives of what comes out, there."""
 
-    def hvp(self, entry: Entry, moved: Arrays, cotangents: Arrays, tangents: Arrays) -> Arrays:
+    def hvp(self, wrt: Wrt, moved: Arrays, cotangents: Arrays, tangents: Arrays) -> Arrays:
         """The derivatives of the gradients, there."""
 
 
 def check_along(case: Case, rng: np.random.Generator, allowed: Callable[[], bool]) -> Iterator[Verdict]:
     """The verdicts on each entry with tangents of a case, as long as `allowed` says that there is time."""
-    for kind, entry in case.along:
+    for kind, wrt in case.along:
         if not allowed():
             return
         test = _test_jvp if kind == JVP else _test_hvp
         found: dict[str, list[Verdict]] = {}
         for _ in range(DIRECTIONS):
-            for verdict in test(case, entry, rng):
+            for verdict in test(case, wrt, rng):
                 found.setdefault(verdict.kind, []).append(verdict)
             if all(any(each.outcome != "wrong" for each in verdicts) for verdicts in found.values()):
                 break
@@ -69,8 +69,8 @@ def check_along(case: Case, rng: np.random.Generator, allowed: Callable[[], bool
 class _Joined:
     """The inputs of an entry as one array, for a direction along all of them."""
 
-    def __init__(self, case: Case, entry: Entry, function: Callable[[Arrays], Arrays]) -> None:
-        self.parts = case.inputs(entry)
+    def __init__(self, case: Case, wrt: Wrt, function: Callable[[Arrays], Arrays]) -> None:
+        self.parts = case.inputs(wrt)
         self.function = function
 
     def point(self, name: str) -> np.ndarray:
@@ -84,53 +84,53 @@ class _Joined:
         return [each.reshape(part.shape) for each, part in zip(np.split(joined, ends), self.parts, strict=True)]
 
 
-def _test_jvp(case: Case, entry: Entry, rng: np.random.Generator) -> Iterator[Verdict]:
-    name = " ".join(entry)
-    joined = _Joined(case, entry, lambda moved: case.forward(entry, moved))
+def _test_jvp(case: Case, wrt: Wrt, rng: np.random.Generator) -> Iterator[Verdict]:
+    name = " ".join(wrt)
+    joined = _Joined(case, wrt, lambda moved: case.forward(wrt, moved))
     line = find_line(joined, name, rng)
     if line is None:
-        yield Verdict(name, entry, "unknown", 0.0, 0.0, JVP)
+        yield Verdict(name, wrt, "unknown", 0.0, 0.0, JVP)
         return
     tangents, drawn = joined.split(line.direction), case.cotangents()
     cotangents = line.known(drawn)
 
     def terms(moved: Arrays) -> Arrays:
-        return _products(cotangents, case.jvp(entry, moved, tangents))
+        return _products(cotangents, case.jvp(wrt, moved, tangents))
 
     back = terms(joined.parts)
-    yield settle(Verdict(name, entry, "", 0.0, 0.0, JVP), line.terms(cotangents), back, line.off(cotangents))
-    if case.has_vjp(entry):
+    yield settle(Verdict(name, wrt, "", 0.0, 0.0, JVP), line.terms(cotangents), back, line.off(cotangents))
+    if case.has_vjp(wrt):
         shaped = [v.reshape(d.shape) for v, d in zip(cotangents, drawn, strict=True)]
-        ahead = _products(tangents, case.vjp(entry, joined.parts, shaped))
+        ahead = _products(tangents, case.vjp(wrt, joined.parts, shaped))
         off = _moved_by_rounding(terms, joined.parts, back, rng)
-        yield settle(Verdict(name, entry, "", 0.0, 0.0, TRANSPOSED), ahead, back, off)
+        yield settle(Verdict(name, wrt, "", 0.0, 0.0, TRANSPOSED), ahead, back, off)
 
 
-def _test_hvp(case: Case, entry: Entry, rng: np.random.Generator) -> Iterator[Verdict]:
-    name = " ".join(entry)
+def _test_hvp(case: Case, wrt: Wrt, rng: np.random.Generator) -> Iterator[Verdict]:
+    name = " ".join(wrt)
     v = case.cotangents()
-    joined = _Joined(case, entry, lambda moved: case.vjp(entry, moved, v))
+    joined = _Joined(case, wrt, lambda moved: case.vjp(wrt, moved, v))
     one = find_line(joined, name, rng)
     if one is None:
-        yield Verdict(name, entry, "unknown", 0.0, 0.0, HVP)
+        yield Verdict(name, wrt, "unknown", 0.0, 0.0, HVP)
         return
     along_one = joined.split(one.direction)
-    found = case.hvp(entry, joined.parts, v, along_one)
+    found = case.hvp(wrt, joined.parts, v, along_one)
     weights = one.known([rng.uniform(0.5, 1.0, each.shape) * rng.choice([-1.0, 1.0], each.shape) for each in found])
     back = _products(weights, found)
-    yield settle(Verdict(name, entry, "", 0.0, 0.0, HVP), one.terms(weights), back, one.off(weights))
-    other = find_line(joined, name, rng) if case.has_vjp(entry) else None
+    yield settle(Verdict(name, wrt, "", 0.0, 0.0, HVP), one.terms(weights), back, one.off(weights))
+    other = find_line(joined, name, rng) if case.has_vjp(wrt) else None
     if other is None or not (_smooth(one) and _smooth(other)):
         return
     along_other = joined.split(other.direction)
 
     def terms(moved: Arrays) -> Arrays:
-        return _products(along_other, case.hvp(entry, moved, v, along_one))
+        return _products(along_other, case.hvp(wrt, moved, v, along_one))
 
     back = terms(joined.parts)
-    ahead = _products(along_one, case.hvp(entry, joined.parts, v, along_other))
+    ahead = _products(along_one, case.hvp(wrt, joined.parts, v, along_other))
     off = _moved_by_rounding(terms, joined.parts, back, rng)
-    yield settle(Verdict(name, entry, "", 0.0, 0.0, SYMMETRIC), ahead, back, off)
+    yield settle(Verdict(name, wrt, "", 0.0, 0.0, SYMMETRIC), ahead, back, off)
 
 
 def _smooth(line: Line) -> bool:

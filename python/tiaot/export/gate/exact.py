@@ -15,7 +15,7 @@ import numpy as np
 
 from .slopes import STEPS, Slope, slopes
 
-Entry = tuple[str, ...]  # the names that an entry differentiates by; STATE for fields
+Wrt = tuple[str, ...]  # the names that an entry differentiates by
 
 # How well an element of J t must be known, beside itself and the others' mean: the first that enough of them are.
 _KNOWN = (1e-9, 1e-7, 1e-5, 1e-3)
@@ -35,7 +35,7 @@ class Case(Protocol):
     def names(self) -> list[str]:
         """What has a gradient."""
 
-    def entries(self, name: str) -> list[Entry]:
+    def entries(self, name: str) -> list[Wrt]:
         """The entries that give the gradient of `name`."""
 
     def point(self, name: str) -> np.ndarray: ...
@@ -46,7 +46,7 @@ class Case(Protocol):
     def cotangents(self) -> list[np.ndarray]:
         """What was drawn, one for each of `outputs`."""
 
-    def pull_back(self, entry: Entry, name: str, cotangents: list[np.ndarray]) -> np.ndarray:
+    def pull_back(self, wrt: Wrt, name: str, cotangents: list[np.ndarray]) -> np.ndarray:
         """The gradient of `name`."""
 
 
@@ -55,7 +55,7 @@ class Verdict:
     """What came out of the test of one gradient."""
 
     name: str
-    entry: Entry
+    wrt: Wrt
     outcome: str  # "right", "wrong", "unknown" (too few slopes are known), "not finite"
     error: float  # as a part of the terms of both sides
     limit: float  # what was allowed of it
@@ -74,14 +74,14 @@ def check(case: Case, rng: np.random.Generator, allowed: Callable[[], bool]) -> 
 
 
 def _check_name(case: Case, name: str, rng: np.random.Generator) -> list[Verdict]:
-    found: dict[Entry, list[Verdict]] = {entry: [] for entry in case.entries(name)}
+    found: dict[Wrt, list[Verdict]] = {wrt: [] for wrt in case.entries(name)}
     for _ in range(DIRECTIONS):
-        unsettled = [entry for entry, verdicts in found.items() if not verdicts or verdicts[0].outcome == "wrong"]
+        unsettled = [wrt for wrt, verdicts in found.items() if not verdicts or verdicts[0].outcome == "wrong"]
         if not unsettled:
             break
         line = find_line(case, name, rng)
-        for entry in unsettled:
-            found[entry].append(_test(case, entry, name, line))
+        for wrt in unsettled:
+            found[wrt].append(_test(case, wrt, name, line))
     return [last_word(verdicts) for verdicts in found.values()]
 
 
@@ -168,15 +168,15 @@ def _direction(point: np.ndarray, share: float, rng: np.random.Generator) -> np.
     return np.asarray(np.ldexp(np.round(mantissa * 1024) / 1024, exponent))
 
 
-def _test(case: Case, entry: Entry, name: str, line: Line | None) -> Verdict:
+def _test(case: Case, wrt: Wrt, name: str, line: Line | None) -> Verdict:
     if line is None:
-        return Verdict(name, entry, "unknown", 0.0, 0.0)
+        return Verdict(name, wrt, "unknown", 0.0, 0.0)
     with np.errstate(invalid="ignore", over="ignore"):
         drawn = case.cotangents()
         cotangents = line.known(drawn)
         shaped = [v.reshape(d.shape) for v, d in zip(cotangents, drawn, strict=True)]
-        products = np.asarray(case.pull_back(entry, name, shaped)).reshape(-1) * line.direction.reshape(-1)
-        return settle(Verdict(name, entry, "", 0.0, 0.0), line.terms(cotangents), [products], line.off(cotangents))
+        products = np.asarray(case.pull_back(wrt, name, shaped)).reshape(-1) * line.direction.reshape(-1)
+        return settle(Verdict(name, wrt, "", 0.0, 0.0), line.terms(cotangents), [products], line.off(cotangents))
 
 
 def settle(verdict: Verdict, ahead: list[np.ndarray], back: list[np.ndarray], off: float) -> Verdict:

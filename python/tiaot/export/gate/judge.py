@@ -133,7 +133,7 @@ def _judge_verdict(
     if verdict["kind"] != "vjp":
         _judge_along(point, verdict, findings)
         return
-    name, entry, outcome = str(verdict["name"]), [str(each) for each in verdict["entry"]], verdict["outcome"]  # type: ignore[attr-defined]
+    name, wrt, outcome = str(verdict["name"]), [str(each) for each in verdict["wrt"]], verdict["outcome"]  # type: ignore[attr-defined]
     error, limit = float(verdict["error"]), float(verdict["limit"])  # type: ignore[arg-type]
     label = _gradient_of(name)
     known = findings.slopes.get(label, np.inf)
@@ -143,7 +143,7 @@ def _judge_verdict(
         findings.error(key, error)
         return
     findings.slopes.setdefault(label, np.inf)
-    what = f"gradient of field {name!r}" if point.fields else f"gradient of {name!r} (wrt {' '.join(entry)})"
+    what = f"gradient of field {name!r}" if point.fields else f"gradient of {name!r} (wrt {' '.join(wrt)})"
     like = _like_jit(point, name, module, jit)
     if outcome == "wrong":
         why = f"beside finite differences in float64: off by {error:.1e}, where {limit:.0e} is allowed"

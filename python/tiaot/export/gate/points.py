@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..author.declare import Declaration, Family, Variant
-from ..computation import STATE
+from ..computation import ALL_FIELDS
 from .along import JVP
 from .recorded import Launch
 from .trial_state import DIFFERENTIABLE, FIELDS, thin
@@ -265,7 +265,7 @@ class _Draw:
             shape = tuple(self.dims[dim] for dim in argument.dims)
             dtype = np.dtype(family.dtype(argument.name, variant))
             arrays[f"cotangent.{argument.name}"] = self._uniform(-1, 1, shape).astype(dtype)
-        along = [each for each in family.entries if each.forward_mode and each.wrt != STATE]
+        along = [each for each in family.entries if each.forward_mode and each.wrt != ALL_FIELDS]
         for name in dict.fromkeys(name for each in along for name in each.wrt):
             like = arrays[f"input.{name}"]
             arrays[f"tangent.{name}"] = self._uniform(-1, 1, like.shape).astype(like.dtype)

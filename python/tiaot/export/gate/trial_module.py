@@ -10,7 +10,7 @@ import numpy as np
 
 from . import trial_state
 from .along import JVP, check_along
-from .exact import Entry, check
+from .exact import Wrt, check
 from .trial_session import Arrays, Record, Session, perturbed, spread, widened
 
 
@@ -35,10 +35,10 @@ def _run(session: Session, module: Any, wide: Any, trial: Record, arrays: Arrays
 
     def results(of: Any, at: Arrays, v: Arrays) -> dict[str, np.ndarray]:
         made = _made(of, trial, at)
-        for entry in trial["wrt"]:
-            session.say(trial, doing=f"vjp, wrt {' '.join(entry)}")
-            gradients = of.vjp(*at.values(), *v.values(), wrt=tuple(entry))
-            made |= {f"gradient.{' '.join(entry)}.{name}": g for name, g in zip(entry, gradients, strict=True)}
+        for wrt in trial["wrt"]:
+            session.say(trial, doing=f"vjp, wrt {' '.join(wrt)}")
+            gradients = of.vjp(*at.values(), *v.values(), wrt=tuple(wrt))
+            made |= {f"gradient.{' '.join(wrt)}.{name}": g for name, g in zip(wrt, gradients, strict=True)}
         return made | _along(session, of, trial, at, v, tangents)
 
     session.say(trial, doing="forward")
@@ -66,16 +66,16 @@ def _along(
 ) -> dict[str, np.ndarray]:
     """What the entries with tangents give: what they have in common with others, and the derivatives."""
     made = {}
-    for kind, entry in trial["along"]:
-        joined = " ".join(entry)
+    for kind, wrt in trial["along"]:
+        joined = " ".join(wrt)
         session.say(trial, doing=f"{kind}, wrt {joined}")
-        directions = [tangents[name].astype(inputs[name].dtype) for name in entry]
+        directions = [tangents[name].astype(inputs[name].dtype) for name in wrt]
         if kind == JVP:
-            values, moved = kernel.jvp(*inputs.values(), *directions, wrt=tuple(entry))
+            values, moved = kernel.jvp(*inputs.values(), *directions, wrt=tuple(wrt))
             names, common = trial["outputs"], "value"
         else:
-            values, moved = kernel.hvp(*inputs.values(), *cotangents.values(), *directions, wrt=tuple(entry))
-            names, common = entry, "again"
+            values, moved = kernel.hvp(*inputs.values(), *cotangents.values(), *directions, wrt=tuple(wrt))
+            names, common = wrt, "again"
         for part, arrays in ((common, values), (kind, moved)):
             made |= {f"{part}.{joined}.{name}": a for name, a in zip(names, _tuple(arrays), strict=True)}
     return made
@@ -97,10 +97,10 @@ class _Arguments:
         self, kernel: Any, trial: Record, inputs: dict[str, np.ndarray], cotangents: Mapping[str, np.ndarray]
     ) -> None:
         self.kernel, self.trial, self.inputs, self.drawn = kernel, trial, inputs, cotangents
-        self.names = list(dict.fromkeys(name for entry in trial["twin_wrt"] for name in entry))
+        self.names = list(dict.fromkeys(name for wrt in trial["twin_wrt"] for name in wrt))
 
-    def entries(self, name: str) -> list[Entry]:
-        return [tuple(entry) for entry in self.trial["twin_wrt"] if name in entry]
+    def entries(self, name: str) -> list[Wrt]:
+        return [tuple(wrt) for wrt in self.trial["twin_wrt"] if name in wrt]
 
     def point(self, name: str) -> np.ndarray:
         return self.inputs[name]
@@ -111,8 +111,8 @@ class _Arguments:
     def cotangents(self) -> list[np.ndarray]:
         return list(self.drawn.values())
 
-    def pull_back(self, entry: Entry, name: str, cotangents: list[np.ndarray]) -> np.ndarray:
-        return np.asarray(self.kernel.vjp(*self.inputs.values(), *cotangents, wrt=entry)[entry.index(name)])
+    def pull_back(self, wrt: Wrt, name: str, cotangents: list[np.ndarray]) -> np.ndarray:
+        return np.asarray(self.kernel.vjp(*self.inputs.values(), *cotangents, wrt=wrt)[wrt.index(name)])
 
 
 class _Along:
@@ -120,30 +120,30 @@ class _Along:
 
     def __init__(self, case: _Arguments) -> None:
         self.case, self.kernel = case, case.kernel
-        self.along = [(kind, tuple(entry)) for kind, entry in case.trial["along"]]
+        self.along = [(kind, tuple(wrt)) for kind, wrt in case.trial["along"]]
 
-    def has_vjp(self, entry: Entry) -> bool:
-        return list(entry) in self.case.trial["wrt"] and self.case.trial["sloped"]
+    def has_vjp(self, wrt: Wrt) -> bool:
+        return list(wrt) in self.case.trial["wrt"] and self.case.trial["sloped"]
 
-    def inputs(self, entry: Entry) -> list[np.ndarray]:
-        return [self.case.inputs[name] for name in entry]
+    def inputs(self, wrt: Wrt) -> list[np.ndarray]:
+        return [self.case.inputs[name] for name in wrt]
 
     def cotangents(self) -> list[np.ndarray]:
         return self.case.cotangents()
 
-    def forward(self, entry: Entry, moved: list[np.ndarray]) -> list[np.ndarray]:
-        return list(_made(self.kernel, self.case.trial, self._at(entry, moved)).values())
+    def forward(self, wrt: Wrt, moved: list[np.ndarray]) -> list[np.ndarray]:
+        return list(_made(self.kernel, self.case.trial, self._at(wrt, moved)).values())
 
-    def vjp(self, entry: Entry, moved: list[np.ndarray], cotangents: list[np.ndarray]) -> list[np.ndarray]:
-        return list(self.kernel.vjp(*self._at(entry, moved).values(), *cotangents, wrt=entry))
+    def vjp(self, wrt: Wrt, moved: list[np.ndarray], cotangents: list[np.ndarray]) -> list[np.ndarray]:
+        return list(self.kernel.vjp(*self._at(wrt, moved).values(), *cotangents, wrt=wrt))
 
-    def jvp(self, entry: Entry, moved: list[np.ndarray], tangents: list[np.ndarray]) -> list[np.ndarray]:
-        return list(_tuple(self.kernel.jvp(*self._at(entry, moved).values(), *tangents, wrt=entry)[1]))
+    def jvp(self, wrt: Wrt, moved: list[np.ndarray], tangents: list[np.ndarray]) -> list[np.ndarray]:
+        return list(_tuple(self.kernel.jvp(*self._at(wrt, moved).values(), *tangents, wrt=wrt)[1]))
 
     def hvp(
-        self, entry: Entry, moved: list[np.ndarray], cotangents: list[np.ndarray], tangents: list[np.ndarray]
+        self, wrt: Wrt, moved: list[np.ndarray], cotangents: list[np.ndarray], tangents: list[np.ndarray]
     ) -> list[np.ndarray]:
-        return list(self.kernel.hvp(*self._at(entry, moved).values(), *cotangents, *tangents, wrt=entry)[1])
+        return list(self.kernel.hvp(*self._at(wrt, moved).values(), *cotangents, *tangents, wrt=wrt)[1])
 
-    def _at(self, entry: Entry, moved: list[np.ndarray]) -> dict[str, np.ndarray]:
-        return {**self.case.inputs, **dict(zip(entry, moved, strict=True))}
+    def _at(self, wrt: Wrt, moved: list[np.ndarray]) -> dict[str, np.ndarray]:
+        return {**self.case.inputs, **dict(zip(wrt, moved, strict=True))}

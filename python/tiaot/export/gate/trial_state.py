@@ -14,15 +14,15 @@ from typing import Any
 
 import numpy as np
 
+from ..computation import ALL_FIELDS
 from .along import HVP, JVP, check_along
-from .exact import Entry, check
+from .exact import Wrt, check
 from .trial_session import Arrays, Record, Session, perturbed, spread, widened
 
 _MOST = 1 << 18  # elements of a field that are looked at
 _BLOCK = 256  # of these lie side by side, so that a stencil finds its neighbours among them
-_ENTRY: Entry = ("*",)
-FIELDS: Entry = ("fields",)
-DIFFERENTIABLE: Entry = ("fields with gradients",)
+FIELDS: Wrt = ("fields",)
+DIFFERENTIABLE: Wrt = ("fields with gradients",)
 
 
 def thin(array: np.ndarray) -> np.ndarray:
@@ -162,8 +162,8 @@ class _Fields:
         self.primal = [name for name in fields if not name.endswith(".grad")]
         self.names = [name for name in self.primal if f"{name}.grad" in fields]
 
-    def entries(self, name: str) -> list[Entry]:
-        return [_ENTRY]
+    def entries(self, name: str) -> list[Wrt]:
+        return [ALL_FIELDS]
 
     def point(self, name: str) -> np.ndarray:
         return thin(self.fields[name]).astype(np.float64)
@@ -178,7 +178,7 @@ class _Fields:
     def cotangents(self) -> list[np.ndarray]:
         return [thin(self.fields[f"{each}.grad"]).astype(np.float64) for each in self.names]
 
-    def pull_back(self, entry: Entry, name: str, cotangents: list[np.ndarray]) -> np.ndarray:
+    def pull_back(self, wrt: Wrt, name: str, cotangents: list[np.ndarray]) -> np.ndarray:
         _fill(self.state, self.fields)
         self.kernel(*self.inputs.values())
         for each, chosen in zip(self.names, cotangents, strict=True):
@@ -204,15 +204,15 @@ class _Along:
     """The same from some fields to these, as along.py wants it."""
 
     def __init__(
-        self, case: _Fields, along: list[tuple[str, Entry]], names: list[str], outputs: list[str], has_vjp: bool
+        self, case: _Fields, along: list[tuple[str, Wrt]], names: list[str], outputs: list[str], has_vjp: bool
     ) -> None:
         self.case, self.state, self.kernel, self.names = case, case.state, case.kernel, names
         self.along, self.has_outputs, self.sloped = along, bool(outputs), has_vjp
 
-    def has_vjp(self, entry: Entry) -> bool:
+    def has_vjp(self, wrt: Wrt) -> bool:
         return self.sloped
 
-    def inputs(self, entry: Entry) -> list[np.ndarray]:
+    def inputs(self, wrt: Wrt) -> list[np.ndarray]:
         return [self.case.point(name) for name in self.names]
 
     def cotangents(self) -> list[np.ndarray]:
@@ -220,24 +220,24 @@ class _Along:
         shapes = [np.shape(each) for each in self.forward(FIELDS, self.inputs(FIELDS))]
         return [rng.uniform(0.5, 1.0, shape) * rng.choice([-1.0, 1.0], shape) for shape in shapes]
 
-    def forward(self, entry: Entry, moved: list[np.ndarray]) -> list[np.ndarray]:
+    def forward(self, wrt: Wrt, moved: list[np.ndarray]) -> list[np.ndarray]:
         self._place(moved)
         return [*self._made(self.kernel(*self.case.inputs.values())), *self._read(self.names)]
 
-    def vjp(self, entry: Entry, moved: list[np.ndarray], cotangents: list[np.ndarray]) -> list[np.ndarray]:
+    def vjp(self, wrt: Wrt, moved: list[np.ndarray], cotangents: list[np.ndarray]) -> list[np.ndarray]:
         self._place(moved)
         self.kernel(*self.case.inputs.values())
         self._seed(cotangents)
         self.kernel.grad(*self.case.inputs.values())
         return self._read([f"{name}.grad" for name in self.names])
 
-    def jvp(self, entry: Entry, moved: list[np.ndarray], tangents: list[np.ndarray]) -> list[np.ndarray]:
+    def jvp(self, wrt: Wrt, moved: list[np.ndarray], tangents: list[np.ndarray]) -> list[np.ndarray]:
         self._place(moved, tangents)
         made = self.kernel.jvp(*self.case.inputs.values())
         return [*self._made(made[1] if self.has_outputs else None), *self._read(self.names, tangents=True)]
 
     def hvp(
-        self, entry: Entry, moved: list[np.ndarray], cotangents: list[np.ndarray], tangents: list[np.ndarray]
+        self, wrt: Wrt, moved: list[np.ndarray], cotangents: list[np.ndarray], tangents: list[np.ndarray]
     ) -> list[np.ndarray]:
         self._place(moved, tangents)
         self.kernel.jvp(*self.case.inputs.values())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Container
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 
 from .instructions import (
@@ -40,6 +40,10 @@ class Array:
 
     index: int
     field: int
+
+
+# For the array (index, field) its rank, and the stride of its columns where it lies in lanes (entry/cpu/lanes.py).
+Layout = Callable[[int, int], tuple[int, int | None]]
 
 
 @dataclass(frozen=True)

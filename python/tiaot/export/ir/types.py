@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import abc
 from dataclasses import dataclass
 from functools import cached_property
 
 
-class Type:
+class Type(abc.ABC):
     """A type; `str` gives its text."""
 
     def __str__(self) -> str:
@@ -16,8 +17,9 @@ class Type:
     def _text(self) -> str:
         return self._spell()
 
+    @abc.abstractmethod
     def _spell(self) -> str:
-        raise NotImplementedError
+        """Its text."""
 
     @property
     def is_float(self) -> bool:

@@ -19,7 +19,7 @@ from typing import Any
 from ..author.declare import LEVELS, Family, Variant
 from ..author.parameters import Parameter
 from ..author.signature import parse_signature
-from ..computation import STATE, Computation, of_trace
+from ..computation import ALL_FIELDS, Computation, of_trace
 from ..state import Content, State
 
 # How many pieces an outermost loop is cut into, of at least 512 turns each: Taichi bakes the number in. The runtime
@@ -34,7 +34,7 @@ class TraceError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Trace:
-    """One traced entry of one variant. `wrt` is empty for forward, and STATE for the adjoint of a kernel on state.
+    """One traced entry of one variant. `wrt` is empty for forward, and ALL_FIELDS for the adjoint of a kernel on state.
 
     Where `along` names inputs, the entry computes the derivative along tangents of these, too.
     """
@@ -57,7 +57,7 @@ class Trace:
     @property
     def on_state(self) -> bool:
         """Whether it is the adjoint of a kernel on state, in place."""
-        return self.wrt == STATE
+        return self.wrt == ALL_FIELDS
 
     @property
     def symbol(self) -> str:

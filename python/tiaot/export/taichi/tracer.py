@@ -32,7 +32,7 @@ from ..author.hints import hints, rounded_numbers
 from ..author.kernel_file import KernelFile, KernelFileError, load_kernel_file
 from ..author.parameters import Parameter, example_arguments, parameters_of
 from ..cache import Cache
-from ..computation import STATE
+from ..computation import ALL_FIELDS
 from ..derivative.adjoint_tasks import adjoint_tasks
 from ..ir import LoweringError
 from ..ir.passes.repeated import without_repetitions
@@ -333,7 +333,7 @@ class _Tracer:
             asked: list[tuple[str, ...]] = [(), *declaration.family.wrt]
             for wrt in asked:
                 try:
-                    if wrt and implementation.autodiff and wrt != STATE and declaration.derivative == "tiaot":
+                    if wrt and implementation.autodiff and wrt != ALL_FIELDS and declaration.derivative == "tiaot":
                         raise _Refused('the reverse mode of derivative="tiaot" makes no code for CUDA')
                     trace = self.trace(declaration, variant, implementation, wrt)
                 except _Refused as error:
@@ -349,7 +349,7 @@ class _Tracer:
                     on_state = declaration.wrt != () and not declaration.family.signature.outputs
                     has_adjoint = on_state and has_gradient(self.fields, used_nodes(texts))
                     declaration = declaration.with_state(has_adjoint)
-                    asked += [STATE] if has_adjoint else []
+                    asked += [ALL_FIELDS] if has_adjoint else []
         return {"family": _describe(declaration.family), "traces": traces, "notes": [], "refused": refused}
 
     def _adjoint(
@@ -366,7 +366,7 @@ class _Tracer:
         if not has_gradient(self.fields, used_nodes(texts)):
             return None
         try:
-            return self.trace(declaration, variant, implementation, STATE)
+            return self.trace(declaration, variant, implementation, ALL_FIELDS)
         except _Refused as error:
             if not declaration.implicit:
                 raise
@@ -412,7 +412,7 @@ class _Tracer:
         dtypes = {each.name: family.dtype(each.name, variant) for each in family.signature.arguments}
         parameters = parameters_of(family.signature, kernel, implementation, wrt, differentiate, dtypes)
         files, refused, added = None, "", ()
-        if differentiate and wrt != STATE and self.target == "cpu" and declaration.derivative != "taichi":
+        if differentiate and wrt != ALL_FIELDS and self.target == "cpu" and declaration.derivative != "taichi":
             files, refused, added = self._our_adjoint(family, kernel, implementation, parameters, wrt)
             if files is None and declaration.derivative == "tiaot":
                 raise _Refused(f"the vjp of {' '.join(wrt)}: {refused}")

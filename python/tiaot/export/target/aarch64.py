@@ -16,6 +16,7 @@ AARCH64 = Cpu(
     libraries=("runtime_x64.bc",),
     scheduling=("-pre-RA-sched=default", "-enable-misched=true"),  # list-ilp crashes at some kernels
     vectorizes=True,
+    stacks_grow=True,
     provided=C_LIBRARY,
     relocation="pic",
     code_model="small",

@@ -39,6 +39,7 @@ class Target:
     libraries: tuple[str, ...]  # files of Taichi's package that functions are linked from, in this order
     scheduling: tuple[str, ...]  # LLVM's options for it; each target sets the same ones
     vectorizes: bool  # whether LLVM is to find vectors in loops and in straight lines
+    stacks_grow: bool  # whether code for it can ask for memory
     provided: frozenset[str] = frozenset()  # functions that code for it may leave undefined
     relocation: str = "default"
     code_model: str = "jitdefault"

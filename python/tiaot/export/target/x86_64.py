@@ -85,6 +85,7 @@ X86_64 = Cpu(
     libraries=("runtime_x64.bc",),
     scheduling=FOR_ILP,
     vectorizes=True,
+    stacks_grow=True,
     provided=C_LIBRARY,
     relocation="pic",
     code_model="small",

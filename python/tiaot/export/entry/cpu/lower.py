@@ -44,11 +44,11 @@ def lower(
     """
     function = f"{trace.symbol}_{level.name.rpartition('-')[2]}"
     if signature.batch and by_samples(trace, primal):
-        entry: RowsEntry | WholeEntry = RowsEntry(signature, trace, primal, level.vector_bytes, others)
+        entry: RowsEntry | WholeEntry = RowsEntry(signature, trace, primal, target, level.vector_bytes, others)
     elif others:
         raise LoweringError(f"{trace.kernel}: by_level is for kernels with a batch that are written for blocks of rows")
     else:
-        entry = WholeEntry(signature, trace, primal)
+        entry = WholeEntry(signature, trace, primal, target)
     text = entry.text(function)
     if trace.along:
         text = differentiate(text, entry.shadows(function), target.header)

@@ -15,17 +15,16 @@ from ...author.declare import Variant
 from ...author.parameters import Parameter
 from ...author.signature import ITEM_SIZES, Argument, Signature
 from ...ir import LoweringError, TracedModule, read_tasks
-from ...ir.model import Function
 from ...ir.passes.atomics import plain_additions
-from ...ir.passes.finish import finish
-from ...ir.passes.offsets import widen_offsets
-from ...ir.passes.reassociation import only_adds, reassociate_sums
+from ...ir.passes.reassociation import only_adds
 from ...ir.passes.stacks import grow_stacks
 from ...keys import Key, Role, with_tangents
 from ...taichi.trace import Trace
+from ...target.model import Cpu
 from .. import support
 from ..arguments import store_pointers, store_shape, struct_type
 from ..code import IR_TYPES, Code
+from ..passes import Atomics, Plan, prepare
 from ..samples import obstacle
 from . import lanes
 
@@ -42,13 +41,20 @@ class RowsEntry:
     """One entry's function, written by `text`."""
 
     def __init__(
-        self, signature: Signature, trace: Trace, primal: Trace, vector_bytes: int, others: Sequence[Trace] = ()
+        self,
+        signature: Signature,
+        trace: Trace,
+        primal: Trace,
+        target: Cpu,
+        vector_bytes: int,
+        others: Sequence[Trace] = (),
     ) -> None:
         """`primal` is the forward trace of the same variant: run first where the adjoint reads the primal outputs.
 
         `vector_bytes` is how long the CPU's vectors are. `others` are the traces of the same entry for other CPU
         levels, with which it shares its workspace function.
         """
+        self.target = target
         self.signature = signature
         self.along = trace.along
         self.trace = trace
@@ -136,13 +142,13 @@ class RowsEntry:
         if self.primal or any(task.pieces for task in self.module.tasks):
             return False
         is_sum = self._is_shared_gradient(self.trace)
-        plain = [plain_additions(grow_stacks(each)) for each in self.module.functions]
+        plan = self._plan(self.trace, None, self.vector_length)
         try:
-            for each in plain:
-                self._widened(each, self.trace, stride=None, copies=self.vector_length)
+            for each in self.module.functions:
+                prepare(each, plan, self.target)
         except LoweringError:  # a gradient that is not reached by its indices
             return False
-        return all(only_adds(each, is_sum) for each in plain)
+        return all(only_adds(plain_additions(grow_stacks(each)), is_sum) for each in self.module.functions)
 
     def _shared_gradients(self, code: Code) -> list[tuple[Key, str]]:
         """(key, number of elements) of the gradients that are sums over the batch."""
@@ -247,8 +253,8 @@ class RowsEntry:
 
         return is_one
 
-    def _widened(self, function: Function, trace: Trace, stride: int | None, copies: int) -> Function:
-        """`stride`: of the columns of batched arrays; `copies`: of a gradient that all samples share."""
+    def _plan(self, trace: Trace, stride: int | None, copies: int) -> Plan:
+        """`stride`: of the columns of batched arrays in lanes; `copies`: of a gradient that all samples share."""
         shared = {argument.name for argument in self.signature.inputs if not argument.batched}
         is_sum = self._is_shared_gradient(trace)
 
@@ -256,21 +262,16 @@ class RowsEntry:
             parameter = trace.parameters[index]
             return parameter.rank, None if parameter.name in shared else stride
 
-        def copies_of(index: int, field: int) -> int:
+        def lane_copies(index: int, field: int) -> int:
             return copies if is_sum(index, field) else 1
 
         lanes = stride is not None or copies > 1
-        return widen_offsets(function, layout, lanes=lanes, in_steps=True, copies=copies_of)
+        return Plan(layout, Atomics.PLAIN_SUMS, lanes=lanes, reassociated=is_sum, lane_copies=lane_copies)
 
     def _prepared(self, module: TracedModule, trace: Trace, prefix: str, copies: int = 1) -> str:
         """The tasks as functions. `copies`: as above."""
-        stride = self.stride if self.in_lanes else None
-
-        def prepare(function: Function) -> Function:
-            function = self._widened(plain_additions(grow_stacks(function)), trace, stride, copies)
-            return finish(reassociate_sums(function, self._is_shared_gradient(trace)))
-
-        return module.changed(prepare).text(prefix)
+        plan = self._plan(trace, self.stride if self.in_lanes else None, copies)
+        return module.changed(lambda function: prepare(function, plan, self.target)).text(prefix)
 
     def _load_sizes(self, code: Code) -> None:
         code.load_sizes(self.signature.dims, self.variant.sizes, self.signature.batch)

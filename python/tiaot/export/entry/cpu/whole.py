@@ -16,28 +16,22 @@ from __future__ import annotations
 import dataclasses
 import enum
 import functools
-import re
 from dataclasses import dataclass
 
 from ...author.signature import ITEM_SIZES, Signature
 from ...dtypes import SUMMED
 from ...ir import Task
-from ...ir.instructions import Call, Instruction
 from ...ir.model import Function
 from ...ir.origins import Array, Root
-from ...ir.passes.atomics import depends_on_order, plain_additions, plain_extrema
-from ...ir.passes.finish import finish
-from ...ir.passes.indices import plain_indices
-from ...ir.passes.offsets import widen_offsets
-from ...ir.passes.rows import loop_over_rows
-from ...ir.passes.stacks import grow_stacks
+from ...ir.passes.atomics import depends_on_order, is_extremum
 from ...ir.passes.summed import Accumulator, summed
-from ...ir.passes.variables import loop_variables
 from ...keys import STATE, Key, Role
 from ...taichi.trace import PIECES, Trace
+from ...target.model import Cpu
 from .. import fields, support
-from ..arguments import SEED, Buffer, Part, WholeArrays, struct_type
+from ..arguments import SEED, Buffer, Part, Start, WholeArrays, struct_type
 from ..code import IR_TYPES, Code
+from ..passes import Atomics, Plan, prepare
 from . import sums
 
 
@@ -92,8 +86,9 @@ class WholeEntry(WholeArrays):
     needs_workspace = True
     has_many_sums = False  # not looked for: LLVM finds sums of its own, and judges by them
 
-    def __init__(self, signature: Signature, trace: Trace, primal: Trace) -> None:
+    def __init__(self, signature: Signature, trace: Trace, primal: Trace, target: Cpu) -> None:
         super().__init__(signature, trace, primal)
+        self.target = target
         self.sums = self._sums()
 
     def _sums(self) -> dict[tuple[str, int], list[Buffer]]:
@@ -161,25 +156,22 @@ class WholeEntry(WholeArrays):
 
     def _prepared(self, part: Part, index: int, task: Task) -> Task:
         """A task as LLVM is given it."""
-        parallel = self._is_parallel(task)
+        body = Atomics.PLAIN
+        if self._is_parallel(task):
+            body = Atomics.STAY
+        elif (part.name, index) in self.sums:
+            body = Atomics.SUMS_APART
 
-        def prepare(function: Function) -> Function:
-            shared = function is task.body and (parallel or (part.name, index) in self.sums)
-            if task.pieces:
-                function = plain_indices(loop_variables(function), task.functions)
-                function = loop_over_rows(function, task.functions)
-            function = grow_stacks(function)
-            if not shared:
-                function = plain_extrema(plain_additions(function))
-            elif not parallel:
-                function = plain_additions(function, whole_numbers=False)
-            return finish(widen_offsets(function, self._layout(part), in_steps=True))
+        def change(function: Function) -> Function:
+            atomics = body if function is task.body else Atomics.PLAIN
+            loop = task.functions if task.pieces else ()
+            return prepare(function, Plan(self._layout(part), atomics, loop=loop), self.target)
 
-        return task.changed(prepare)
+        return task.changed(change)
 
     def _is_parallel(self, task: Task) -> bool:
         # A tangent follows the winner of an atomic minimum or maximum: that takes one thread at a time.
-        serial = bool(self.along) and any(map(_is_extremum, task.body.instructions))
+        serial = bool(self.along) and any(map(is_extremum, task.body.instructions))
         return task.pieces > 1 and not serial and not depends_on_order([task.body])
 
     def workspace_function(self, symbol: str) -> str:
@@ -238,7 +230,8 @@ class WholeEntry(WholeArrays):
         for key, (offset, _) in offsets.items():
             self.pointers[key] = code.add(f"getelementptr i8, i8* %workspace, i64 {offset}")
         sizes = {key: size for key, (_, size) in offsets.items()}
-        self._prepare(code, sizes)
+        for start in self._starts(code, sizes):
+            self._fill(code, start)
         self.copies = code.add(f"getelementptr i8, i8* %workspace, i64 {copies}")
         record = self._record(code)
         locals_ = self._local_buffers(code)
@@ -250,14 +243,13 @@ class WholeEntry(WholeArrays):
         head = f"define hidden i32 @{self.symbol}({formals}) {{"
         return "\n".join([head, *code.lines, "}"])
 
-    def _zero(self, code: Code, key: Key, size: str) -> None:
-        code.do(f"call void @llvm.memset.p0i8.i64(i8* {self.pointers[key]}, i8 0, i64 {size}, i1 false)")
-
-    def _copy(self, code: Code, target: Key, source: Key, size: str) -> None:
-        code.do(
-            f"call void @llvm.memcpy.p0i8.p0i8.i64(i8* {self.pointers[target]}, i8* {self.pointers[source]}, "
-            f"i64 {size}, i1 false)"
-        )
+    def _fill(self, code: Code, start: Start) -> None:
+        to = self.pointers[start.key]
+        if start.source is None:
+            code.do(f"call void @llvm.memset.p0i8.i64(i8* {to}, i8 0, i64 {start.bytes}, i1 false)")
+        else:
+            source = self.pointers[start.source]
+            code.do(f"call void @llvm.memcpy.p0i8.p0i8.i64(i8* {to}, i8* {source}, i64 {start.bytes}, i1 false)")
 
     # ---- the record that the pieces of a task are given: pointers, then sizes, all of eight bytes ----
 
@@ -510,8 +502,3 @@ class WholeEntry(WholeArrays):
             slot = code.add(f"getelementptr {kind}, {kind}* {array}, i64 0, i64 {place}")
             code.do(f"store i8* %root_{node}, i8** {slot}")
         return code.add(f"bitcast {kind}* {array} to i8*")
-
-
-def _is_extremum(instruction: Instruction) -> bool:
-    """Whether it is an atomic minimum or maximum of floating-point numbers."""
-    return isinstance(instruction, Call) and re.fullmatch(r"atomic_(min|max)_f\d+", instruction.name) is not None

@@ -16,7 +16,6 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ... import state
 from ...author.parameters import Parameter
 from ...author.signature import ITEM_SIZES, Signature
 from ...dtypes import SUMMED
@@ -24,18 +23,17 @@ from ...ir import LoweringError, Task, TracedModule
 from ...ir.model import Function
 from ...ir.origins import Array, Root, Temporary
 from ...ir.passes import summed
-from ...ir.passes.atomics import depends_on_order, plain_additions
-from ...ir.passes.finish import finish
-from ...ir.passes.offsets import widen_offsets
-from ...ir.passes.scaling import point_to_copies, scale_offsets
-from ...ir.passes.stacks import fix_stacks
-from ...ir.passes.temporaries import Private, Summed, point_temporaries
+from ...ir.passes.atomics import depends_on_order
+from ...ir.passes.temporaries import Private, Summed
 from ...ir.runtime_calls import used_nodes
 from ...keys import STATE, Key, Role
+from ...state import RootMemory
 from ...taichi.trace import Trace
+from ...target.nvidia.target import NVIDIA
 from .. import fields, support
 from ..arguments import SEED, Part, WholeArrays, struct_type
 from ..code import IR_TYPES, Code
+from ..passes import Atomics, Copies, Plan, prepare, prepare_range
 from . import support as device
 from .ranges import Bounds, find_bounds
 
@@ -45,8 +43,9 @@ Kinds = Mapping[int, Private | Summed]  # temporaries that are not shared, by th
 
 
 @dataclass(frozen=True)
-class Target:
-    """What a loop adds to: an array or a root of fields by its key, or a temporary by its offset."""
+class Copied:
+    """What the threads of a loop have copies of, to add to: an array or a root of fields by its key, or a temporary by
+    its offset."""
 
     dtype: str
     key: Key | None = None
@@ -70,7 +69,7 @@ class WholeKernels(WholeArrays):
 
     # ---- what is there ----
 
-    def _take_fields(self) -> dict[int, state.Root]:
+    def _take_fields(self) -> dict[int, RootMemory]:
         """Brings the steps to elements of fields into their form. The roots that the kernels use, by their numbers.
 
         Raises:
@@ -109,7 +108,7 @@ class WholeKernels(WholeArrays):
     def is_atomic(self, task: Task) -> bool:
         return task.turn is not None and depends_on_order(shared_parts(task))
 
-    def _targets(self) -> dict[tuple[str, int], list[Target]]:
+    def _targets(self) -> dict[tuple[str, int], list[Copied]]:
         """Of each loop that adds up atomically: what it adds to, where all of that can be copied."""
         found = {}
         for part in self.parts:
@@ -120,18 +119,18 @@ class WholeKernels(WholeArrays):
                     found[part.name, index] = [target for target in targets if target is not None]
         return found
 
-    def _target(self, part: Part, task: Task, target: summed.Accumulator) -> Target | None:
+    def _target(self, part: Part, task: Task, target: summed.Accumulator) -> Copied | None:
         if isinstance(target, Temporary):
             kind = str(summed.added_type(shared_parts(task), target))
             dtype = next((name for name in SUMMED if IR_TYPES[name] == kind), None)
-            return Target(dtype, offset=target.offset) if dtype else None
+            return Copied(dtype, offset=target.offset) if dtype else None
         if isinstance(target, Root):
             dtype = self.roots[target.node].dtype
-            return Target(dtype, Key(Role.ROOT, str(target.node)), node=target.node) if dtype in SUMMED else None
+            return Copied(dtype, Key(Role.ROOT, str(target.node)), node=target.node) if dtype in SUMMED else None
         if not isinstance(target, Array):
             return None
         key = self._summed_key(part, target)
-        return None if key is None else Target(part.parameters[target.index].dtype, key, target)
+        return None if key is None else Copied(part.parameters[target.index].dtype, key, target)
 
     # ---- the parameters of every kernel ----
 
@@ -209,15 +208,17 @@ class WholeKernels(WholeArrays):
     def _private(self, task: Task) -> Task:
         """A task of the prelude, all of whose temporaries are the thread's own."""
         offsets = dict.fromkeys(range(support.temporaries_bytes(self._modules())), Private())
-        return Task(task.name, finish(point_temporaries(task.body, offsets)))
+        return Task(task.name, prepare_range(task.body, offsets))
 
     def _modules(self) -> list[TracedModule]:
         return [part.module for part in self.parts]
 
     def _device_task(self, part: Part, task: Task, kinds: Kinds, stack_values: int) -> Task:
-        return self._pointed(part, task, kinds, stack_values).changed(finish)
+        atomics = Atomics.STAY if task.turn else Atomics.PLAIN_SUMS
+        plan = Plan(self._layout(part), atomics, kinds, stack_values=stack_values)
+        return task.changed(lambda function: prepare(function, plan, NVIDIA))
 
-    def _copying_task(self, part: Part, task: Task, kinds: Kinds, targets: list[Target], stack_values: int) -> Task:
+    def _copying_task(self, part: Part, task: Task, kinds: Kinds, targets: list[Copied], stack_values: int) -> Task:
         """The same, adding to copies of the targets that each thread has for itself."""
         slots = {(target.slot.index, target.slot.field) for target in targets if target.slot}
         nodes = {target.node for target in targets if target.node >= 0}
@@ -225,25 +226,11 @@ class WholeKernels(WholeArrays):
         temporaries = [target for target in targets if not target.key]
         kinds = {**kinds, **{each.offset: Summed(at, ITEM_SIZES[each.dtype]) for at, each in enumerate(temporaries)}}
 
-        def on_copies(function: Function) -> Function:
-            function = plain_additions(function, whole_numbers=False)
-            function = scale_offsets(function, lambda *slot: slot in slots, self.roots)
-            return finish(point_to_copies(function, places, self.roots))
+        copies = Copies(lambda *slot: slot in slots, places, self.roots)
+        plan = Plan(self._layout(part), Atomics.SUMS_APART, kinds, copies=copies, stack_values=stack_values)
+        return task.changed(lambda function: prepare(function, plan, NVIDIA))
 
-        return self._pointed(part, task, kinds, stack_values).changed(on_copies)
-
-    def _pointed(self, part: Part, task: Task, kinds: Kinds, stack_values: int) -> Task:
-        """A task whose pointers point to where a device has what it uses."""
-
-        def change(function: Function) -> Function:
-            function = fix_stacks(point_temporaries(function, kinds), stack_values)
-            if not task.turn:
-                function = plain_additions(function)
-            return widen_offsets(function, self._layout(part))
-
-        return task.changed(change)
-
-    def _kernel(self, part: Part, index: int, name: str, functions: str, copied: dict[Key, Target]) -> str:
+    def _kernel(self, part: Part, index: int, name: str, functions: str, copied: dict[Key, Copied]) -> str:
         code = Code({dim: str(self.variant.sizes.get(dim, f"%dim_{dim}")) for dim in self.signature.dims})
         if self.signature.batch:
             code.sizes["rows"] = code.sizes[self.signature.batch]

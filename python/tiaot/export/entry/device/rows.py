@@ -12,18 +12,14 @@ from __future__ import annotations
 from ...author.parameters import Parameter
 from ...author.signature import ITEM_SIZES, Argument, Signature
 from ...ir import TracedModule, read_tasks
-from ...ir.model import Function
-from ...ir.passes.atomics import plain_additions
-from ...ir.passes.finish import finish
-from ...ir.passes.offsets import widen_offsets
-from ...ir.passes.scaling import scale_offsets
-from ...ir.passes.stacks import fix_stacks
 from ...keys import Key, Role
 from ...taichi.trace import Trace
+from ...target.nvidia.target import NVIDIA
 from ...target.nvidia.threads import BLOCK
 from .. import support
 from ..arguments import store_pointers, store_shape, struct_type
 from ..code import IR_TYPES, Code
+from ..passes import Atomics, Copies, Plan, prepare
 from . import support as device
 from .copies import SUM_LANES, add_up
 from .host import TYPES as HOST_TYPES
@@ -167,11 +163,8 @@ class CudaRowsEntry:
             parameter = trace.parameters[index]
             return parameter.role == "input" and field == 2 and parameter.name in apart
 
-        def prepare(function: Function) -> Function:
-            function = plain_additions(fix_stacks(function, stack_values))
-            return finish(scale_offsets(widen_offsets(function, layout), is_summed))
-
-        return module.changed(prepare).text(prefix)
+        plan = Plan(layout, Atomics.PLAIN_SUMS, copies=Copies(is_summed, {}), stack_values=stack_values)
+        return module.changed(lambda function: prepare(function, plan, NVIDIA)).text(prefix)
 
     def _formals(self, aligned: list[Key]) -> list[str]:
         pointers = []

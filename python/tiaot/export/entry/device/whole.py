@@ -15,8 +15,7 @@ from ...abi import ORDERED, ORDERED_IF_SMALL, UNORDERED
 from ...author.signature import ITEM_SIZES
 from ...ir import Task
 from ...ir.instructions import Call, Instruction
-from ...ir.passes.finish import finish
-from ...ir.passes.temporaries import Private, point_temporaries
+from ...ir.passes.temporaries import Private
 from ...ir.tasks import GPU_LOOP
 from ...ir.types import VOID, FunctionType, Pointer
 from ...ir.values import Global, integer_of
@@ -26,11 +25,12 @@ from ...target.nvidia.threads import BLOCK
 from .. import support
 from ..arguments import Part
 from ..code import IR_TYPES, Code
+from ..passes import prepare_range
 from . import support as device
 from .copies import COPIES_BYTES, COUNT_COPIES, FEWEST_COPIES, MOST_COPIES, SUM_LANES, add_up
 from .host import TYPES as HOST_TYPES
 from .host import HostCode, Value
-from .kernels import Target, WholeKernels
+from .kernels import Copied, WholeKernels
 
 _HOST_NAMES = ("RuntimeContext_get_runtime", "min_i32", "max_i32")
 
@@ -87,7 +87,7 @@ class CudaWholeEntry(WholeKernels):
         assert self.state is not None
         return max(math.prod(field.shape) for field in self.state.fields)
 
-    def _is_open(self, target: Target) -> bool:
+    def _is_open(self, target: Copied) -> bool:
         """Whether an array may be too large to be copied."""
         assert target.key is not None
         if target.node >= 0:
@@ -117,7 +117,7 @@ class CudaWholeEntry(WholeKernels):
             add(Shared.COPIES, most)
         return total
 
-    def _target_elements(self, code: Code, target: Target) -> str:
+    def _target_elements(self, code: Code, target: Copied) -> str:
         if not target.key:
             return "1"
         if target.node >= 0:
@@ -201,7 +201,7 @@ class CudaWholeEntry(WholeKernels):
         """`i64 @turns_PART_INDEX(rows, dims, arrays)`: how many turns a loop has, from shapes and numbers."""
         name = f"{part.name}_{index}_range"
         kinds = dict.fromkeys(self.bounds[part.name].private, Private())
-        range_ = Task(task.name, finish(point_temporaries(task.body, kinds).rewritten(_recording)))
+        range_ = Task(task.name, prepare_range(task.body, kinds).rewritten(_recording))
         code = Code({})
         self._load_sizes(code)
         self.values = {}
@@ -224,14 +224,6 @@ class CudaWholeEntry(WholeKernels):
         head = f"define internal i64 @turns_{part.name}_{index}(i64 %rows, i64* %dims, i8** %arrays) {{"
         return "\n".join([range_.text(name), head, *code.lines, "}"])
 
-    def _zero(self, code: Code, key: Key, size: str) -> None:
-        assert isinstance(code, HostCode)
-        code.fill(self.pointers[key], size)
-
-    def _copy(self, code: Code, target: Key, source: Key, size: str) -> None:
-        assert isinstance(code, HostCode)
-        code.copy(self.pointers[target], self.pointers[source], size)
-
     def _host_code(self) -> HostCode:
         code = HostCode()
         self._load_sizes(code)
@@ -246,7 +238,11 @@ class CudaWholeEntry(WholeKernels):
         self._place(code, offsets)
         places = {key: code.add(f"getelementptr i8, i8* %workspace, i64 {at}") for key, (at, _) in offsets.items()}
         self.pointers.update({key: places[key] for key in places if isinstance(key, Key)})
-        self._prepare(code, {buffer.key: offsets[buffer.key][1] for buffer in self.buffers})
+        for start in self._starts(code, {buffer.key: offsets[buffer.key][1] for buffer in self.buffers}):
+            if start.source is None:
+                code.fill(self.pointers[start.key], start.bytes)
+            else:
+                code.copy(self.pointers[start.key], self.pointers[start.source], start.bytes)
         parameters = self._parameters(code, places[Shared.TEMPORARIES])
         known = self._all_known(code)
         for part in self.parts:

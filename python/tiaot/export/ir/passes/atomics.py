@@ -76,6 +76,11 @@ def plain_extrema(function: Function) -> Function:
     return function.rewritten(change)
 
 
+def is_extremum(instruction: Instruction) -> bool:
+    """Whether it is an atomic minimum or maximum of real numbers."""
+    return isinstance(instruction, Call) and _EXTREMUM.fullmatch(instruction.name) is not None
+
+
 def depends_on_order(functions: Iterable[Function]) -> bool:
     """Whether the result of a parallel loop can depend on which thread comes first: atomic sums of floating-point
     numbers, which round, atomics whose old value is used, loops around a compare-and-exchange, which are products and

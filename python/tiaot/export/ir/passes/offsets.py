@@ -14,13 +14,12 @@ from collections.abc import Callable
 from ..builder import Builder
 from ..instructions import GetElementPointer, Instruction
 from ..model import Function
-from ..origins import UNKNOWN, Array, Origins
+from ..origins import UNKNOWN, Array, Layout, Origins
 from ..types import I32, I64
 from ..values import Constant, Value, integer, integer_of
 from .chains import offset_chain, peel_constant
 from .refusal import refuse
 
-Layout = Callable[[int, int], tuple[int, int | None]]
 Copies = Callable[[int, int], int]
 
 

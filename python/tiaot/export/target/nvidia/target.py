@@ -22,5 +22,6 @@ NVIDIA = _Nvidia(
     libraries=(patched.RUNTIME, "slim_libdevice.10.bc"),
     scheduling=FOR_ILP,
     vectorizes=False,
+    stacks_grow=False,
     provided=frozenset({OVERFLOW}),
 )
