@@ -83,9 +83,15 @@ class Findings:
 
 
 def judge(
-    points: list[Point], declarations: Mapping[str, Declaration], module: Outcome, jit: Outcome, cuda: Outcome
+    points: list[Point],
+    declarations: Mapping[str, Declaration],
+    module: Outcome,
+    jit: Outcome,
+    cuda: Outcome,
+    *,
+    on_cuda: bool,
 ) -> dict[str, Findings]:
-    """What was found of each kernel."""
+    """What was found of each kernel; `on_cuda`: the module has code for CUDA, too."""
     found: dict[str, Findings] = {}
     without_jit: dict[str, Point] = {}
     for point in points:
@@ -100,6 +106,8 @@ def judge(
         findings.recorded += point.kind == RECORDED
         if point.large:
             findings.note("of large fields some elements were looked at")
+            if on_cuda:
+                findings.note("the code for CUDA was not tried over such fields: to interpret it takes too long")
         if point.empty:
             continue
         if point.id in jit.failures and not declaration.random:
@@ -112,6 +120,9 @@ def judge(
     for name, point in without_jit.items():
         what, ended = jit.failures[point.id]
         found[name].note(f"without Taichi's JIT from {point.where()}, where it {ended} ({what})")
+    for name, ended in jit.without_adjoint.items():
+        if name in found and not declarations[name].random:
+            found[name].note(f"without the adjoint of Taichi's JIT, which {ended}")
     for name, findings in found.items():
         _judge_slopes(findings, [point for point in points if point.family.name == name])
     return found
@@ -311,6 +322,10 @@ def _judge_cuda(point: Point, module: Outcome, cuda: Outcome, findings: Findings
         findings.error("CUDA from the CPU", found.error)
         if not found.fine:
             what = f"{kind} {name!r}" + (f" (wrt {wrt})" if wrt else "")
+            if kind in _COMMON:
+                what = f"{_COMMON[kind][0]} along {wrt}: its {name!r}"
+            elif kind in DERIVATIVES:
+                what, _ = _describe(kind, rest)
             findings.problems.append(
                 Problem(point, what, f"of the code for CUDA beside that for the CPU: {found.text()}")
             )
