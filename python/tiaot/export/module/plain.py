@@ -18,6 +18,7 @@ from ..target.model import Cpu
 from .tables import CODE_TYPE, WORKSPACE_TYPE, VariantEntries, function_pointer
 
 _C_TYPES = {each.name: each.c for each in ELEMENT_TYPES}
+_BITS = frozenset(each.name for each in ELEMENT_TYPES if not each.has_c_type)
 
 
 def plain_functions(target: Cpu, kernels: list[tuple[Family, list[VariantEntries]]]) -> str:
@@ -86,9 +87,9 @@ def _arrays(family: Family, computation: Computation) -> list[tuple[str, bool, A
 def _by_value(written: bool, argument: Argument, dtype: str) -> bool:
     """Whether a plain function takes an argument itself, not a pointer to it: an input without dimensions.
 
-    Not float16, which C has no name for.
+    Not what C has no numbers of, as float16.
     """
-    return not written and not argument.dims and dtype != "float16"
+    return not written and not argument.dims and dtype not in _BITS
 
 
 def _function(
@@ -275,7 +276,7 @@ def _prototype(family: Family, computation: Computation, dtype: str, dtypes: Map
             arrays.append(f"{kind} {name}")
             continue
         arrays.append(f"{'' if written else 'const '}{kind} *{name}")
-        half = " of float16" if dtypes[argument.name] == "float16" else ""
+        half = f" of {dtypes[argument.name]}" if dtypes[argument.name] in _BITS else ""
         shapes.append(f"{name} ({', '.join(argument.dims)}){half}")
     if family.state:
         arrays += ["void *state", *(["void *tangents"] if computation.forward_mode else [])]

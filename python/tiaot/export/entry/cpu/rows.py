@@ -355,9 +355,9 @@ class RowsEntry:
             if key not in scratch:
                 pointers[key] = pointer
             elif not key.is_result:
-                code.do(self._turn(f"to_lanes{suffix}", pointer, scratch[key], size, count))
+                code.do(self._transposed(f"to_lanes{suffix}", pointer, scratch[key], size, count))
             else:
-                results.append(self._turn(f"from_lanes{suffix}", scratch[key], pointer, size, count))
+                results.append(self._transposed(f"from_lanes{suffix}", scratch[key], pointer, size, count))
                 if key.role is Role.GRADIENT:
                     code.do(f"call void @zero_lanes{suffix}({self.type}* {scratch[key]}, i64 {size}, i64 {count})")
         if self.in_lanes and not self._sums_over_batch():
@@ -376,7 +376,7 @@ class RowsEntry:
     def _sums_over_batch(self) -> bool:
         return any(not self.signature.argument(name).batched for name in self.trace.wrt)
 
-    def _turn(self, function: str, source: str, target: str, size: str, rows: str) -> str:
+    def _transposed(self, function: str, source: str, target: str, size: str, rows: str) -> str:
         return f"call void @{function}({self.type}* {source}, {self.type}* {target}, i64 {size}, i64 {rows})"
 
     def _run(
