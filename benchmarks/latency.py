@@ -7,15 +7,20 @@ on an idle machine, with all other cores busy, and with 2 and 8 threads that cal
 time. "/ one caller's" is how many times the calls a second of one caller on the idle machine these are. Results are
 checked. Reading the clock twice is part of each time; the line `clock` says how much that is. Allocations are counted
 in C and C++, over all calls but each thread's first. Needs a C++ compiler.
+
+At the end it times how long opening the module takes, which copies the file into memory and checks it, beside what the
+system's loader takes for the same file without either.
 """
 
 from __future__ import annotations
 
+import _ctypes
 import argparse
 import array
 import contextlib
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -134,6 +139,25 @@ def _measure(program: Path | None, calls: int) -> Iterator[tuple[tuple[int, ...]
             yield shape, condition, found
 
 
+def _opening(times: int = 300) -> dict[str, Any]:
+    """Microseconds to open the shipped module and to close it again, in turns with the loader alone."""
+    import tiaot
+
+    path = tiaot.load("dense_tanh").module.path
+    encoded = os.fsencode(path)
+
+    def load() -> None:
+        _ctypes.dlclose(_ctypes.dlopen(encoded, os.RTLD_NOW | os.RTLD_LOCAL))
+
+    taken: dict[str, list[float]] = {"tiaot": [], "loader": []}
+    for _ in range(times):
+        for name, call in (("tiaot", lambda: tiaot.open(path).close()), ("loader", load)):
+            begin = time.perf_counter_ns()
+            call()
+            taken[name].append((time.perf_counter_ns() - begin) / 1000)
+    return {"bytes": os.path.getsize(path), **{name: statistics.median(each) for name, each in taken.items()}}
+
+
 def _table(found: dict[str, dict[str, Any]], alone: dict[str, dict[str, Any]]) -> list[str]:
     """A line for each path. `alone` is what one caller on the idle machine took."""
     rows = [
@@ -174,8 +198,14 @@ def main(argv: list[str] | None = None) -> int:
             alone = found if condition == "idle" else alone
             print("", f"(B, n, m) = {shape}, {condition}:", *_table(found, alone), sep="\n", flush=True)
             results.append({"shape": shape, "condition": condition, "paths": found})
+    opening = _opening()
+    ours, loader = (round(opening[name]) for name in ("tiaot", "loader"))
+    print(f"\nopening and closing the module of {opening['bytes']:,} bytes: {ours:,} microseconds, {loader:,} without "
+          f"copy and check (medians)")  # fmt: skip
     if arguments.json:
-        Path(arguments.json).write_text(json.dumps({"environment": about, "results": results}, indent=1) + "\n")
+        Path(arguments.json).write_text(
+            json.dumps({"environment": about, "results": results, "opening": opening}, indent=1) + "\n"
+        )
     return 0
 
 

@@ -6,13 +6,15 @@ No container: it compiles with this system's g++ and links with the symbols of g
 the loader of such a system finds all that it is asked for; what newer headers of GCC call beyond that is in
 older_libstdcxx.cpp. auditwheel then says whether that is so. The shipped module's bytes do not depend on Python, so the
 one in build/dev, which `./dev build` exports, goes into each wheel. Each wheel is installed in an environment of its
-own, where the demo and those tests run that need nothing but NumPy.
+own, where the demo runs, and those tests that need little but NumPy.
 
 Needs git, g++ 11 or newer with binutils, and the Pythons; packages come from PyPI, in the versions of build.txt and
-tools.txt. With --twice each wheel is built again, in another folder, and must be the same file.
+tools.txt. With --twice each wheel is built again, in another folder, and must be the same file. Where there is ccache,
+what no Python has a part in is compiled once in each of the two rounds, which share nothing.
 """
 
 import argparse
+import functools
 import hashlib
 import os
 import shutil
@@ -26,8 +28,9 @@ ROOT = HERE.parent
 GLIBC = "2.28"
 PLATFORM = f"manylinux_{GLIBC.replace('.', '_')}_x86_64"
 VERSIONS = ("3.10", "3.11", "3.12", "3.13")
-# What a wheel is tried with, beside the demo. They run on NumPy alone, and on the C++ compiler that is here anyway.
-TESTS = ("test_abi", "test_call", "test_errors", "test_library", "test_wheel")
+# What a wheel is tried with, beside the demo. They run on NumPy alone, on uvicorn, and on the C++ compiler that is here
+# anyway.
+TESTS = ("test_abi", "test_call", "test_elf", "test_errors", "test_library", "test_service", "test_wheel")
 
 
 def run(*command: str | Path, **options: object) -> str:
@@ -97,19 +100,24 @@ def make_sdist(out: Path, tools: Path) -> Path:
     return sdist
 
 
-def build_wheel(work: Path, sdist: Path, python: Path, modules: Path, libraries: Path, tools: Path, out: Path) -> Path:
-    """Builds a wheel in the folder `work`, lets auditwheel judge and name it, and puts it into `out`."""
+def build_wheel(
+    work: Path, sdist: Path, programs: Path, modules: Path, libraries: Path, tools: Path, cache: Path, out: Path
+) -> Path:
+    """Builds a wheel in the folder `work` with the Python in `programs`, lets auditwheel judge and name it, and puts it
+    into `out`. `cache` is ccache's, where there is one."""
     work.mkdir(parents=True)
     with tarfile.open(sdist) as archive:
         archive.extractall(work)
     [source] = work.iterdir()
-    programs = environment(work / "python", python, "-r", HERE / "build.txt")
     settings = {
         **os.environ,
         "PATH": f"{programs}:{os.environ['PATH']}",
         "LDFLAGS": f"-L{libraries} -Wl,--exclude-libs,ALL",
         "CMAKE_ARGS": f"-DTIAOT_MODULES={modules} -DCMAKE_CXX_STANDARD_LIBRARIES=-lolder",
     }
+    if ccache := shutil.which("ccache"):
+        settings["CMAKE_CXX_COMPILER_LAUNCHER"] = ccache
+        settings.update(CCACHE_DIR=str(cache), CCACHE_BASEDIR=str(work))  # paths in `work` are relative to it
     run(programs / "python", "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--disable-pip-version-check",
         "-w", work, source, env=settings)  # fmt: skip
     [built] = work.glob("*.whl")
@@ -122,7 +130,7 @@ def build_wheel(work: Path, sdist: Path, python: Path, modules: Path, libraries:
 
 def try_wheel(work: Path, wheel: Path, python: Path) -> str:
     """Installs a wheel beside NumPy alone, and runs the demo and tests; gives back pytest's summary."""
-    programs = environment(work / "installed", python, "numpy", "pytest", "pytest-xdist", wheel)
+    programs = environment(work / "installed", python, "numpy", "uvicorn", "pytest", "pytest-xdist", wheel)
     run(programs / "tiaot", "demo", cwd=work)
     run(programs / "tiaot", "doctor", cwd=work)
     tests = [ROOT / "tests" / f"{name}.py" for name in TESTS]
@@ -158,11 +166,13 @@ def main() -> None:
     print(digest(sdist), sdist.name, flush=True)
     for number, python in enumerate(pythons):
         place = work / str(number)
-        wheel = build_wheel(place / "once", sdist, python, options.modules, libraries, tools, options.out)
+        programs = environment(place / "python", python, "-r", HERE / "build.txt")
+        build = functools.partial(
+            build_wheel, sdist=sdist, programs=programs, modules=options.modules, libraries=libraries, tools=tools
+        )
+        wheel = build(place / "once", cache=work / "cache", out=options.out)
         if options.twice:
-            again = build_wheel(
-                place / "and_once_more", sdist, python, options.modules, libraries, tools, place / "again"
-            )
+            again = build(place / "and_once_more", cache=work / "another_cache", out=place / "again")
             if digest(again) != digest(wheel):
                 raise SystemExit(f"{wheel.name}: another build gives other bytes ({again})")
         print(digest(wheel), wheel.name, try_wheel(place, wheel, python), sep="  ", flush=True)

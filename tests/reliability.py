@@ -4,7 +4,7 @@
 
     sanitizers  the runtime's C++ tests under gcc's address and undefined-behaviour sanitizers, and its thread sanitizer
     extension   the Python extension under the address sanitizer, in the tests of calls, errors, state and threads
-    guards      calls whose arrays end, or begin, at a page that must not be touched, for batches of 0 to --most rows
+    guards      calls whose arrays end, or begin, at a page that must not be touched, for all sizes from 0 to --most
     fuzz        libFuzzer on the loader and on the arguments of the C interface, --seconds each; needs clang++
     arguments   calls from Python with arguments drawn at random, hostile ones among them, for --seconds
     cycles      a module opened and called --cycles times, --forks children, --exits processes that end amid calls
@@ -112,12 +112,14 @@ class Guarded:
 
 
 def guarded_calls(most: int) -> Iterator[int]:
-    """Calls every entry of the shipped kernel on guarded arrays; yields the number of calls, shape by shape."""
+    """Calls every entry of the shipped kernel on guarded arrays; yields the number of calls, shape by shape. Each of
+    its three dimensions takes every size that it may have."""
     kernel = tiaot.load("dense_tanh")
-    memory = [Guarded((most + 1) * 40 * 8) for _ in range(9)]
-    for rows, (n, m), dtype, at_the_end in itertools.product(
-        range(most + 1), ((8, 4), (3, 5), (1, 1), (17, 33)), ("float32", "float64"), (True, False)
-    ):
+    memory = [Guarded(max(most, 33) * max(most, 33) * 8) for _ in range(9)]
+    sizes = range(most + 1)
+    layers = [(rows, n, m) for rows in sizes for n, m in ((8, 4), (3, 5), (1, 1), (17, 33))]
+    layers += [layer for size in sizes[1:] for layer in ((3, size, 4), (3, 5, size), (2, size, size))]
+    for (rows, n, m), dtype, at_the_end in itertools.product(layers, ("float32", "float64"), (True, False)):
         shapes = ((rows, n), (m, n), (m,), (rows, m), (rows, n), (m, n), (m,), (rows, m), (rows, n))
         x, W, b, v, gx, gW, gb, y, t = (
             each.array(shape, dtype, at_the_end) for each, shape in zip(memory, shapes, strict=True)
@@ -140,7 +142,7 @@ def guards(options: argparse.Namespace) -> None:
         code = "import reliability, sys; print(sum(reliability.guarded_calls(int(sys.argv[1]))))"
         path = os.pathsep.join((str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")))
         calls = int(run(sys.executable, "-c", code, str(options.most), TIAOT_CPU_LEVEL=level, PYTHONPATH=path))
-        print(f"guards: {level}: {calls} calls between guard pages, 0 to {options.most} rows", flush=True)
+        print(f"guards: {level}: {calls} calls between guard pages, sizes 0 to {options.most}", flush=True)
 
 
 def fuzz(options: argparse.Namespace) -> None:
@@ -326,7 +328,7 @@ PARTS = {part.__name__: part for part in (sanitizers, extension, guards, fuzz, a
 def main(words: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
-    parser.add_argument("--most", type=int, default=257, metavar="ROWS")
+    parser.add_argument("--most", type=int, default=257, metavar="SIZE")
     parser.add_argument("--seconds", type=int, default=600, help="of each fuzzer, of arguments and of threads")
     parser.add_argument("--cycles", type=int, default=5000)
     parser.add_argument("--forks", type=int, default=2500)

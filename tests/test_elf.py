@@ -43,6 +43,12 @@ def test_a_module_runs_nothing_when_it_is_opened() -> None:
     assert "IFUNC" not in run("readelf", "-sW", module())
 
 
+def test_a_module_has_a_name_and_a_build_id() -> None:
+    assert "Library soname: [dense_tanh.tiaot.so]" in run("readelf", "-dW", module())
+    [build_id] = re.findall(r"Build ID: (\w+)", run("readelf", "-nW", module()))
+    assert len(build_id) == 40 and tiaot.load("dense_tanh").module.hash.startswith(build_id)
+
+
 @pytest.mark.parametrize("path", [EXTENSION, LIBRARY], ids=lambda path: path.name)
 def test_the_runtime_is_fortified(path: Path) -> None:
     assert re.search(r"__(vsnprintf|memcpy|snprintf|pread)_chk", run("readelf", "-sW", "--dyn-syms", path))

@@ -31,6 +31,11 @@ def test_a_program_that_fails_is_told(program: Path) -> None:
         latency._from_program(program, "hand", (64, 8), 1, 300)  # too few numbers
 
 
+def test_how_long_opening_takes() -> None:
+    found = latency._opening(3)
+    assert found["bytes"] > 1_000_000 and found["tiaot"] > found["loader"] > 0
+
+
 @pytest.mark.parametrize("path", ["python", "python-bound", "python-clock"])
 def test_calls_from_python(path: str) -> None:
     found = latency._from_python(path, (2, 8, 4), 2, 100)

@@ -1,11 +1,15 @@
 """The plain C functions of a module, from a C program that links the module and no runtime."""
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 import tiaot
+from tiaot.export.build import module_name
+from tiaot.export.module.plain import header
+from tiaot.export.target import native
 
 
 @pytest.mark.parametrize("standard", ["c99", "c++17"])
@@ -34,3 +38,19 @@ def test_a_program_links_the_module_alone(tmp_path: Path, standard: str) -> None
     assert needed <= {"dense_tanh", "libm", "libc", "libstdc++", "libgcc_s", "ld-linux-x86-64", "linux-vdso"}
     done = subprocess.run([str(program)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
+
+
+def test_headers_have_guards_of_their_own(tmp_path: Path) -> None:
+    """Whatever the file is called: two headers can be included, twice each."""
+    names = ["my-kernel", "my.kernel", "my_kernel", "2nd", "springs \N{SNOWFLAKE}"]
+    for name in names:
+        (tmp_path / f"{name}.h").write_text(header(name, f"{name}.tiaot.so", native(), [], None))
+    guards = {re.search(r"#ifndef (\w+)$", (tmp_path / f"{name}.h").read_text(), re.M)[1] for name in names}
+    assert len(guards) == len(names)
+    (tmp_path / "all.c").write_text("".join(f'#include "{name}.h"\n' for name in names * 2) + "int x;\n")
+    subprocess.run(["cc", "-std=c99", "-Werror", "-Wall", "-c", "all.c", "-o", "all.o"], check=True, cwd=tmp_path)
+
+
+def test_the_name_of_a_module_is_its_files() -> None:
+    for file, name in (("springs.tiaot.so", "springs"), ("a/springs.so", "springs"), ("my-kernel", "my-kernel")):
+        assert module_name(file) == name
