@@ -23,7 +23,7 @@ TESTS = (
     "whole_cases.py",
 )
 KERNELS = ("tests/kernels", "examples/kernels")
-FIELDS = _ROOT / "tests" / "kernels" / "fields.py"
+FIELDS = [_ROOT / "tests" / "kernels" / name for name in ("fields.py", "state_along.py")]
 # What is not in the table of kernels: those over fields, what is about CPU levels, gradients for the CPU alone.
 WITHOUT_CUDA = {"fields", "levels", "reverse", "state_along"}
 MOST_BYTES = 64 << 20
@@ -107,7 +107,7 @@ def pack(target: Path, cuda: str = "--cuda") -> int:
 
 def sources() -> list[Path]:
     """The files of kernels whose modules are packed."""
-    found = [_ROOT / "kernels" / "dense_tanh.py", FIELDS]
+    found = [_ROOT / "kernels" / "dense_tanh.py", *FIELDS]
     for folder in KERNELS:
         found += sorted(path for path in (_ROOT / folder).glob("*.py") if path.stem not in WITHOUT_CUDA)
     return found

@@ -45,6 +45,7 @@ def step():
 def said(tmp_path_factory: pytest.TempPathFactory) -> str:
     """What the gate says of springs.py. Modules are made here, for the children that open them."""
     fields = cuda_export.exported_path("fields")
+    cuda_export.exported_path("state_along")
     placed = tmp_path_factory.mktemp("placed") / "placed.py"
     placed.write_text(PLACED)
     command = [sys.executable, "-m", "tiaot", "export", "--cuda=sm_75", "--no-verify", str(placed)]
@@ -71,6 +72,32 @@ def test_kernels_and_adjoints_are_those_of_the_cpu(driver: Driver) -> None:
         found = list(cuda_state.compared(module, lambda state: cuda_state.describe(driver, state)))
         assert [each for each in found if each[2]] == []
         assert len(found) == 18
+    cuda_state.check_findings(driver)
+
+
+@in_child
+def test_derivatives_along_tangents_are_those_of_the_cpu(driver: Driver) -> None:
+    module = opened(driver, "state_along")
+
+    def describe(state: Any) -> None:
+        cuda_state.describe(driver, state)
+        cuda_state.describe_tangents(driver, state)
+
+    for order in (0, 2):
+        driver.set_interpreter(order, 1, 0)
+        found = list(cuda_state.compared_along(module, describe))
+        assert [each for each in found if each[2]] == []
+        assert len(found) == 4
+    state = module.state(device="cuda:0")
+    describe(state)
+    state.mass[...] = state.mass.tangent[...] = 4.0
+    value, tangent = (Described(np.zeros((), np.float64)) for _ in range(2))
+    for each in (value, tangent):
+        each.describe(driver, "a result", writable=True)
+    state.relax.jvp(out=(value, tangent))  # the square root of 4, and its derivative, times 4
+    assert (value.array, tangent.array) == pytest.approx((2, 1), rel=1e-12)
+    assert state.mass.tangent.numpy() == pytest.approx(1, rel=1e-12)
+    assert state.calls.tangent is None and state.mass.tangent.tangent is None
     cuda_state.check_findings(driver)
 
 

@@ -135,6 +135,33 @@ def test_a_product_that_is_added_in_one_operation() -> None:
     assert dy[0] == 0.5 * 3 + 0.25 * 2 + 0.125
 
 
+RSQRT = """
+define double @__nv_rsqrt(double %x) noinline {
+  %r = call double @llvm.sqrt.f64(double %x)
+  %q = fdiv double 1.0, %r
+  ret double %q
+}
+declare double @llvm.sqrt.f64(double)
+"""
+
+
+def test_functions_of_a_device_have_the_rules_of_others() -> None:
+    from tiaot.export.derivative.rules import rule_of
+
+    for name, other, relative in (
+        ("__nv_expf", "exp_f32", "__nv_cosf"),
+        ("__nv_exp", "exp_f64", "__nv_cos"),
+        ("__nv_fmaxf", "max_f32", "__nv_cosf"),
+        ("__nv_fabs", "abs_f64", "__nv_cos"),
+    ):
+        found, same = rule_of(name), rule_of(other)
+        assert found is not None and same is not None
+        assert found[0] is same[0] and found[1]("cos") == relative
+    assert rule_of("__nv_erf") is rule_of("__nv_erff") is rule_of("__nv_f") is None
+    _, dy = run(of_call("__nv_rsqrt", 1).replace("declare double @__nv_rsqrt(double)", RSQRT), [4.0], [1.5], 1)
+    assert dy[0] == pytest.approx(-1.5 / 16, rel=1e-15)
+
+
 def test_every_rule_has_a_test() -> None:
     from tiaot.export.derivative import rules
 

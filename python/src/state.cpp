@@ -55,8 +55,10 @@ char *start_of(const StateMemory &memory) {
   return static_cast<char *>(tensor.data) - first.offset;
 }
 
+int64_t size_of(const StateMemory &memory) { return tiaot_module_descriptor(memory.module->handle)->state_bytes; }
+
 // The same of a field on a CUDA device, for tiaot/_cuda_state.py: (address, its offset in the state's memory, shape,
-// strides in elements, element type).
+// strides in elements, element type). The memory of tangents is counted behind the state's, as tiaot_state_read has it.
 nb::object described(nb::handle self, const std::string &name) {
   DLTensor tensor;
   const tiaot_status status = tiaot_state_field(nb::cast<StateMemory &>(self).handle, name.c_str(), &tensor);
@@ -67,11 +69,18 @@ nb::object described(nb::handle self, const std::string &name) {
     strides.append(tensor.strides[axis]);
   }
   const std::string dtype = dtype_name(uint32_t{tensor.dtype.code} << 8 | tensor.dtype.bits);
-  const auto offset = static_cast<int64_t>(static_cast<char *>(tensor.data) - start_of(nb::cast<StateMemory &>(self)));
+  const StateMemory &memory = nb::cast<StateMemory &>(self);
+  DLTensor field = tensor;
+  int64_t offset = 0;
+  constexpr const char kTangent[] = ".tangent";
+  if (name.size() >= sizeof kTangent && name.compare(name.size() - (sizeof kTangent - 1), name.npos, kTangent) == 0) {
+    const std::string of = name.substr(0, name.size() - (sizeof kTangent - 1));
+    offset = size_of(memory);
+    if (tiaot_state_field(memory.handle, of.c_str(), &field) != TIAOT_OK) give_up(TIAOT_ERROR_INTERNAL);
+  }
+  offset += static_cast<int64_t>(static_cast<char *>(field.data) - start_of(memory));
   return nb::make_tuple(reinterpret_cast<uintptr_t>(tensor.data), offset, nb::tuple(shape), nb::tuple(strides), dtype);
 }
-
-int64_t size_of(const StateMemory &memory) { return tiaot_module_descriptor(memory.module->handle)->state_bytes; }
 
 // `bytes` bytes from `offset` on, as NumPy's array of bytes.
 nb::object read(const StateMemory &memory, int64_t offset, int64_t bytes) {

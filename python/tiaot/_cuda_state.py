@@ -26,6 +26,7 @@ class CudaField:
         self._memory = memory
         self._name = name
         self._gradient: CudaField | None = None
+        self._tangent: CudaField | None = None
         self._address, self._offset, self._shape, strides, dtype = memory.described(name)
         self._dtype = np.dtype(dtype)
         self._strides = tuple(stride * self._dtype.itemsize for stride in strides)
@@ -62,9 +63,15 @@ class CudaField:
         return self._gradient
 
     @property
-    def tangent(self) -> None:
-        """None: tangents are the CPU's."""
-        return None
+    def tangent(self) -> CudaField | None:
+        """The field of its tangents, of the same shape and type; None of whole numbers, and of a tangent itself.
+
+        The state's kernels read and write it in `jvp` and `hvp`. It holds zeros at first. The memory of all tangents is
+        made when the first is asked for.
+        """
+        if self._tangent is None and self._dtype.kind == "f" and not self._name.endswith(".tangent"):
+            self._tangent = CudaField(self._memory, f"{self._name}.tangent")
+        return self._tangent
 
     def numpy(self) -> np.ndarray[Any, Any]:
         """A copy on the host, dense. Waits for the work on the state."""

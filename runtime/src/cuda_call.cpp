@@ -93,11 +93,30 @@ tiaot_status plan_pieces(const Request &request, const Checked &checked, const C
     }
     plan->pieces[plan->array_count++] = piece;
   };
-  for (uint32_t i = 0; i < desc.input_count + desc.output_count; ++i) place(i, false);
-  for (uint32_t i = 0; i < desc.input_count && i < 32; ++i) {
-    if (choice.entry->wrt >> i & 1) place(i, true);
+  const uint32_t primals = desc.input_count + desc.output_count;
+  const auto place_each = [&](bool gradient) {
+    for (uint32_t i = 0; i < desc.input_count && i < 32; ++i) {
+      if (choice.entry->wrt >> i & 1) place(i, gradient);
+    }
+  };
+  if (request.entry == TIAOT_JVP) {
+    for (uint32_t i = 0; i < desc.input_count; ++i) place(i, false);
+    place_each(false);  // tangents
+    for (int twice = 0; twice < 2; ++twice) {
+      for (uint32_t i = desc.input_count; i < primals; ++i) place(i, false);
+    }
+  } else {
+    for (uint32_t i = 0; i < primals; ++i) place(i, false);
+    if (request.entry == TIAOT_HVP) place_each(false);  // tangents
+    if (request.entry == TIAOT_HVP) place_each(true);
+    place_each(true);
   }
   if (request.state != nullptr) plan->pieces[plan->array_count++] = {request.state->memory, 0, -1};
+  if (request.state != nullptr && request.has_tangents()) {
+    char *tangents = nullptr;
+    if (tiaot_status status = state_tangents(*request.state, &tangents)) return status;
+    plan->pieces[plan->array_count++] = {tangents, 0, -1};
+  }
   if (!too_much) return TIAOT_OK;
   return raise(TIAOT_ERROR_MEMORY, "%s: no memory for workspace: more than 2^62 bytes are needed",
                plan->caller.text().c_str());
@@ -110,7 +129,8 @@ tiaot_status plan_chunks(const Request &request, const Checked &checked, CudaPla
   plan->chunk_rows = std::min(plan->rows, limit);
   if (plan->rows <= limit) return TIAOT_OK;
   for (uint32_t i = 0; i < desc.input_count && i < 32; ++i) {
-    if (!(request.wrt >> i & 1) || desc.arguments[i].flags & TIAOT_ARGUMENT_BATCHED) continue;
+    if (request.entry == TIAOT_JVP || !(request.wrt >> i & 1) || desc.arguments[i].flags & TIAOT_ARGUMENT_BATCHED)
+      continue;
     return raise(
         TIAOT_ERROR_VALUE,
         "%s: the gradient of '%s' is a sum over '%s', which its CUDA code takes up to %lld samples of in these "

@@ -130,6 +130,19 @@ tiaot_status fill_new(const CudaCaller &caller, CudaDevice *device, CUdeviceptr 
   return TIAOT_OK;
 }
 
+// As much memory as a state has; `what` it is for.
+tiaot_status allocate(const CudaCaller &caller, CudaDevice *device, const tiaot_module_desc &desc, const char *what,
+                      CUdeviceptr *memory) {
+  const CudaRelaxedCapture relaxed(*device->driver);
+  const CUresult error =
+      device->driver->cuMemAlloc(memory, static_cast<size_t>(std::max<int64_t>(desc.state_bytes, 1)));
+  if (error == CUDA_ERROR_OUT_OF_MEMORY) {
+    return raise(TIAOT_ERROR_MEMORY, "no memory on cuda:%d for the %s of module '%s': %lld bytes are needed",
+                 device->ordinal, what, desc.name, static_cast<long long>(desc.state_bytes));
+  }
+  return error == 0 ? TIAOT_OK : device->failed(caller, "cuMemAlloc", error);
+}
+
 }  // namespace
 
 int32_t ordinal_of(const CudaDevice &device) { return device.ordinal; }
@@ -156,16 +169,7 @@ tiaot_status create_cuda_state(const tiaot_module &module, int32_t ordinal, bool
   std::unique_ptr<tiaot_state> made(
       new tiaot_state{&module, std::unique_ptr<void, void (*)(void *)>(nullptr, std::free), nullptr});
   CUdeviceptr memory = 0;
-  CUresult error;
-  {
-    const CudaRelaxedCapture relaxed(*device->driver);
-    error = device->driver->cuMemAlloc(&memory, static_cast<size_t>(std::max<int64_t>(desc.state_bytes, 1)));
-  }
-  if (error == CUDA_ERROR_OUT_OF_MEMORY) {
-    return raise(TIAOT_ERROR_MEMORY, "no memory on cuda:%d for the state of module '%s': %lld bytes are needed",
-                 ordinal, desc.name, static_cast<long long>(desc.state_bytes));
-  }
-  if (error != 0) return device->failed(caller, "cuMemAlloc", error);
+  if (tiaot_status status = allocate(caller, device, desc, "state", &memory)) return status;
   made->memory = reinterpret_cast<char *>(memory);
   made->device = device;
   if (tiaot_status status = fill_new(caller, device, memory, desc, zeros)) return status;
@@ -173,14 +177,30 @@ tiaot_status create_cuda_state(const tiaot_module &module, int32_t ordinal, bool
   return TIAOT_OK;
 }
 
-tiaot_status fill_cuda_field(const tiaot_state &state, const tiaot_field_desc &field, Element value, void *stream) {
+tiaot_status create_cuda_tangents(const tiaot_state &state, char **memory) {
+  const tiaot_module_desc &desc = *state.module->desc;
+  const CudaCaller caller{"the tangents of a state"};
+  CudaCurrent current;
+  if (tiaot_status status = current.enter(caller, state.device)) return status;
+  CUdeviceptr made = 0;
+  if (tiaot_status status = allocate(caller, state.device, desc, "tangents of the state", &made)) return status;
+  if (tiaot_status status = fill_new(caller, state.device, made, desc, true)) {
+    free_cuda_memory(state.device, reinterpret_cast<char *>(made));
+    return status;
+  }
+  *memory = reinterpret_cast<char *>(made);
+  return TIAOT_OK;
+}
+
+tiaot_status fill_cuda_field(const tiaot_state &state, const tiaot_field_desc &field, char *memory, Element value,
+                             void *stream) {
   const CudaCaller caller{"tiaot_state_fill"};
   CudaCurrent current;
   if (tiaot_status status = current.enter(caller, state.device)) return status;
   const Axes axes(field);
   if (axes.empty) return TIAOT_OK;
   const Filling filling{caller, state.device, static_cast<CUstream>(stream), value};
-  return filling.set_axes(state.memory + field.offset, axes, axes.count - 1);
+  return filling.set_axes(memory + field.offset, axes, axes.count - 1);
 }
 
 tiaot_status copy_cuda_state(const char *name, const tiaot_state &state, CudaCopy kind, void *target,

@@ -193,13 +193,15 @@ Fault check_jacobian(const Request &request, const DLTensor &tensor, uint32_t in
   return check_array(request, {tensor, index, slot.argument, slot.rank, room, batched}, header, false, checked);
 }
 
-// Where the arrays are: on one CUDA device, but for values, which may be on the CPU. The first array that has no choice
-// is the one that the others are held against; of a kernel over state, where the state is. Only for calls that have an
-// array, or the state, elsewhere than on the CPU.
+// Where the arrays are: on one CUDA device, but for values and their tangents, which may be on the CPU. The first array
+// that has no choice is the one that the others are held against; of a kernel over state, where the state is. Only for
+// calls that have an array, or the state, elsewhere than on the CPU.
 [[gnu::cold]] tiaot_status check_devices(const Request &request, const DLTensor *arrays, uint32_t end,
                                          Checked *checked) {
   const tiaot_kernel_desc &desc = request.desc();
+  const uint32_t operands = request.operands(), tangents = request.has_tangents() ? request.gradients : 0;
   const auto is_value = [&](uint32_t i) {
+    if (i >= operands - tangents && i < operands) i = gradient_input(request.wrt, i - (operands - tangents));
     return i < desc.input_count && desc.arguments[i].flags & TIAOT_ARGUMENT_VALUE;
   };
   if (desc.state != 0) {

@@ -59,7 +59,7 @@ constexpr int32_t kOnCpu = -1;
 
 struct Checked {
   int32_t device;                 // kOnCpu, or the ordinal of the CUDA device that the arrays are on
-  uint64_t on_host;               // arrays that are not: bit i for input i
+  uint64_t on_host;               // arrays that are not: bit i for array i, an input or a tangent
   uint64_t groups;                // the kernel's lists of element types that fit what was seen so far
   uint64_t open_groups;           // those of the kernel in which every size has a variant
   const uint64_t *headers;        // of the one group that is left; nullptr while there are several

@@ -44,12 +44,18 @@ bool is_tangent(const tiaot_field_desc &field, const char *name) {
 }  // namespace
 
 tiaot_status state_tangents(const tiaot_state &state, char **memory) {
-  if (state.device != nullptr) {
-    return raise(TIAOT_ERROR_UNSUPPORTED, "module '%s': the tangents of a state are on the CPU, this one is on cuda:%d",
-                 state.module->desc->name, ordinal_of(*state.device));
-  }
   *memory = state.tangents.load(std::memory_order_acquire);
   if (*memory != nullptr) return TIAOT_OK;
+  if (state.device != nullptr) {
+    char *on_device = nullptr;
+    if (tiaot_status status = create_cuda_tangents(state, &on_device)) return status;
+    if (state.tangents.compare_exchange_strong(*memory, on_device, std::memory_order_acq_rel)) {
+      *memory = on_device;
+    } else {
+      free_cuda_memory(state.device, on_device);
+    }
+    return TIAOT_OK;
+  }
   std::unique_ptr<void, void (*)(void *)> allocation(nullptr, std::free);
   char *made = allocate(*state.module->desc, &allocation);
   if (allocation == nullptr) return no_memory("tangents of the state", *state.module->desc);
@@ -134,14 +140,24 @@ void fill_on_cpu(char *first, const tiaot_field_desc &field, uint32_t axis, Elem
   }
 }
 
-tiaot_status check_range(const char *function, const tiaot_state *state, int64_t offset, int64_t bytes,
-                         const void *host) {
+// Where a range of the state's bytes lies, or of those of its tangents, which are counted behind them.
+tiaot_status find_range(const char *function, const tiaot_state *state, int64_t offset, int64_t bytes, const void *host,
+                        char **memory) {
   if (state == nullptr || (host == nullptr && bytes != 0))
     return refuse_null(function, state == nullptr ? "state" : "data");
   const int64_t all = state->module->desc->state_bytes;
-  if (offset >= 0 && bytes >= 0 && offset <= all && bytes <= all - offset) return TIAOT_OK;
-  return raise(TIAOT_ERROR_VALUE, "%s: expected a range of the state's %lld bytes, got %lld from %lld on", function,
-               static_cast<long long>(all), static_cast<long long>(bytes), static_cast<long long>(offset));
+  if (offset >= 0 && bytes >= 0 && offset <= all && bytes <= all - offset) {
+    *memory = state->memory + offset;
+    return TIAOT_OK;
+  }
+  if (offset >= all && bytes >= 0 && offset - all <= all && bytes <= all - (offset - all)) {
+    if (tiaot_status status = state_tangents(*state, memory)) return status;
+    *memory += offset - all;
+    return TIAOT_OK;
+  }
+  return raise(TIAOT_ERROR_VALUE,
+               "%s: expected a range of the state's %lld bytes or of its tangents' behind them, got %lld from %lld on",
+               function, static_cast<long long>(all), static_cast<long long>(bytes), static_cast<long long>(offset));
 }
 
 }  // namespace
@@ -211,7 +227,7 @@ extern "C" tiaot_status tiaot_state_fill(tiaot_state *state, const char *name, d
       return raise(TIAOT_ERROR_VALUE, "%s: field '%s': expected a whole number that its elements can be, got %g",
                    function, name, value);
     }
-    if (state->device != nullptr) return fill_cuda_field(*state, *field, element, stream);
+    if (state->device != nullptr) return fill_cuda_field(*state, *field, memory, element, stream);
     fill_on_cpu(memory + field->offset, *field, 0, element);
     return TIAOT_OK;
   });
@@ -220,25 +236,29 @@ extern "C" tiaot_status tiaot_state_fill(tiaot_state *state, const char *name, d
 extern "C" tiaot_status tiaot_state_read(const tiaot_state *state, int64_t offset, int64_t bytes, void *target,
                                          void *stream) {
   const char *const function = "tiaot_state_read";
-  if (tiaot_status status = check_range(function, state, offset, bytes, target)) return status;
-  const char *source = state->memory + offset;
-  if (state->device == nullptr) {
+  return guarded([&]() -> tiaot_status {
+    char *source = nullptr;
+    if (tiaot_status status = find_range(function, state, offset, bytes, target, &source)) return status;
+    if (state->device != nullptr) {
+      return copy_cuda_state(function, *state, CudaCopy::kToHost, target, source, bytes, stream);
+    }
     if (bytes > 0) std::memcpy(target, source, static_cast<size_t>(bytes));
     return TIAOT_OK;
-  }
-  return guarded([&] { return copy_cuda_state(function, *state, CudaCopy::kToHost, target, source, bytes, stream); });
+  });
 }
 
 extern "C" tiaot_status tiaot_state_write(tiaot_state *state, int64_t offset, int64_t bytes, const void *source,
                                           void *stream) {
   const char *const function = "tiaot_state_write";
-  if (tiaot_status status = check_range(function, state, offset, bytes, source)) return status;
-  char *target = state->memory + offset;
-  if (state->device == nullptr) {
+  return guarded([&]() -> tiaot_status {
+    char *target = nullptr;
+    if (tiaot_status status = find_range(function, state, offset, bytes, source, &target)) return status;
+    if (state->device != nullptr) {
+      return copy_cuda_state(function, *state, CudaCopy::kFromHost, target, source, bytes, stream);
+    }
     if (bytes > 0) std::memcpy(target, source, static_cast<size_t>(bytes));
     return TIAOT_OK;
-  }
-  return guarded([&] { return copy_cuda_state(function, *state, CudaCopy::kFromHost, target, source, bytes, stream); });
+  });
 }
 
 extern "C" tiaot_status tiaot_state_copy(tiaot_state *target, const tiaot_state *source, void *stream) {

@@ -22,10 +22,12 @@ struct tiaot_state {
   std::atomic<bool> in_use{false};
   // The tangents, as much memory again in the same layout; nullptr until they are first asked for.
   mutable std::atomic<char *> tangents{nullptr};
-  mutable std::unique_ptr<void, void (*)(void *)> tangents_allocation{nullptr, std::free};
+  mutable std::unique_ptr<void, void (*)(void *)> tangents_allocation{nullptr, std::free};  // on the CPU
 
   ~tiaot_state() {
-    if (device != nullptr) tiaot::free_cuda_memory(device, memory);
+    if (device == nullptr) return;
+    tiaot::free_cuda_memory(device, tangents.load(std::memory_order_acquire));
+    tiaot::free_cuda_memory(device, memory);
   }
 };
 
@@ -69,8 +71,12 @@ struct Element {
 // A state in memory of the device, of zeros, or with what the module's states start with. Waits until it is there.
 tiaot_status create_cuda_state(const tiaot_module &module, int32_t ordinal, bool zeros, tiaot_state **state);
 
-// Puts on the stream what fills a field.
-tiaot_status fill_cuda_field(const tiaot_state &state, const tiaot_field_desc &field, Element value, void *stream);
+// Memory for the tangents of such a state, of zeros. Waits until it is there.
+tiaot_status create_cuda_tangents(const tiaot_state &state, char **memory);
+
+// Puts on the stream what fills a field, in the state's memory or that of its tangents.
+tiaot_status fill_cuda_field(const tiaot_state &state, const tiaot_field_desc &field, char *memory, Element value,
+                             void *stream);
 
 enum class CudaCopy { kToHost, kFromHost, kWithin };
 

@@ -123,9 +123,31 @@ CUDA_TEST(what_a_field_cannot_hold_is_refused) {
     CHECK_ERROR(tiaot_state_read(state.get(), 500, 13, nullptr, nullptr), TIAOT_ERROR_VALUE,
                 "tiaot_state_read: data is NULL");
     char byte = 0;
-    CHECK_ERROR(tiaot_state_write(state.get(), 512, 1, &byte, nullptr), TIAOT_ERROR_VALUE,
-                "tiaot_state_write: expected a range of the state's 512 bytes, got 1 from 512 on");
+    CHECK_ERROR(tiaot_state_write(state.get(), 1024, 1, &byte, nullptr), TIAOT_ERROR_VALUE,
+                "tiaot_state_write: expected a range of the state's 512 bytes or of its tangents' behind them, got 1 "
+                "from 1024 on");
+    CHECK_EQ(tiaot_state_write(state.get(), 511, 2, &byte, nullptr), TIAOT_ERROR_VALUE);
   }
+}
+
+CUDA_TEST(tangents_are_memory_of_the_device_behind_the_state) {
+  const Module module = open_with_fields();
+  const int64_t before = standin.allocated();
+  {
+    const State state = create(module, kCuda);
+    const std::string content = content_of(state);
+    CHECK_EQ(standin.allocated() - before, kBytes);
+    const double value = 2.5;
+    double found = 1;
+    CHECK_OK(tiaot_state_read(state.get(), kBytes + 8, sizeof found, &found, nullptr));
+    CHECK_EQ(found, 0.0);
+    CHECK_OK(tiaot_state_write(state.get(), kBytes + 8, sizeof value, &value, nullptr));
+    CHECK_OK(tiaot_state_read(state.get(), kBytes + 8, sizeof found, &found, nullptr));
+    CHECK_EQ(found, 2.5);
+    CHECK(content_of(state) == content);
+    CHECK_EQ(standin.allocated() - before, 2 * kBytes);
+  }
+  CHECK_EQ(standin.allocated(), before);
 }
 
 CUDA_TEST(content_moves_between_states) {

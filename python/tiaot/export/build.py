@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import importlib.metadata
 import json
@@ -28,7 +27,7 @@ from .module.link import link
 from .module.plain import header, plain_functions, state_function
 from .module.tables import CudaCode, VariantEntries, Versions, descriptor
 from .state import Content, State
-from .taichi.trace import CHECKED, CPU, Trace, trace_file
+from .taichi.trace import CHECKED, CPU, Trace, along_tangents, trace_file
 from .target import native
 from .target.compile import compile_text
 from .target.model import Cpu, Form
@@ -204,26 +203,11 @@ def lower_cached(
         raise LoweringError(text if text.startswith(trace.kernel) else f"{trace.kernel}: {text}") from None
 
 
-def along_tangents(families: list[Family], traces: list[Trace]) -> list[Trace]:
-    """The traces of the entries with tangents that the families ask for: those of the primal and the vjps, again."""
-    asked = {(family.name, each) for family in families for each in family.entries if each.forward_mode}
-    sets = {family.name: family.along for family in families}
-    found = []
-    for trace in traces:
-        for along in (trace.wrt,) if trace.wrt else sets[trace.kernel]:
-            again = dataclasses.replace(trace, along=along)
-            if (trace.kernel, again.computation) in asked:
-                found.append(again)
-    return found
-
-
 def _cuda_entry(
     on_cuda: Mapping[Key, CudaEntry | str], family: Family, variant: Variant, computation: Computation
 ) -> CudaEntry | str:
     """The code for CUDA of an entry, or why there is none; "" where none was asked for."""
-    if computation.forward_mode:
-        return f"a {computation.kind} has code for the CPU only" if on_cuda else ""
-    return on_cuda.get((family.name, variant.name, computation.wrt), "")
+    return on_cuda.get((family.name, variant.name, computation), "")
 
 
 def variants_of(

@@ -115,9 +115,9 @@ typedef struct tiaot_cuda_host {
   void *user;
 } tiaot_cuda_host;
 
-/* As tiaot_code, with all arrays in the device's memory but those of the inputs i with bit i of `on_host` set, which
- * have TIAOT_ARGUMENT_VALUE and are read before it returns. The workspace is the device's too, aligned to 256 bytes; it
- * is the call's until the work on the stream is done. */
+/* As tiaot_code, with all arrays in the device's memory but the arrays i with bit i of `on_host` set, inputs that have
+ * TIAOT_ARGUMENT_VALUE and tangents of such, which are read before it returns. The workspace is the device's too,
+ * aligned to 256 bytes; it is the call's until the work on the stream is done. */
 typedef int32_t (*tiaot_cuda_code)(int64_t rows, const int64_t *dims, void *const *arrays, uint64_t on_host,
                                    void *workspace, const tiaot_cuda_host *host);
 

@@ -142,8 +142,9 @@ TIAOT_API void tiaot_state_destroy(tiaot_state *state);
 /* Describes a field of the state: *tensor points into its memory, and its `shape` and `strides` into the module's
  * tables, which are not to be written to. The tangent of a field "x" of floating-point numbers is the field
  * "x.tangent", that of its gradient "x.grad.tangent"; tangents start as zeros, in memory that is made when the first is
- * asked for or a call needs it. TIAOT_ERROR_VALUE, with the names that exist, when there is no field of that name;
- * TIAOT_ERROR_MEMORY. Reading or writing the memory while a call works on the state is a data race. */
+ * asked for or a call needs it (on a CUDA device it waits for that, so not while a stream is captured).
+ * TIAOT_ERROR_VALUE, with the names that exist, when there is no field of that name; TIAOT_ERROR_MEMORY. Reading or
+ * writing the memory while a call works on the state is a data race. */
 TIAOT_API tiaot_status tiaot_state_field(const tiaot_state *state, const char *name, DLTensor *tensor);
 
 /* Sets every element of a field to a number, as the field's elements have it; TIAOT_ERROR_VALUE when that is none of
@@ -151,7 +152,8 @@ TIAOT_API tiaot_status tiaot_state_field(const tiaot_state *state, const char *n
  * here and below. */
 TIAOT_API tiaot_status tiaot_state_fill(tiaot_state *state, const char *name, double value, void *stream);
 
-/* Copies `bytes` bytes of the state's memory, from `offset` on, to the host's memory and from there. On a CUDA device
+/* Copies `bytes` bytes of the state's memory, from `offset` on, to the host's memory and from there. Behind the last
+ * byte of the state come those of its tangents, in the same layout; a range is of one or the other. On a CUDA device
  * the copy comes behind what is on `stream`, which it waits for; so the stream must not be captured. */
 TIAOT_API tiaot_status tiaot_state_read(const tiaot_state *state, int64_t offset, int64_t bytes, void *target,
                                         void *stream);

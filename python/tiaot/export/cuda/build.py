@@ -13,6 +13,7 @@ from pathlib import Path
 from ..author.declare import Family
 from ..author.signature import Signature
 from ..cache import Cache
+from ..computation import FORWARD, Computation
 from ..dtypes import SUMMED
 from ..entry.arguments import SEED
 from ..entry.device.copies import sum_kernel, sum_name
@@ -21,14 +22,14 @@ from ..entry.device.lower import CudaEntry, lower
 from ..ir import LoweringError
 from ..module.tables import CudaCode
 from ..state import State
-from ..taichi.trace import Trace, Traced, TraceError, trace_file
+from ..taichi.trace import Trace, Traced, TraceError, along_tangents, trace_file
 from ..target.model import Cpu
 from ..target.nvidia.ptx import Image, assemble, emit_ptx, optimize, ptxas_version
 from ..target.nvidia.threads import THREADS
 from .standin import CUDA
 from .trial import trial_library
 
-Key = tuple[str, str, tuple[str, ...]]  # kernel, variant, the inputs that are differentiated
+Key = tuple[str, str, Computation]  # kernel, variant, what is computed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +63,14 @@ def build_for_cuda(
     version = ptxas_version()  # that there is one is to be known first
     say("tracing for CUDA")
     found = trace_file(source, cache, CUDA)
-    entries: dict[Key, CudaEntry | str] = {(key[0], key[1], key[2:]): why for key, why in found.refused.items()}
+    refused = {(key[0], key[1], key[2:]): why for key, why in found.refused.items()}
+    entries: dict[Key, CudaEntry | str] = {}
+    for family in traced.families:
+        for variant in family.variants():
+            for each in family.entries:
+                basis = () if each.kind == "jvp" else each.wrt
+                if (why := refused.get((family.name, variant.name, basis))) is not None:
+                    entries[family.name, variant.name, each] = why
     if other := [name for name, each in traced.computed.items() if found.computed.get(name, each) != each]:
         raise TraceError(
             f"{source}: {', '.join(other)}: follows from fields or kernels that the file itself used as it ran, which "
@@ -70,7 +78,8 @@ def build_for_cuda(
         )
     signatures = {family.name: family.signature for family in traced.families}
     traces = [_on_state(trace, found.state, traced.state) for trace in found.traces]
-    primals = {(trace.kernel, trace.variant.name): trace for trace in traces if not trace.wrt}
+    traces += along_tangents(traced.families, traces)
+    primals = {(trace.kernel, trace.variant.name): trace for trace in traces if trace.computation == FORWARD}
     requests = [
         (signatures[trace.kernel], trace, primals[trace.kernel, trace.variant.name], target, cache)
         for trace in traces
@@ -78,7 +87,7 @@ def build_for_cuda(
     ]
     results = zip(requests, processes.map(_lower, requests), strict=True)
     for done, ((_, trace, *_), result) in enumerate(results, start=1):
-        entries[trace.kernel, trace.variant.name, trace.wrt] = result
+        entries[trace.kernel, trace.variant.name, trace.computation] = result
         say(f"compiling for CUDA {done} of {len(requests)}: {trace.symbol}")
     lowered = [entry for entry in entries.values() if not isinstance(entry, str)]
     if not lowered:

@@ -6,6 +6,7 @@ numbers: none of them turns arithmetic on floating-point numbers into arithmetic
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,13 +20,14 @@ from ..ir.writer import write
 from .tangent import tangent
 
 
-def differentiate(text: str, shadows: Mapping[str, Mapping[str, str]], target: str) -> str:
+def differentiate(text: str, shadows: Mapping[str, Mapping[str, str]], target: str, *, inlined: bool = False) -> str:
     """The text with some functions differentiated, and with the functions of math/ that it calls.
 
     Args:
         text: IR, in which the functions of math/ are declared only.
         target: LLVM's lines for the target, data layout and triple.
-        shadows: for each function to differentiate, by its name, what `tangent` is given.
+        shadows: for each function to differentiate, by its name, what `tangent` is given. They are noinline.
+        inlined: whether they are inlined afterwards.
 
     Raises:
         LoweringError: for what cannot be differentiated.
@@ -39,6 +41,8 @@ def differentiate(text: str, shadows: Mapping[str, Mapping[str, str]], target: s
     module = read(str(parsed))
     called: dict[str, Function] = {}
     done = [tangent(module.functions[name], pairs, module.types, called) for name, pairs in shadows.items()]
+    if inlined:
+        done = [dataclasses.replace(function, after=("alwaysinline",)) for function in done]
     new = [function for name, function in called.items() if name not in module.functions]
     module = module.with_functions(*new, *done)
     ours = sorted(function.name for function in module.declarations if function.name in math.FUNCTIONS)

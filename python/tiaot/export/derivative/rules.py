@@ -105,8 +105,13 @@ Rule = Callable[[Arithmetic, Sequence[Value], Value, Sequence[Value | None]], Va
 def rule_of(name: str) -> tuple[Rule, Callable[[str], str]] | None:
     """The rule of a function by its name in the IR, and how relatives of it are spelled; None where there is none.
 
-    Taichi's runtime names them `tanh_f32`, LLVM `llvm.sqrt.v8f32`.
+    Taichi's runtime names them `tanh_f32`, LLVM `llvm.sqrt.v8f32`, NVIDIA's libdevice `__nv_expf` and `__nv_exp`.
     """
+    if name.startswith("__nv_"):
+        stem = name[len("__nv_") :]
+        kind = "" if stem in _OF_LIBDEVICE else "f"
+        rule = _OF_LIBDEVICE.get(stem.removesuffix(kind)) if stem.endswith(kind) else None
+        return None if rule is None else (rule, lambda relative: f"__nv_{relative}{kind}")
     if name.startswith("llvm."):
         stem, _, kinds = name[len("llvm.") :].partition(".")
         rule = _INTRINSICS.get(stem)
@@ -226,4 +231,17 @@ _INTRINSICS: dict[str, Rule] = {
     "fmuladd": _fma,
     **{stem: _FUNCTIONS[stem] for stem in ("exp", "log", "sin", "cos", "pow")},
     **dict.fromkeys(("floor", "ceil", "trunc", "round", "roundeven", "rint", "nearbyint"), _constant),
+}
+
+# By the names of libdevice, of float64.
+_OF_LIBDEVICE: dict[str, Rule] = {
+    **{stem: rule for stem, rule in _FUNCTIONS.items() if stem not in ("abs", "min", "max")},
+    "fabs": _FUNCTIONS["abs"],
+    "fmin": _FUNCTIONS["min"],
+    "fmax": _FUNCTIONS["max"],
+    "sqrt": _INTRINSICS["sqrt"],
+    "rsqrt": _by_slope(lambda a, x, y: a.over(a.times(a.number(-0.5), y), x)),
+    "fma": _fma,
+    "copysign": _copysign,
+    **dict.fromkeys(("floor", "ceil", "trunc", "round", "rint", "nearbyint"), _constant),
 }

@@ -81,9 +81,15 @@ class Findings:
 
 
 def judge(
-    points: list[Point], declarations: Mapping[str, Declaration], module: Outcome, jit: Outcome, cuda: Outcome
+    points: list[Point],
+    declarations: Mapping[str, Declaration],
+    module: Outcome,
+    jit: Outcome,
+    cuda: Outcome,
+    *,
+    on_cuda: bool,
 ) -> dict[str, Findings]:
-    """What was found of each kernel."""
+    """What was found of each kernel; `on_cuda`: the module has code for CUDA, too."""
     found: dict[str, Findings] = {}
     without_jit: dict[str, Point] = {}
     for point in points:
@@ -98,6 +104,8 @@ def judge(
         findings.recorded += point.kind == RECORDED
         if point.large:
             findings.note("of large fields some elements were looked at")
+            if on_cuda:
+                findings.note("the code for CUDA was not tried over such fields: to interpret it takes too long")
         if point.empty:
             continue
         if point.id in jit.failures and not declaration.random:
@@ -309,6 +317,10 @@ def _judge_cuda(point: Point, module: Outcome, cuda: Outcome, findings: Findings
         findings.error("CUDA from the CPU", found.error)
         if not found.fine:
             what = f"{kind} {name!r}" + (f" (wrt {wrt})" if wrt else "")
+            if kind in _COMMON:
+                what = f"{_COMMON[kind][0]} along {wrt}: its {name!r}"
+            elif kind in DERIVATIVES:
+                what, _ = _describe(kind, rest)
             findings.problems.append(
                 Problem(point, what, f"of the code for CUDA beside that for the CPU: {found.text()}")
             )

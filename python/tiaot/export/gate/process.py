@@ -109,7 +109,7 @@ def run(request: Request, say: Callable[[str], None]) -> Verification:
         if any(point.large for point in points):  # one after another, so that there are not several states in memory
             children[-1].finish()
     module, jit, branches, cuda = (child.finish() for child in children)
-    found = judge(points, declarations, module, jit, cuda)
+    found = judge(points, declarations, module, jit, cuda, on_cuda=bool(request.cuda_trial))
     judge_branches(found, branching, module, branches)
     _raise_problems(found, points, request)
     first = {point.family.name: point for point in reversed(points)}

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 
 from ..target.nvidia.threads import BLOCK
+from .along import JVP
 from .trial_session import Arrays, Record, Session
+from .trial_state import tangents_of_fields
 
 _MOST_THREADS = 2 * BLOCK  # of a grid whose size is the runtime's to choose: most loops then go round
 
@@ -115,13 +117,16 @@ class _Device:
         inputs: dict[str, np.ndarray],
         results: dict[str, np.ndarray],
         state: np.ndarray | None = None,
+        tangents: np.ndarray | None = None,
     ) -> None:
-        """Runs an entry; `state` is the memory of the fields that it works on.
+        """Runs an entry; `state` is the memory of the fields that it works on, `tangents` that of theirs.
 
         Raises:
             RuntimeError: with what is wrong about what its kernels did, or where they left a result unwritten.
         """
-        arrays = [*inputs.values(), *results.values(), *([] if state is None else [state])]
+        memory = {"the fields": state, "the tangents of the fields": tangents}
+        fields = {name: array for name, array in memory.items() if array is not None}
+        arrays = [*inputs.values(), *results.values(), *fields.values()]
         dims = (ctypes.c_int64 * max(len(sizes), 1))(*sizes)
         pointers = (_Pointer * len(arrays))(*(array.ctypes.data for array in arrays))
         workspace = _Workspace(_Pointer.in_dll(self.library, f"{entry}_cuda_workspace_pointer").value)
@@ -132,9 +137,9 @@ class _Device:
             self.interpreter.describe(name, array, writable=False)
         for name, array in results.items():
             self.interpreter.describe(name, array, writable=True)
-        if state is not None:
-            self.interpreter.describe("the fields", state, writable=True)
-            self.interpreter.touch("a copy", state.ctypes.data, state.nbytes, write=True)
+        for name, array in fields.items():
+            self.interpreter.describe(name, array, writable=True)
+            self.interpreter.touch("a copy", array.ctypes.data, array.nbytes, write=True)
         self.interpreter.describe("workspace", room.view(np.uint16) if len(room) % 2 == 0 else room, writable=True)
         code = _Code(_Pointer.in_dll(self.library, f"{entry}_cuda_pointer").value)
         everything = (1 << 64) - 1  # numbers are all on the host
@@ -218,7 +223,35 @@ def _run_on_fields(
         state.fill(drawn, ".grad")
         device.call(f"{stem}_grad", 1, sizes, _named(inputs), {}, state.memory)
         results |= state.results("adjoint", names)
+    for kind, _ in () if trial["large"] else trial["along"]:
+        if device.has(f"{stem}_{kind}"):
+            session.say(trial, doing=kind)
+            results |= _run_along_fields(device, trial, inputs, arrays, kind)
     return results
+
+
+def _run_along_fields(
+    device: _Device, trial: Record, inputs: dict[str, np.ndarray], arrays: Arrays, kind: str
+) -> dict[str, np.ndarray]:
+    """What a jvp or hvp leaves in the fields, and in their tangents."""
+    state, tangents = device.state(), device.state()
+    names = trial["fields"]
+    state.fill({name: arrays[f"state.{name}"] for name in names})
+    drawn = tangents_of_fields(trial, {name: state.fields[name] for name in names})
+    tangents.fill(drawn)
+    made, moved = (
+        {name: np.array(arrays[f"cotangent.{name}"]) for name in (trial["outputs"] if kind == JVP else ())}
+        for _ in range(2)
+    )
+    given = {f"the result {name}": array for name, array in made.items()}
+    given |= {f"the tangent of {name}": array for name, array in moved.items()}
+    sizes = [trial["dims"][name] for name in trial["dim_names"]]
+    entry = f"{trial['kernel']}_{trial['variant_name']}_{kind}"
+    device.call(entry, 1, sizes, _named(inputs), given, state.memory, tangents.memory)
+    results = {f"value.*.{name}": array for name, array in made.items()}
+    results |= {f"{JVP}.*.{name}": array for name, array in moved.items()}
+    results |= state.results("value.*", names) if kind == JVP else {}
+    return results | tangents.results(f"{kind}.*", list(drawn))
 
 
 def _placed(array: np.ndarray, shift: int) -> np.ndarray:
@@ -267,6 +300,23 @@ def run_interpreted(session: Session, path: str) -> None:
             device.call(entry, rows, sizes, given, {f"the gradient of {key}": made[key] for key in made})
             for name, array in made.items():
                 results[f"gradient.{' '.join(wrt)}.{name}"] = array
+        for kind, names in trial["along"]:
+            entry = f"{stem}_{kind}_{'_'.join(names)}"
+            if not device.has(entry):
+                continue
+            session.say(trial, doing=f"{kind}, wrt {' '.join(names)}")
+            tangents = {f"the tangent of {name}": _placed(arrays[f"tangent.{name}"], shift) for name in names}
+            given = {**_named(inputs), **({} if kind == JVP else cotangents), **tangents}
+            like = {name: arrays[f"cotangent.{name}"] for name in trial["outputs"]} if kind == JVP else inputs
+            pairs = [(name, _placed(like[name], shift)) for _ in range(2) for name in (like if kind == JVP else names)]
+            half = len(pairs) // 2
+            what = "the result" if kind == JVP else "the gradient of"
+            out = {f"{what} {name}": array for name, array in pairs[:half]}
+            out |= {f"the derivative of {what} {name}": array for name, array in pairs[half:]}
+            device.call(entry, rows, sizes, given, out)
+            for place, (name, array) in enumerate(pairs):
+                part = ("value" if kind == JVP else "again") if place < half else kind
+                results[f"{part}.{' '.join(names)}.{name}"] = array
         session.keep(trial, "results", results)
 
 

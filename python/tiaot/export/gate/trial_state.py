@@ -116,17 +116,25 @@ def _results(session: Session, state: Any, trial: Record, inputs: Arrays, fields
     return results
 
 
+def tangents_of_fields(trial: Record, fields: Arrays) -> dict[str, np.ndarray]:
+    """What is drawn for the tangents of the fields that have some, the same each time."""
+    rng = np.random.default_rng([11, *trial["seed"]])
+    # Numbers of float32, which every variant has.
+    return {
+        name: rng.uniform(-1, 1, field.shape).astype(np.float32)
+        for name, field in fields.items()
+        if field.dtype.kind == "f"
+    }
+
+
 def _results_along(
     state: Any, kernel: Any, trial: Record, inputs: Arrays, fields: Arrays, kind: str
 ) -> dict[str, np.ndarray]:
     """What a jvp or hvp leaves in the fields, and in their tangents."""
-    rng = np.random.default_rng([11, *trial["seed"]])
     _fill(state, fields)
     results = {}
-    for name in fields:
-        field = _field_of(state, name)
-        if field.tangent is not None:  # numbers of float32, which every variant has
-            field.tangent[...] = rng.uniform(-1, 1, field.shape).astype(np.float32)
+    for name, tangent in tangents_of_fields(trial, {name: _field_of(state, name) for name in fields}).items():
+        _field_of(state, name).tangent[...] = tangent
     made = (kernel.jvp if kind == JVP else kernel.hvp)(*inputs.values())
     if kind == JVP and trial["outputs"]:
         for part, arrays in zip(("value", JVP), made, strict=True):

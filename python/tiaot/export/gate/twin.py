@@ -21,7 +21,7 @@ from ..author.parameters import is_template, real_types, taichi_type
 from ..author.signature import REAL_DTYPES
 from ..computation import FORWARD
 from ..dtypes import ELEMENT_TYPES
-from ..taichi.trace import Traced, TraceError, read_traced
+from ..taichi.trace import Traced, TraceError, along_tangents, read_traced
 from ..taichi.tracer import load, write_traces
 
 _WHOLE_FROM_REAL = re.compile(r"\bfpto[su]i\b")
@@ -185,7 +185,7 @@ def build_twin(traced: Traced, target: Path, cache: Path | None) -> None:
     Raises:
         LoweringError, LinkError: when that cannot be.
     """
-    from ..build import along_tangents, lower_cached, variants_of
+    from ..build import lower_cached, variants_of
     from ..module.link import link
     from ..module.tables import Versions, descriptor
     from ..target import native

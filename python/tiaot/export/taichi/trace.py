@@ -183,3 +183,16 @@ def _why(child: subprocess.CompletedProcess[str], directory: Path) -> str:
     unknown = ["no reason is known: try with parts of the kernel left out" + record["otherwise"], "It said:", said]
     known = record["hints"] or unknown
     return "\n".join([f"Taichi's compiler ended ({status}) at {record['what']}:", *known])
+
+
+def along_tangents(families: list[Family], traces: list[Trace]) -> list[Trace]:
+    """The traces of the entries with tangents that the families ask for: those of the primal and the vjps, again."""
+    asked = {(family.name, each) for family in families for each in family.entries if each.forward_mode}
+    sets = {family.name: family.along for family in families}
+    found = []
+    for trace in traces:
+        for along in (trace.wrt,) if trace.wrt else sets[trace.kernel]:
+            again = dataclasses.replace(trace, along=along)
+            if (trace.kernel, again.computation) in asked:
+                found.append(again)
+    return found

@@ -13,20 +13,23 @@ what is added to (ir/passes/summed.py), there is a second kernel for it, whose t
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ...author.parameters import Parameter
 from ...author.signature import ITEM_SIZES, Signature
 from ...dtypes import SUMMED
 from ...ir import LoweringError, Task, TracedModule
+from ...ir.instructions import AtomicUpdate, Call, Instruction
 from ...ir.model import Function
 from ...ir.origins import Array, Root, Temporary
 from ...ir.passes import summed
-from ...ir.passes.atomics import depends_on_order
+from ...ir.passes.atomics import depends_on_order, is_extremum
 from ...ir.passes.temporaries import Private, Summed
 from ...ir.runtime_calls import used_nodes
-from ...keys import STATE, Key, Role
+from ...ir.tasks import GPU_LOOP
+from ...ir.values import Global
+from ...keys import Key, Role
 from ...state import RootMemory
 from ...taichi.trace import Trace
 from ...target.nvidia.target import NVIDIA
@@ -94,6 +97,11 @@ class WholeKernels(WholeArrays):
     def _root_keys(self) -> list[Key]:
         return [Key(Role.ROOT, str(node)) for node in self.roots]
 
+    def _with_tangents(self, keys: Iterable[Key]) -> dict[Key, Key]:
+        """Those of the keys that have tangents, with the keys of these."""
+        known = self._keys()
+        return {key: key.tangent for key in keys if key.tangent in known}
+
     def _value_parameters(self) -> dict[Key, Parameter]:
         """Inputs that the kernels take as values, by key."""
         found = {}
@@ -105,8 +113,13 @@ class WholeKernels(WholeArrays):
             found.setdefault(Key(Role.INPUT, SEED), Parameter(SEED, "input", "int64", 0, by_value=True))
         return found
 
+    def is_serial(self, task: Task) -> bool:
+        """Whether a parallel loop runs on one thread: its tangents follow from the order of its atomic operations."""
+        parts = shared_parts(task) if self.along else []
+        return any(_orders_tangents(part, each) for part in parts for each in part.instructions)
+
     def is_atomic(self, task: Task) -> bool:
-        return task.turn is not None and depends_on_order(shared_parts(task))
+        return task.turn is not None and not self.is_serial(task) and depends_on_order(shared_parts(task))
 
     def _targets(self) -> dict[tuple[str, int], list[Copied]]:
         """Of each loop that adds up atomically: what it adds to, where all of that can be copied."""
@@ -135,8 +148,10 @@ class WholeKernels(WholeArrays):
     # ---- the parameters of every kernel ----
 
     def _pointer_keys(self) -> list[Key]:
-        arrays = [key for key in self._arrays() if key != STATE]
-        return [*arrays, *self._root_keys(), *(buffer.key for buffer in self.buffers)]
+        arrays = [key for key in self._arrays() if key.role is not Role.STATE]
+        roots = self._root_keys()
+        tangents = self._with_tangents(roots).values()
+        return [*arrays, *roots, *tangents, *(buffer.key for buffer in self.buffers)]
 
     def _formals(self) -> list[str]:
         read_only = {key for key in self._arrays() if key.role in (Role.INPUT, Role.COTANGENT)}
@@ -145,11 +160,33 @@ class WholeKernels(WholeArrays):
         ]
         dims = [f"i64 %dim_{dim}" for dim in self.signature.dims if dim not in self.variant.sizes]
         values = [
-            f"{IR_TYPES[parameter.dtype]} %value_{parameter.name}_{place}"
-            for parameter in self._value_parameters().values()
-            for place in range(max(parameter.element_count, 1))
+            f"{IR_TYPES[parameter.dtype]} {register}"
+            for key, parameter in self._value_keys().items()
+            for register in _value_registers(key, parameter)
         ]
-        return [*pointers, *dims, *values, "i8* noalias %temporaries", "i8* noalias %summed"]
+        shared = [f"i8* noalias %{name}" for name in self._shared_names()]
+        return [*pointers, *dims, *values, *shared]
+
+    def _shared_names(self) -> list[str]:
+        """The last parameters: memory of the workspace that is no array."""
+        names = ["temporaries", "summed"]
+        return [*names, *(f"tangent_{name}" for name in names)] if self.along else names
+
+    def _value_keys(self) -> dict[Key, Parameter]:
+        """Inputs that the kernels take as values, and their tangents, by key."""
+        values = self._value_parameters()
+        return {**values, **{tangent: values[key] for key, tangent in self._with_tangents(values).items()}}
+
+    def shadows(self) -> dict[str, dict[str, str]]:
+        """Of each function to differentiate the parameters with a tangent, or that point to memory with a shadow."""
+        values = self._value_parameters()
+        pairs = {key.register: tangent.register for key, tangent in self._with_tangents(self._pointer_keys()).items()}
+        for key, tangent in self._with_tangents(values).items():
+            registers = (_value_registers(each, values[key]) for each in (key, tangent))
+            pairs.update(zip(*registers, strict=True))
+        names = {register[1:]: tangent[1:] for register, tangent in pairs.items()}
+        names |= {name: f"tangent_{name}" for name in ("temporaries", "summed")}
+        return {f"{name}.run": names for name in self.kernel_names()}
 
     # ---- the device ----
 
@@ -190,6 +227,7 @@ class WholeKernels(WholeArrays):
                     kernels.append(self._kernel(part, index, names[1], f"{part.name}_{index}_copies", own))
         modules = [part.module for part in self.parts]
         local_bytes = max([task.local_bytes for module in modules for task in module.tasks], default=1)
+        seed = device.SEED_TURN if self.random else ""
         return "\n".join(
             [
                 *dict.fromkeys(line for module in modules for line in module.type_lines),
@@ -200,8 +238,9 @@ class WholeKernels(WholeArrays):
                 device.POINTERS,
                 device.COPIED,
                 self.steps,
-                device.range_for("grid", local_bytes, device.SEED_TURN if self.random else ""),
-                device.definitions(modules, stack_values),
+                device.range_for("grid", local_bytes, seed),
+                device.range_for("thread", local_bytes, seed, device.SERIAL_LOOP) if self.along else "",
+                device.definitions(modules, stack_values, mathematical=not self.along),
             ]
         )
 
@@ -214,9 +253,11 @@ class WholeKernels(WholeArrays):
         return [part.module for part in self.parts]
 
     def _device_task(self, part: Part, task: Task, kinds: Kinds, stack_values: int) -> Task:
-        atomics = Atomics.STAY if task.turn else Atomics.PLAIN_SUMS
+        serial = self.is_serial(task)
+        atomics = Atomics.PLAIN if serial else Atomics.STAY if task.turn else Atomics.PLAIN_SUMS
         plan = Plan(self._layout(part), atomics, kinds, stack_values=stack_values)
-        return task.changed(lambda function: prepare(function, plan, NVIDIA))
+        prepared = task.changed(lambda function: prepare(function, plan, NVIDIA))
+        return prepared.changed(lambda function: function.rewritten(_on_one_thread)) if serial else prepared
 
     def _copying_task(self, part: Part, task: Task, kinds: Kinds, targets: list[Copied], stack_values: int) -> Task:
         """The same, adding to copies of the targets that each thread has for itself."""
@@ -237,10 +278,10 @@ class WholeKernels(WholeArrays):
         task = part.module.tasks[index]
         code.label("entry")
         self.own = {key: f"{key.register}.own" for key in copied}
-        for key, target in copied.items():
+        for key, target in copied.items():  # their tangents lie likewise
             at = code.add(f"mul i64 {code.add('call i64 @tiaot_thread()')}, {ITEM_SIZES[target.dtype]}")
             code.do(f"{self.own[key]} = getelementptr i8, i8* {key.register}, i64 {at}")
-        self._take_values(code)
+        before = self._take_values(code)
         seed = "0"
         if self.random:
             raw = code.add(f"bitcast i8* {self.values[Key(Role.INPUT, SEED)]} to i64*")
@@ -253,31 +294,43 @@ class WholeKernels(WholeArrays):
                 code.do(f"call void @{part.name}_{each}_private_body(%struct.RuntimeContext* %context)")
         code.do(f"call void @{functions}_body(%struct.RuntimeContext* %context)")
         self.own, self.values = {}, {}
-        return kernel(name, self._formals(), code, alone=task.turn is None)
+        alone = task.turn is None or self.is_serial(task)
+        return kernel(name, self._formals(), code, before, alone=alone, inlined=not self.along)
 
-    def _take_values(self, code: Code) -> None:
-        """Puts the numbers of a call where the struct is filled from: they come as values or in the device's memory."""
+    def _take_values(self, code: Code) -> Before:
+        """Puts the numbers of a call where the struct is filled from. They come as values or in the device's memory,
+        from where they are read before: a function that is differentiated gets them, and their tangents, as values."""
         self.values = {}
-        for key, parameter in self._value_parameters().items():
-            count = max(parameter.element_count, 1)
-            kind = f"[{count} x {IR_TYPES[parameter.dtype]}]"
+        before = Before(Code({}), {})
+        for key, parameter in self._value_keys().items():
             element = IR_TYPES[parameter.dtype]
+            registers = _value_registers(key, parameter)
+            label = key.register[1:]
+            outer = before.code
+            given = outer.add(f"icmp ne i8* {key.register}, null")
+            outer.do(f"br label %{label}.begin")
+            outer.label(f"{label}.begin")
+            outer.do(f"br i1 {given}, label %{label}.read, label %{label}.end")
+            outer.label(f"{label}.read")
+            typed = outer.add(f"bitcast i8* {key.register} to {element}*")
+            loaded = []
+            for place in range(len(registers)):
+                pointer = outer.add(f"getelementptr {element}, {element}* {typed}, i64 {place}")
+                loaded.append(outer.add(f"load {element}, {element}* {pointer}"))
+            outer.do(f"br label %{label}.end")
+            outer.label(f"{label}.end")
+            for register, value in zip(registers, loaded, strict=True):
+                there = f"[ {register}, %{label}.begin ], [ {value}, %{label}.read ]"
+                before.values[register] = outer.add(f"phi {element} {there}")
+            if key.is_tangent:
+                continue
+            kind = f"[{len(registers)} x {element}]"
             room = code.add(f"alloca {kind}, align 8")
-            local = code.add(f"bitcast {kind}* {room} to i8*")
-            slots = [code.add(f"getelementptr {kind}, {kind}* {room}, i64 0, i64 {place}") for place in range(count)]
-            for place, slot in enumerate(slots):
-                code.do(f"store {element} %value_{parameter.name}_{place}, {element}* {slot}")
-            label = f"memory_{parameter.name}"
-            given = code.add(f"icmp ne i8* {key.register}, null")
-            code.do(f"br i1 {given}, label %{label}, label %{label}.end")
-            code.label(label)
-            typed = code.add(f"bitcast i8* {key.register} to {element}*")
-            for place, slot in enumerate(slots):
-                pointer = code.add(f"getelementptr {element}, {element}* {typed}, i64 {place}")
-                code.do(f"store {element} {code.add(f'load {element}, {element}* {pointer}')}, {element}* {slot}")
-            code.do(f"br label %{label}.end")
-            code.label(f"{label}.end")
-            self.values[key] = local
+            self.values[key] = code.add(f"bitcast {kind}* {room} to i8*")
+            for place, register in enumerate(registers):
+                slot = code.add(f"getelementptr {kind}, {kind}* {room}, i64 0, i64 {place}")
+                code.do(f"store {element} {register}, {element}* {slot}")
+        return before
 
     def _context(self, code: Code, part: Part, seed: str) -> None:
         """Builds %context, with the struct and the frame that it points to."""
@@ -322,13 +375,29 @@ class WholeKernels(WholeArrays):
         return "null" if self.host else own or super()._gradient(part, parameter)
 
 
-def kernel(name: str, formals: Sequence[str], code: Code, *, alone: bool) -> str:
-    """A kernel whose threads run `code`, or the first of them alone."""
-    arguments = ", ".join(f"{formal.split()[0]} {formal.split()[-1]}" for formal in formals)
+@dataclass(frozen=True)
+class Before:
+    """What a kernel does before its `code`: instructions, and the values that take the place of its parameters."""
+
+    code: Code
+    values: dict[str, str]
+
+
+def kernel(
+    name: str, formals: Sequence[str], code: Code, before: Before | None = None, *, alone: bool, inlined: bool
+) -> str:
+    """A kernel whose threads run `code`, or the first of them alone. Where it is not `inlined` it is a function,
+    NAME.run."""
+    values = {} if before is None else before.values
+    registers = [formal.split()[-1] for formal in formals]
+    arguments = ", ".join(
+        f"{formal.split()[0]} {values.get(register, register)}"
+        for formal, register in zip(formals, registers, strict=True)
+    )
     rooms = [line for line in code.lines if " = alloca " in line]
     others = [line for line in code.lines if " = alloca " not in line]
     lines = [
-        f"define internal void @{name}.run({', '.join(formals)}) alwaysinline {{",
+        f"define internal void @{name}.run({', '.join(formals)}) {'alwaysinline' if inlined else 'noinline'} {{",
         "rooms:",  # LLVM dissolves what is made in the first block only
         *rooms,
         "  br label %entry",
@@ -346,6 +415,7 @@ def kernel(name: str, formals: Sequence[str], code: Code, *, alone: bool) -> str
             "run:",
         ]
     lines += [
+        *([] if before is None else before.code.lines),
         f"  call void @{name}.run({arguments})",
         *(["  br label %end", "end:"] if alone else []),
         "  ret void",
@@ -358,6 +428,27 @@ def is_value(parameter: Parameter, signature: Signature) -> bool:
     """Whether a parameter is an input that kernels take as values, and so from the host's memory too."""
     number = parameter.rank == 0 and not parameter.element and not signature.batch
     return parameter.role == "input" and (parameter.by_value or number)
+
+
+def _value_registers(key: Key, parameter: Parameter) -> list[str]:
+    """The parameters with a number, or with the elements of one by value that is a vector or a matrix."""
+    stem = f"%{'tangent_' * key.is_tangent}value_{key.name}"
+    return [f"{stem}_{place}" for place in range(max(parameter.element_count, 1))]
+
+
+def _orders_tangents(function: Function, instruction: Instruction) -> bool:
+    """Whether what an atomic operation of floating-point numbers finds there, or leaves there, is of one of several
+    threads, whose tangent then has to be that thread's, too."""
+    if isinstance(instruction, AtomicUpdate) and instruction.value.type.is_float:
+        return instruction.operation not in ("fadd", "fsub") or bool(function.users(instruction.result))
+    return is_extremum(instruction)
+
+
+def _on_one_thread(instruction: Instruction) -> Call | None:
+    """A call of the loop over the grid as one of the loop on one thread."""
+    if not isinstance(instruction, Call) or instruction.name != GPU_LOOP:
+        return None
+    return dataclasses.replace(instruction, callee=Global(instruction.callee.type, device.SERIAL_LOOP))
 
 
 def shared_parts(task: Task) -> list[Function]:

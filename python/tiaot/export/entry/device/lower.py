@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from ...author.signature import Signature
+from ...derivative.differentiate import differentiate
 from ...ir import LoweringError
 from ...taichi.trace import Trace
 from ...target.compile import compile_text
@@ -14,6 +15,7 @@ from ...target.nvidia import patched
 from ...target.nvidia.loads import plain_loads
 from ...target.nvidia.mathematics import approximate_divisions, use_own_tanh
 from ...target.nvidia.ptx import optimize, overflows
+from ...target.nvidia.target import NVIDIA
 from ..samples import by_samples
 from .rows import CudaRowsEntry
 from .whole import CudaWholeEntry
@@ -55,7 +57,7 @@ def make_entry(signature: Signature, trace: Trace, primal: Trace) -> CudaRowsEnt
 
 
 def _adapted(trace: Trace) -> Trace:
-    tasks = patched.complete(trace.kernel, trace.tasks)
+    tasks = patched.complete(trace.kernel, trace.tasks, along=bool(trace.along))
     return dataclasses.replace(trace, tasks=tuple(plain_loads(use_own_tanh(task)) for task in tasks))
 
 
@@ -68,6 +70,8 @@ def lower(signature: Signature, trace: Trace, primal: Trace, target: Cpu) -> Cud
     entry = make_entry(signature, trace, primal)
     for values in STACKS:
         text = entry.text(values)
+        if trace.along:
+            text = differentiate(text, entry.shadows(), NVIDIA.header, inlined=True)
         device = optimize(approximate_divisions(text + patched.definitions(text)))
         if not overflows(device):
             break

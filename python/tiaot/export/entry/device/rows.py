@@ -12,7 +12,7 @@ from __future__ import annotations
 from ...author.parameters import Parameter
 from ...author.signature import ITEM_SIZES, Argument, Signature
 from ...ir import TracedModule, read_tasks
-from ...keys import Key, Role
+from ...keys import Key, Role, with_tangents
 from ...taichi.trace import Trace
 from ...target.nvidia.target import NVIDIA
 from ...target.nvidia.threads import BLOCK
@@ -42,6 +42,7 @@ class CudaRowsEntry:
     def __init__(self, signature: Signature, trace: Trace, primal: Trace, symbol: str) -> None:
         self.signature = signature
         self.trace = trace
+        self.along = trace.along
         self.variant = trace.variant
         self.symbol = symbol
         self.item = ITEM_SIZES[self.variant.dtype]
@@ -64,6 +65,10 @@ class CudaRowsEntry:
     def _keys(self) -> list[Key]:
         """Keys of the arrays of this entry, in the order of module.h."""
         return [Key(Role(role), argument.name) for role, argument in self.signature.arrays(self.trace.wrt)]
+
+    def _arrays(self) -> list[Key]:
+        """The same, with those of the tangents of an entry that has some."""
+        return with_tangents(self._keys(), self.along)
 
     def _argument(self, key: Key) -> Argument:
         return self.signature.argument(key.name)
@@ -99,17 +104,22 @@ class CudaRowsEntry:
         code = self._fixed()
         sizes = [self._sample(code, key) for key in self._copied()]
         fixed = not any(size.startswith("%") for size in sizes)
-        return fixed and sum(int(size) for size in sizes) * self.item <= _LOCAL_BYTES
+        return fixed and sum(int(size) for size in sizes) * self.item * self._halves <= _LOCAL_BYTES
 
     def _sums_in_registers(self) -> bool:
         """Whether a thread keeps its sums to itself until its last sample."""
         code = self._fixed()
         sizes = [self._sample(code, key) for key in self._summed()]
         fixed = not any(size.startswith("%") for size in sizes)
-        return fixed and sum(int(size) for size in sizes) * self.item <= _SUM_BYTES
+        return fixed and sum(int(size) for size in sizes) * self.item * self._halves <= _SUM_BYTES
+
+    @property
+    def _halves(self) -> int:
+        """How often there is what a thread has for itself: once, and once more for its tangents."""
+        return 2 if self.along else 1
 
     def _per_thread(self, code: Code) -> str:
-        """Elements of the workspace that each thread has for itself."""
+        """Elements of the workspace, of one of its halves, that each thread has for itself."""
         keys = [*([] if self._is_local() else self._copied()), *self._summed()]
         total = "0"
         for key in keys:
@@ -124,7 +134,7 @@ class CudaRowsEntry:
         """Keys of the arrays each of whose samples starts at a multiple of 16 bytes where the array does: a thread
         then moves four float32 at a time."""
         code = self._fixed()
-        sizes = {key: self._sample(code, key) for key in self._keys() if self._argument(key).batched}
+        sizes = {key: self._sample(code, key) for key in self._arrays() if self._argument(key).batched}
         return [
             key
             for key, size in sizes.items()
@@ -149,9 +159,16 @@ class CudaRowsEntry:
                 device.THREADS,
                 device.POINTERS,
                 device.range_for("thread", local_bytes),
-                device.definitions(modules, stack_values),
+                device.definitions(modules, stack_values, mathematical=not self.along),
             ]
         )
+
+    def shadows(self) -> dict[str, dict[str, str]]:
+        """Of each function to differentiate the parameters that point to memory with a shadow, and to that."""
+        arrays = self._arrays()
+        pairs = {key.register[1:]: key.tangent.register[1:] for key in arrays if key.tangent in arrays}
+        pairs["workspace"] = "tangent_workspace"
+        return {f"{name}.run": pairs for name in self.kernel_names()}
 
     def _prepared(self, module: TracedModule, trace: Trace, prefix: str, stack_values: int) -> str:
         apart = set() if self._sums_in_registers() else {key.name for key in self._summed()}
@@ -168,7 +185,7 @@ class CudaRowsEntry:
 
     def _formals(self, aligned: list[Key]) -> list[str]:
         pointers = []
-        for key in self._keys():
+        for key in self._arrays():
             attributes = ["noalias", *(["readonly"] if key.role in (Role.INPUT, Role.COTANGENT) else [])]
             attributes += [f"align {_VECTOR_BYTES}"] if key in aligned else []
             pointers.append(f"{self.type}* {' '.join(attributes)} {key.register}")
@@ -177,7 +194,8 @@ class CudaRowsEntry:
             for dim in self.signature.dims
             if dim not in self.variant.sizes and dim != self.signature.batch
         ]
-        return [*pointers, "i64 %rows", *dims, f"{self.type}* noalias %workspace"]
+        halves = ["workspace", *(["tangent_workspace"] if self.along else [])]
+        return [*pointers, "i64 %rows", *dims, *(f"{self.type}* noalias %{half}" for half in halves)]
 
     def _kernel(self, name: str, aligned: list[Key]) -> str:
         code = self._fixed()
@@ -211,7 +229,7 @@ class CudaRowsEntry:
         code.label("rows.end")
         for key, elements in own.items():
             self._store_registers(code, elements, sums[key])
-        return kernel(name, self._formals(aligned), code, alone=False)
+        return kernel(name, self._formals(aligned), code, alone=False, inlined=not self.along)
 
     def _place_copies(self, code: Code) -> dict[Key, str]:
         """Pointers to what each thread has for itself, by key."""
@@ -365,12 +383,11 @@ store {self.type} {value}, {self.type}* @q"""
 
     def _threads(self, code: Code) -> str:
         """How many threads have copies in the workspace: by the sizes alone, so that sums follow from them."""
-        return code.add(
-            f"call i64 @tiaot_row_threads(i64 %rows, i64 {code.multiply(self._per_thread(code), str(self.item))})"
-        )
+        each = str(self.item * self._halves)
+        return code.add(f"call i64 @tiaot_row_threads(i64 %rows, i64 {code.multiply(self._per_thread(code), each)})")
 
-    def _workspace_bytes(self, code: Code) -> str:
-        """The copies of all threads, and the sums of the first pass over them."""
+    def _half_bytes(self, code: Code) -> str:
+        """Of the workspace: the copies of all threads, and the sums of the first pass over them."""
         bytes_ = code.multiply(self._threads(code), self._per_thread(code), str(self.item))
         for key in self._summed():
             size = code.multiply(self._sample(code, key), str(SUM_LANES * self.item))
@@ -382,7 +399,7 @@ store {self.type} {value}, {self.type}* @q"""
         size = Code({})
         if self._has_copies:
             self._load_sizes(size)
-            size.do(f"ret i64 {self._workspace_bytes(size)}")
+            size.do(f"ret i64 {size.multiply(self._half_bytes(size), str(self._halves))}")
         else:
             size.do("ret i64 0")
         code = self._host_code()
@@ -402,7 +419,7 @@ store {self.type} {value}, {self.type}* @q"""
         self._load_sizes(code)
         parameters: list[Value] = []
         pointers = {}
-        for index, key in enumerate(self._keys()):
+        for index, key in enumerate(self._arrays()):
             slot = code.add(f"getelementptr i8*, i8** %arrays, i64 {index}")
             pointers[key] = code.add(f"load i8*, i8** {slot}")
             parameters.append((f"{self.type}*", code.add(f"bitcast i8* {pointers[key]} to {self.type}*")))
@@ -412,14 +429,18 @@ store {self.type} {value}, {self.type}* @q"""
             for dim in self.signature.dims
             if dim not in self.variant.sizes and dim != self.signature.batch
         ]
-        parameters.append((f"{self.type}*", code.add(f"bitcast i8* %workspace to {self.type}*")))
+        halves = {False: "%workspace"}  # by whether it is that of the tangents
+        if self.along:
+            halves[True] = code.add(f"getelementptr i8, i8* %workspace, i64 {self._half_bytes(code)}")
+        parameters += [(f"{self.type}*", code.add(f"bitcast i8* {half} to {self.type}*")) for half in halves.values()]
         threads = self._threads(code) if self._has_copies else "%rows"
         self._launch(code, threads, pointers, parameters)
-        if self._summed():
-            targets = [(pointers[key], self._sample(code, key)) for key in self._summed()]
+        for of_tangents, half in halves.items() if self._summed() else ():
+            keys = [key.tangent if of_tangents else key for key in self._summed()]
+            targets = [(pointers[key], self._sample(code, key)) for key in keys]
             all_ = code.multiply(threads, self._per_thread(code), str(self.item))
-            scratch = code.add(f"getelementptr i8, i8* %workspace, i64 {all_}")
-            add_up(code, self.variant.dtype, "%workspace", threads, targets, scratch, add=False)
+            scratch = code.add(f"getelementptr i8, i8* {half}, i64 {all_}")
+            add_up(code, self.variant.dtype, half, threads, targets, scratch, add=False)
         return code
 
     def _launch(self, code: HostCode, threads: str, pointers: dict[Key, str], parameters: list[Value]) -> None:

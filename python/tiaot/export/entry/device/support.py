@@ -82,12 +82,15 @@ define internal i8* @tiaot_copied(%struct.RuntimeContext* %context, i8* %pointer
 }}"""
 
 
-def range_for(stride: str, local_bytes: int, on_turn: str = "") -> str:
+SERIAL_LOOP = "tiaot_serial_range_for"  # a parallel loop that runs on one thread
+
+
+def range_for(stride: str, local_bytes: int, on_turn: str = "", name: str = "gpu_parallel_range_for") -> str:
     """`gpu_parallel_range_for`: the turns of a loop, shared out over the threads of the grid ("grid"), or all of them
     on each thread ("thread"). `on_turn` are instructions before each turn, in which %i is its index."""
     first, step = {"grid": ("%t", "%n"), "thread": ("0", "1")}[stride]
     return f"""
-define internal void @gpu_parallel_range_for(%struct.RuntimeContext* %context, i32 %begin, i32 %end,
+define internal void @{name}(%struct.RuntimeContext* %context, i32 %begin, i32 %end,
     void (%struct.RuntimeContext*, i8*)* %prologue, void (%struct.RuntimeContext*, i8*, i32)* %turn,
     void (%struct.RuntimeContext*, i8*)* %epilogue, i64 %bytes) alwaysinline {{
 entry:
@@ -184,8 +187,9 @@ room.left:
 }}"""
 
 
-def definitions(modules: Sequence[TracedModule], stack_values: int) -> str:
-    """What the tasks call and we define, with declarations of what is left to be linked."""
-    own, rest = support.own_definitions(modules, stack_definitions(stack_values))
+def definitions(modules: Sequence[TracedModule], stack_values: int, *, mathematical: bool = True) -> str:
+    """What the tasks call and we define, with declarations of what is left to be linked. `mathematical` as
+    `support.own_definitions` takes it."""
+    own, rest = support.own_definitions(modules, stack_definitions(stack_values), mathematical=mathematical)
     memory = "declare void @llvm.memset.p0i8.i64(i8*, i8, i64, i1)"
     return "\n".join([own, *rest, memory])

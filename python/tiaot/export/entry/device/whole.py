@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import enum
 import math
+from collections.abc import Mapping
 
 from ...abi import ORDERED, ORDERED_IF_SMALL, UNORDERED
 from ...author.signature import ITEM_SIZES
@@ -39,6 +40,7 @@ class Shared(enum.Enum):
     """Memory of the workspace that is no array."""
 
     TEMPORARIES = "what the tasks of a call hand on to one another"
+    TANGENT_TEMPORARIES = "the tangents of these"
     COPIES = "what the threads of a loop add to"
 
 
@@ -67,7 +69,8 @@ class CudaWholeEntry(WholeKernels):
 
     def _roots_fit(self, task: tuple[str, int]) -> bool:
         """Whether a loop adds to copies of the roots that it adds to, whatever the arrays of a call."""
-        roots = [self.roots[target.node].bytes for target in self.targets[task] if target.node >= 0]
+        halves = 2 if self.along else 1
+        roots = [self.roots[target.node].bytes * halves for target in self.targets[task] if target.node >= 0]
         if not roots:
             return True
         assert self.state is not None
@@ -94,7 +97,8 @@ class CudaWholeEntry(WholeKernels):
             return False  # its size is fixed
         dims = self.signature.argument(target.key.name).dims
         fixed = math.prod(self.variant.sizes.get(dim, COPIES_BYTES) for dim in dims)
-        return fixed * ITEM_SIZES[target.dtype] * FEWEST_COPIES > COPIES_BYTES
+        halves = 2 if self.along else 1
+        return fixed * ITEM_SIZES[target.dtype] * halves * FEWEST_COPIES > COPIES_BYTES
 
     # ---- the host ----
 
@@ -109,7 +113,8 @@ class CudaWholeEntry(WholeKernels):
 
         for buffer in self.buffers:
             add(buffer.key, self._bytes(code, buffer))
-        add(Shared.TEMPORARIES, str(support.temporaries_bytes(self._modules())))
+        for shared in (Shared.TEMPORARIES, *([Shared.TANGENT_TEMPORARIES] if self.along else [])):
+            add(shared, str(support.temporaries_bytes(self._modules())))
         if self.targets:  # all loops use the same memory, each as much as it needs
             most = "0"
             for task in self.targets:
@@ -125,7 +130,7 @@ class CudaWholeEntry(WholeKernels):
         return self._elements(code, self.signature.argument(target.key.name))
 
     def _copy_bytes(self, code: Code, task: tuple[str, int]) -> str:
-        """Bytes of what one thread adds to."""
+        """Bytes of what one thread adds to, without its tangents."""
         one = "0"
         for target in self.targets[task]:
             item = 8 if not target.key else ITEM_SIZES[target.dtype]
@@ -144,7 +149,8 @@ class CudaWholeEntry(WholeKernels):
             size = self._argument_bytes(code, argument.name)
             data = code.add_up(data, size)
             largest = code.larger(self._elements(code, argument), largest)
-        arguments = f"i64 {largest}, i64 {self._copy_bytes(code, task)}, i64 {data}"
+        one = code.multiply(self._copy_bytes(code, task), "2" if self.along else "1")
+        arguments = f"i64 {largest}, i64 {one}, i64 {data}"
         return code.add(f"call i64 @tiaot_copies({arguments})")
 
     def _copies_bytes(self, code: Code, task: tuple[str, int]) -> str:
@@ -155,7 +161,8 @@ class CudaWholeEntry(WholeKernels):
         passes = code.add(f"mul i64 {one}, {SUM_LANES}")
         padded = code.add_up(code.add_up(room, passes), lanes)
         any_ = code.add(f"icmp sgt i64 {threads}, 0")
-        return code.add(f"select i1 {any_}, i64 {padded}, i64 0")
+        all_ = code.multiply(padded, "2" if self.along else "1")
+        return code.add(f"select i1 {any_}, i64 {all_}, i64 0")
 
     def workspace_text(self, symbol: str) -> str:
         """`i64 SYMBOL(rows, dims)`, a module.h `tiaot_workspace_size`."""
@@ -234,6 +241,9 @@ class CudaWholeEntry(WholeKernels):
             self.pointers[key] = code.add(f"load i8*, i8** {slot}")
         for key, root in zip(self._root_keys(), self.roots.values(), strict=True):
             self.pointers[key] = code.add(f"getelementptr i8, i8* {self.pointers[STATE]}, i64 {root.offset}")
+            if self.along:
+                tangents = self.pointers[STATE.tangent]
+                self.pointers[key.tangent] = code.add(f"getelementptr i8, i8* {tangents}, i64 {root.offset}")
         offsets: dict[Key | Shared, tuple[str, str]] = {}
         self._place(code, offsets)
         places = {key: code.add(f"getelementptr i8, i8* %workspace, i64 {at}") for key, (at, _) in offsets.items()}
@@ -243,7 +253,7 @@ class CudaWholeEntry(WholeKernels):
                 code.fill(self.pointers[start.key], start.bytes)
             else:
                 code.copy(self.pointers[start.key], self.pointers[start.source], start.bytes)
-        parameters = self._parameters(code, places[Shared.TEMPORARIES])
+        parameters = self._parameters(code, places)
         known = self._all_known(code)
         for part in self.parts:
             for index, task in enumerate(part.module.tasks):
@@ -251,18 +261,18 @@ class CudaWholeEntry(WholeKernels):
                     self._launch(code, part, index, task, names, parameters, known, places.get(Shared.COPIES, "null"))
         return code
 
-    def _parameters(self, code: HostCode, temporaries: str) -> list[Value]:
-        """What the kernels are given, in the order of `_formals` in kernels.py."""
+    def _parameters(self, code: HostCode, places: Mapping[Key | Shared, str]) -> list[Value]:
+        """What the kernels are given, in the order of `_formals` in kernels.py, without copies."""
         values: list[Value] = []
-        given: list[Value] = []
-        inputs = [argument.name for argument in self.signature.inputs]
-        small = self._value_parameters()
+        given: dict[Key, list[Value]] = {}
+        arrays = self._arrays()
+        small = self._value_keys()
         for key in self._pointer_keys():
             pointer = self.pointers[key]
             if key in small:
                 parameter = small[key]
                 element = IR_TYPES[parameter.dtype]
-                bit = 1 << inputs.index(key.name)
+                bit = 1 << arrays.index(key)
                 here = code.add(f"icmp ne i64 {code.add(f'and i64 %on_host, {bit}')}, 0")
                 count = max(parameter.element_count, 1)
                 room = code.room(f"[{count} x {element}]")
@@ -272,16 +282,19 @@ class CudaWholeEntry(WholeKernels):
                 source = code.add(f"select i1 {here}, {element}* {typed}, {element}* {local}")
                 for place in range(count):
                     slot = code.add(f"getelementptr {element}, {element}* {source}, i64 {place}")
-                    given.append((element, code.add(f"load {element}, {element}* {slot}")))
+                    given.setdefault(key, []).append((element, code.add(f"load {element}, {element}* {slot}")))
                 pointer = code.add(f"select i1 {here}, i8* null, i8* {pointer}")
             values.append(("i8*", pointer))
         dims = [("i64", code.sizes[dim]) for dim in self.signature.dims if dim not in self.variant.sizes]
-        return [*values, *dims, *given, ("i8*", temporaries), ("i8*", "null")]
+        numbers = [value for key in small for value in given[key]]
+        shared = [*([Shared.TANGENT_TEMPORARIES] if self.along else [])]
+        pairs = [("i8*", pointer) for each in (Shared.TEMPORARIES, *shared) for pointer in (places[each], "null")]
+        return [*values, *dims, *numbers, *pairs]
 
     def _all_known(self, code: HostCode) -> str:
         """Whether the host can read all numbers of the call, an i1."""
-        inputs = [argument.name for argument in self.signature.inputs]
-        mask = sum(1 << inputs.index(key.name) for key in self._value_parameters())
+        arrays = self._arrays()
+        mask = sum(1 << arrays.index(key) for key in self._value_parameters())
         return code.add(f"icmp eq i64 {code.add(f'and i64 %on_host, {mask}')}, {mask}")
 
     def _launch(
@@ -295,7 +308,7 @@ class CudaWholeEntry(WholeKernels):
         known: str,
         copies: str,
     ) -> None:
-        if task.turn is None:
+        if task.turn is None or self.is_serial(task):
             code.launch(names[0], "1", exact=False, parameters=parameters)
             return
         threads = "-1"
@@ -325,39 +338,38 @@ class CudaWholeEntry(WholeKernels):
         count: str,
         copies: str,
     ) -> None:
-        """Runs a loop on copies of what it adds to, and adds these up."""
-        targets = self.targets[task]
-        temporaries = [target for target in targets if not target.key]
-        arrays = [target for target in targets if target.key]
+        """Runs a loop on copies of what it adds to, and adds these up: first what it adds to, then the tangents of
+        that, whose copies lie behind the others in the same order."""
+        targets = sorted(self.targets[task], key=lambda target: target.key is not None)  # temporaries first
         one = self._copy_bytes(code, task)
-        code.fill(copies, code.multiply(count, one))
+        halves = (False, True) if self.along else (False,)
+        code.fill(copies, code.multiply(count, one, str(len(halves))))
         given = list(parameters)
-        place = {key: at for at, key in enumerate(self._pointer_keys())}
-        given[-1] = ("i8*", copies)
+        places = {key: at for at, key in enumerate(self._pointer_keys())}
+        names = self._shared_names()
         sources = []
         base = copies
-        for target in temporaries:
-            sources.append((target, base, "1"))
-            base = code.add(f"getelementptr i8, i8* {base}, i64 {code.add(f'mul i64 {count}, 8')}")
-        for target in arrays:
-            assert target.key is not None
-            elements = self._target_elements(code, target)
-            given[place[target.key]] = ("i8*", base)
-            sources.append((target, base, elements))
-            size = code.add(f"mul i64 {count}, {elements}")
-            base = code.add(
-                f"getelementptr i8, i8* {base}, i64 {code.add(f'mul i64 {size}, {ITEM_SIZES[target.dtype]}')}"
-            )
+        for of_tangents in halves:
+            summed = names.index("tangent_summed" if of_tangents else "summed") - len(names)
+            given[summed] = ("i8*", base)
+            for target in targets:
+                elements, size = "1", "8"
+                pointer = parameters[summed - 1][1]
+                if target.key is None:
+                    pointer = code.add(f"getelementptr i8, i8* {pointer}, i64 {target.offset}")
+                else:
+                    key = target.key.tangent if of_tangents else target.key
+                    elements, size = self._target_elements(code, target), str(ITEM_SIZES[target.dtype])
+                    pointer = self.pointers[key]
+                    given[places[key]] = ("i8*", base)
+                sources.append((target.dtype, base, pointer, elements))
+                ahead = code.multiply(count, elements, size)
+                base = code.add(f"getelementptr i8, i8* {base}, i64 {ahead}")
         code.launch(name, count, exact=True, parameters=given)
-        temporaries_at = parameters[-2][1]
         scratch = base
-        for target, source, elements in sources:
-            if target.key:
-                to = self.pointers[target.key]
-            else:
-                to = code.add(f"getelementptr i8, i8* {temporaries_at}, i64 {target.offset}")
-            add_up(code, target.dtype, source, count, [(to, elements)], scratch, add=True)
-            size = code.multiply(str(SUM_LANES * ITEM_SIZES[target.dtype]), elements)
+        for dtype, source, target_pointer, elements in sources:
+            add_up(code, dtype, source, count, [(target_pointer, elements)], scratch, add=True)
+            size = code.multiply(str(SUM_LANES * ITEM_SIZES[dtype]), elements)
             scratch = code.add(f"getelementptr i8, i8* {scratch}, i64 {code.round_up(size, 256)}")
 
 

@@ -93,9 +93,9 @@ done:
 }}"""
 
 
-def complete(kernel: str, tasks: Iterable[str]) -> list[str]:
+def complete(kernel: str, tasks: Iterable[str], *, along: bool) -> list[str]:
     """The tasks of a kernel with their reductions as atomic operations, and with loops around a compare-and-exchange
-    that see what others wrote.
+    that see what others wrote. With `along` they are to be differentiated.
 
     Raises:
         LoweringError: when the kernel has memory for the threads of a block.
@@ -106,7 +106,7 @@ def complete(kernel: str, tasks: Iterable[str]) -> list[str]:
             f"{kernel}: keeps memory for the threads of a block (ti.simt.block.SharedArray), which its code for "
             "CUDA cannot have: read from the array itself"
         )
-    return [_see_others(_without_reductions(task)) for task in tasks]
+    return [_see_others(_without_reductions(task, along)) for task in tasks]
 
 
 def definitions(text: str) -> str:
@@ -137,14 +137,20 @@ def refuse(called: Iterable[str]) -> None:
         raise LoweringError(f"the kernel {PATCHED[name]}")
 
 
-def _without_reductions(task: str) -> str:
+def _without_reductions(task: str, along: bool) -> str:
     lines = [line for line in task.splitlines() if not re.match(r"declare .*@reduce_\w+\(", line)]
-    return "\n".join(_REDUCTION.sub(_atomic, line) for line in lines)
+    text = "\n".join(_REDUCTION.sub(functools.partial(_atomic, along=along), line) for line in lines)
+    for name in ("atomic_min_f32", "atomic_max_f32"):
+        if f"call float @{name}(" in text and f"declare float @{name}(" not in text:
+            text += f"\ndeclare float @{name}(float*, float)\n"
+    return text
 
 
-def _atomic(match: re.Match[str]) -> str:
+def _atomic(match: re.Match[str], along: bool) -> str:
     kind, operation, to, of = match["kind"], match["operation"], match["to"], match["of"]
     if kind == "float" and operation != "add":
+        if along:  # the forward mode knows it by this name, and lets one thread at a time do it
+            return f"call float @atomic_{operation}_f32(float* {to}, float {of})"
         return f"call float @tiaot_reduce_{operation}_f32(float* {to}, float {of})"
     return f"atomicrmw {'fadd' if kind == 'float' else operation} {kind}* {to}, {kind} {of} seq_cst, align 4"
 
