@@ -123,6 +123,11 @@ class Family:
     derivatives: tuple[str, ...] = ()  # beside vjps: some of computation.DERIVATIVES
 
     @property
+    def differentiated_along(self) -> list[tuple[str, ...]]:
+        """What is differentiated along tangents, by its `wrt`: the primal for jvps, the vjps for hvps."""
+        return [()] * ("jvp" in self.derivatives) + [*self.wrt] * ("hvp" in self.derivatives)
+
+    @property
     def entries(self) -> tuple[Computation, ...]:
         """What its entries compute, forward first."""
         if self.state:  # the adjoint is differentiated along tangents that the jvp brings to it
