@@ -93,7 +93,6 @@ MUTANTS: dict[str, tuple[str, str, str, str]] = {
     "copy-shared": ("sweeps", TASKS, "if not overwrites and (known", "if (known"),
     "copy-version": ("scaled", TASKS, "self._known.get((memory, version))", "self._known.get((memory, 0))"),
     "as-given": ("chain", TASKS, "updated and version == 0 and not overwrites", "updated and not overwrites"),
-    "zeros": ("capped", TASKS, "    cleared += kept.cleared\n", ""),
     "unread": ("chained", TASKS, "or memory in reads or UNKNOWN in reads", "or UNKNOWN in reads"),
     "share": ("powers", KEPT, "integer(t.I64, pieces))", "integer(t.I64, pieces + 1))"),
     "whole": ("bins", SHARED, "return Temporary(self._starts.get(offset, offset))", "return memory"),

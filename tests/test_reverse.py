@@ -279,18 +279,24 @@ OUTSIDE = """
 def f(x: f64_1, y: f64_1):
     total = 0.0
     for i in x:
-        total += x[i]
+        {statement}
     for i in x:
         y[i] = total * total
 """
 
 
-def test_the_gradient_of_a_variable_outside_of_the_loops_begins_as_zero(tmp_path: Path) -> None:
-    """It lies on the stack, where anything may be before."""
-    (tmp_path / "source.py").write_text(HEAD + OUTSIDE)
+@pytest.mark.parametrize(
+    ("statement", "cleared_by"),
+    [("total += x[i]", "store float 0.000000e+00"), ("ti.atomic_max(total, x[i])", "store i64 0")],
+)
+def test_what_belongs_to_a_variable_outside_of_the_loops_begins_as_zero(
+    tmp_path: Path, statement: str, cleared_by: str
+) -> None:
+    """Its gradient, and who has won it, lie on the stack, where anything may be before."""
+    (tmp_path / "source.py").write_text(HEAD + OUTSIDE.format(statement=statement))
     (adjoint,) = (each for each in trace_file(tmp_path / "source.py").traces if each.wrt)
     cleared = re.search(r"define void @cleared_serial\((.|\n)*?\n}", adjoint.tasks[0])
-    assert cleared and cleared[0].count("store float 0.000000e+00") == 1
+    assert cleared and cleared[0].count(cleared_by) == 1
 
 
 IN_PLACE = """
