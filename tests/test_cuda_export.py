@@ -240,6 +240,28 @@ def test_small_layers_stay_in_registers(tmp_path: Path) -> None:
     assert len(registers) == len(kernels) and max(registers) <= 128, said
 
 
+def test_open_sizes_load_little_for_each_multiplication(tmp_path: Path) -> None:
+    """16 fused multiplications and additions for each load of the loop, where rows are aligned, and no local memory."""
+    from tiaot.benchmarks import gpu_count
+    from tiaot.export.cuda.standin import CUDA
+    from tiaot.export.entry.device.lower import lower
+    from tiaot.export.taichi.trace import trace_file
+    from tiaot.export.target import native
+    from tiaot.export.target.nvidia.ptx import emit_ptx
+
+    traced = trace_file(cuda_export.SOURCES["dense_tanh"], None, CUDA)
+    signature = traced.families[0].signature
+    traces = [trace for trace in traced.traces if trace.variant.name == "float32_dynamic"]
+    primal = next(trace for trace in traces if not trace.wrt)
+    most = next(trace for trace in traces if trace.wrt == ("x", "W", "b"))
+    found = gpu_count.count(emit_ptx([lower(signature, most, primal, native()).device]), "sm_90")
+    assert all(each.local_bytes == each.spilled_bytes == 0 for each in found)
+    products = [each for each in found if each.fmas >= 64 and each.kernel.endswith("_aligned")]
+    assert len(products) == 3 and all(each.fmas_per_load >= 16 for each in products)
+    others = [each for each in found if each.fmas >= 64 and not each.kernel.endswith("_aligned")]
+    assert len(others) == 3 and all(each.fmas_per_load >= 4 for each in others)
+
+
 # ---- what is put on a stream
 
 
@@ -296,7 +318,7 @@ def test_sizes_whose_sum_is_beyond_32_bits(driver: Driver) -> None:
     given = there(1, 1), there(m, 1), there(m), there(1, m)
     found = launches(driver, lambda: kernel.vjp(*given, wrt=("W", "b"), out=(there(m, 1), there(m))))
     most = max(grid for _, grid in found)
-    assert len(found) == 5 and [grid for name, grid in found if grid == most] == [most] * 5
+    assert len(found) == 6 and [grid for name, grid in found if grid == most] == [most] * 6
 
 
 @in_child
