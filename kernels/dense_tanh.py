@@ -13,6 +13,7 @@ from tiaot.export import autodiff, by_level, family, written
 
 # Rows and bytes of columns of a register tile, by the CPU level from which on they are so. Two vectors and 4 rows are 8
 # sums for the 16 registers of x86-64-v3, where 6 rows spill; x86-64-v4 has 32 registers, and 8 rows are the fastest.
+# Beside each sum the entries with tangents have its tangent: their tiles have half the rows.
 TILES = {"x86-64-v2": (4, 64), "x86-64-v4": (8, 128)}
 BLOCK = 64  # samples that go through all steps together: their z stays in the second-level cache
 CUDA_TILES = {"float32": (8, 8), "float64": (4, 8)}  # rows and columns of a thread's tile: sums in its 255 registers
@@ -33,7 +34,9 @@ def dense_tanh(variant):
         return unrolled(variant, variant.sizes["n"], variant.sizes["m"])
     if variant.target == "cuda":
         return tiled_on_cuda(variant)
-    return by_level({level: tiled(variant, rows, column_bytes) for level, (rows, column_bytes) in TILES.items()})
+    return by_level(
+        {level: tiled(variant, *tile, along=tiled(variant, tile[0] // 2, tile[1])) for level, tile in TILES.items()}
+    )
 
 
 def unrolled(variant, n, m):
@@ -50,7 +53,7 @@ def unrolled(variant, n, m):
     return autodiff(forward)
 
 
-def tiled(variant, tile_rows, column_bytes):
+def tiled(variant, tile_rows, column_bytes, along=None):
     real = variant.type
     vector, matrix, panels = variant.array(1), variant.array(2), variant.array(3)
     columns = column_bytes // (4 if variant.dtype == "float32" else 8)
@@ -344,6 +347,7 @@ def tiled(variant, tile_rows, column_bytes):
             "edge": (tile_rows, columns),
         },
         block_rows=512,
+        along=along,
     )
 
 

@@ -298,12 +298,16 @@ def levels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_code_by_level_and_workspace_for_the_largest(levels: Path, cpu_level: str) -> None:
     factor = {"x86-64-v2": 2, "x86-64-v3": 2, "x86-64-v4": 200}[cpu_level]
+    along = 3 if factor == 2 else factor  # entries with tangents are made of kernels of their own
     # 32 MB of scratch at the highest level: with less memory than that the call would not survive.
     code = (
         "import numpy as np, tiaot\n"
         f"times = tiaot.open({str(levels)!r}).times\n"
         "x = np.ones((2, 20000))\n"
         f"assert (times(x) == {factor}).all() and (times.vjp(x, x) == {factor}).all()\n"
+        f"assert all((each == {along}).all() for each in times.jvp(x, x))\n"
+        f"gradient, change = times.hvp(x, x, x)\n"
+        f"assert (gradient == {along}).all() and (change == 0).all()\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -322,6 +326,9 @@ def test_what_by_level_does_not_take() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             by_level(implementations)
+    for along in (autodiff(None), other, written(None, {"x": None, "W": None}, block_rows=8)):
+        with pytest.raises(ValueError, match="written: argument 'along': expected what 'written' gave"):
+            written(None, {"x": None}, block_rows=8, along=along)
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,8 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -15,6 +17,8 @@ pytest.importorskip("taichi")
 pytest.importorskip("llvmlite")
 
 from tiaot.export.gate import judge
+from tiaot.export.gate.children import Folder
+from tiaot.export.gate.points import NEAR
 
 
 def export(source: str, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -378,3 +382,51 @@ def test_some_elements_of_a_large_field_are_looked_at() -> None:
     few = np.zeros(5)
     trial_state._put(few, np.arange(5.0))
     np.testing.assert_array_equal(trial_state.thin(few), np.arange(5.0))
+
+
+class _Point(NamedTuple):
+    """As much of a point as a child asks for."""
+
+    id: str
+    kernel: str
+    kind: str = NEAR
+
+    @property
+    def family(self) -> SimpleNamespace:
+        return SimpleNamespace(name=self.kernel)
+
+    def draw(self) -> dict[str, np.ndarray]:
+        return {}
+
+    def record(self) -> dict[str, object]:
+        return {"id": self.id, "kernel": self.kernel, "wrt": [["x"]], "gradient": False}
+
+
+def test_a_kernel_goes_on_without_the_adjoint_that_taichi_does_not_make(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its forward runs are still compared: at each point, not up to the first gradient only."""
+    taichi = tmp_path / "taichi"
+    taichi.write_text(
+        f"#!{sys.executable}\n"
+        """
+import json, sys
+from pathlib import Path
+mode, folder = sys.argv[3], Path(sys.argv[5])
+with (folder / f"{mode}.log").open("a") as log:
+    for trial in json.loads((folder / f"{mode}.json").read_text()):
+        print(json.dumps({"trial": trial["id"], "doing": "forward"}), file=log)
+        if trial["wrt"] and trial["kernel"] == "loops":
+            print(json.dumps({"trial": trial["id"], "doing": "vjp, wrt x"}), file=log)
+            raise SystemExit("[E] [auto_diff.cpp:visit@1099] Not supported.\\n"
+                             "RuntimeError: [auto_diff.cpp:visit@1099] Not supported. If you are using autodiff, wait.")
+        print(json.dumps({"trial": trial["id"], "done": True}), file=log)
+"""
+    )
+    taichi.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(taichi))
+    points = [_Point(str(place), name) for place, name in enumerate(["loops", "plain", "loops", "loops"])]
+    outcome = Folder(str(tmp_path), points).start("jit", "kernels.py", points, 60.0).finish()  # type: ignore[arg-type]
+    assert outcome.done == {"1", "2", "3"}  # the first had its forward run before
+    assert outcome.failures == {}
+    assert outcome.without_adjoint == {"loops": "said 'Not supported' (vjp, wrt x)"}

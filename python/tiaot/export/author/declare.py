@@ -58,6 +58,7 @@ class Implementation:
     # The kernels write every element of outputs, of batched gradients and of what they read of their scratch.
     overwrites: bool = False
     higher: Mapping[str, Implementation] = field(default_factory=dict)  # others, by the CPU level that each begins at
+    along: Implementation | None = None  # what entries with tangents are made of instead
 
     @property
     def autodiff(self) -> bool:

@@ -114,6 +114,7 @@ def written(
     *,
     scratch: Mapping[str, Sequence[str | int]] | None = None,
     block_rows: int | None,
+    along: Implementation | None = None,
 ) -> Implementation:
     """An implementation with backward kernels written by the author.
 
@@ -127,9 +128,16 @@ def written(
         block_rows: the kernels are given at most this many samples at a time, and a batch is cut between threads at
             multiples of it. None: they are given all samples at once and their own loops are parallel, as CUDA wants
             it (`variant.target`); they then find shared gradients zeroed.
+        along: what this function gave for the kernels that jvps and hvps are made of instead of these. Beside each
+            number they hold its tangent, so that register tiles want to be half as large.
+
+    Raises:
+        ValueError: where `along` has other vjps or another `block_rows`.
     """
     backward = {tuple(names.split()): kernel for names, kernel in vjp.items()}
-    return Implementation(forward, backward, scratch_shapes(scratch), block_rows, overwrites=True)
+    if along is not None and (along.autodiff or set(along.vjp) != set(backward) or along.block_rows != block_rows):
+        raise ValueError("written: argument 'along': expected what 'written' gave for the same vjps and block_rows")
+    return Implementation(forward, backward, scratch_shapes(scratch), block_rows, overwrites=True, along=along)
 
 
 def family(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -31,6 +32,7 @@ class Outcome:
     parts: dict[str, dict[str, dict[str, np.ndarray]]] = field(default_factory=dict)
     verdicts: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     failures: dict[str, tuple[str, str]] = field(default_factory=dict)  # (what was running, how it ended)
+    without_adjoint: dict[str, str] = field(default_factory=dict)  # kernels that went on without, and how it ended
     done: set[str] = field(default_factory=set)
     ways: dict[str, list[Site]] = field(default_factory=dict)  # all that a kernel can go, by a point of it
     gone: dict[str, set[str]] = field(default_factory=dict)  # those that it went there, as `Site.text`
@@ -75,8 +77,11 @@ class Child:
 
     def _start(self) -> subprocess.Popen[str]:
         self.running = None
-        records = json.dumps([point.record() for point in self.points])
-        Path(self.folder, f"{self.mode}.json").write_text(records)
+        records = [point.record() for point in self.points]
+        for record in records:
+            if record["kernel"] in self.outcome.without_adjoint:
+                record |= {"wrt": [], "gradient": False}
+        Path(self.folder, f"{self.mode}.json").write_text(json.dumps(records))
         seconds = f"{self.seconds:.1f}"
         command = [
             sys.executable,
@@ -138,16 +143,20 @@ class Child:
             self.outcome.failures[point] = (what, ended)
 
     def _go_on_behind(self, identity: str, what: str, ended: str) -> None:
-        """Starts a child for the points behind one, without those at which the same would most likely happen again."""
+        """Starts a child for the points behind one, without what would most likely end in the same way there: Taichi's
+        adjoint, or else all of it."""
         gone = self._point(identity)
         place = self.points.index(gone)
-        self._fail([identity], what, ended)
-        alike = [
-            point
-            for point in self.points[place + 1 :]
-            if point.family.name == gone.family.name and (gone.kind in ORDINARY or point.kind not in ORDINARY)
-        ]
-        self._fail([point.id for point in alike], what, ended)
+        alike: list[Point] = []
+        if self.mode == "jit" and what != "forward":
+            self.outcome.without_adjoint[gone.family.name] = f"{ended} ({what})"
+        else:
+            alike = [
+                point
+                for point in self.points[place + 1 :]
+                if point.family.name == gone.family.name and (gone.kind in ORDINARY or point.kind not in ORDINARY)
+            ]
+            self._fail([identity, *(point.id for point in alike)], what, ended)
         self.points = [point for point in self.points[place + 1 :] if point not in alike]
         if self.points and self.seconds > 0:
             self.process = self._start()
@@ -188,4 +197,7 @@ def _cpu_seconds(process: int) -> float:
 def _how_it_ended(code: int, said: str) -> str:
     if code < 0:
         return f"ended with {signal.Signals(-code).name}"
-    return said.strip() or f"ended with code {code}"
+    lines = said.strip().splitlines()
+    if lines and (by_taichi := re.match(r"RuntimeError: \[[\w.]+:\w+@\d+\] (.*)", lines[-1])):
+        return f"said {by_taichi[1].partition(' If ')[0].rstrip('. ')!r}"  # advice on Taichi's own autodiff follows
+    return f"raised {said.strip()}" if lines else f"ended with code {code}"

@@ -120,6 +120,9 @@ def judge(
     for name, point in without_jit.items():
         what, ended = jit.failures[point.id]
         found[name].note(f"without Taichi's JIT from {point.where()}, where it {ended} ({what})")
+    for name, ended in jit.without_adjoint.items():
+        if name in found and not declarations[name].random:
+            found[name].note(f"without the adjoint of Taichi's JIT, which {ended}")
     for name, findings in found.items():
         _judge_slopes(findings, [point for point in points if point.family.name == name])
     return found

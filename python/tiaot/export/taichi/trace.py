@@ -53,6 +53,7 @@ class Trace:
     # Who made it, where it is an adjoint that its author has not written: one of computation.MAKERS. Taichi's finds
     # arrays as the kernel leaves them, ours as it finds them.
     derivative: str = "taichi"
+    for_tangents: Trace | None = None  # what the entry with tangents is made of instead
 
     @property
     def on_state(self) -> bool:
@@ -131,8 +132,13 @@ def read_traced(directory: str) -> Traced:
     state = None if content["state"] is None else State.read(content["state"])
     families = [_read_family(record) for record in content["families"]]
     on_state = {family.name for family in families if family.state}
+    read = [
+        (record["for_tangents"], _read_trace(record, directory, state if record["kernel"] in on_state else None))
+        for record in content["traces"]
+    ]
+    for_tangents = {_place(trace): trace for flag, trace in read if flag}
     traces = [
-        _read_trace(record, directory, state if record["kernel"] in on_state else None) for record in content["traces"]
+        dataclasses.replace(trace, for_tangents=for_tangents.get(_place(trace))) for flag, trace in read if not flag
     ]
     refused = {tuple(key.split("|")): why for key, why in content["refused"].items()}
     contents = [Content(offset, Path(directory, f"content.{offset}").read_bytes()) for offset in content["contents"]]
@@ -170,6 +176,11 @@ def _read_trace(record: dict[str, Any], directory: str, state: State | None) -> 
     )
 
 
+def _place(trace: Trace) -> tuple[str, str, tuple[str, ...], tuple[str, ...]]:
+    """What tells the traces of one kind apart."""
+    return trace.kernel, trace.variant.name, trace.wrt, trace.levels
+
+
 def _why(child: subprocess.CompletedProcess[str], directory: Path) -> str:
     """Why a child did not trace: what it said, or what it was at when Taichi ended it."""
     told, doing = Path(directory, "error.txt"), Path(directory, "doing.json")
@@ -192,7 +203,7 @@ def along_tangents(families: list[Family], traces: list[Trace]) -> list[Trace]:
     found = []
     for trace in traces:
         for along in (trace.wrt,) if trace.wrt else sets[trace.kernel]:
-            again = dataclasses.replace(trace, along=along)
+            again = dataclasses.replace(trace.for_tangents or trace, along=along)
             if (trace.kernel, again.computation) in asked:
                 found.append(again)
     return found

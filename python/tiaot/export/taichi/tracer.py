@@ -257,6 +257,11 @@ def _describe(family: Family) -> dict[str, Any]:
     }
 
 
+def _differentiated_along(family: Family) -> list[tuple[str, ...]]:
+    """What is differentiated along tangents, by its `wrt`: the primal for jvps, the vjps for hvps."""
+    return [()] * ("jvp" in family.derivatives) + [*family.wrt] * ("hvp" in family.derivatives)
+
+
 class _Refused(Exception):
     """Taichi refused a kernel."""
 
@@ -319,6 +324,12 @@ class _Tracer:
             for levels, chosen in higher:
                 for wrt in ((), *declaration.family.wrt):
                     traces.append({**self.trace(declaration, variant, chosen, wrt), "levels": levels})
+            for levels, chosen in (lowest, *higher):
+                if chosen.along is None:
+                    continue
+                for wrt in _differentiated_along(declaration.family):
+                    record = self.trace(declaration, variant, chosen.along, wrt)
+                    traces.append({**record, "levels": levels, "for_tangents": True})
         self._check_draw(declaration)
         notes += self._rounded(declaration)
         return {"family": _describe(declaration.family), "traces": traces, "notes": notes, "refused": {}}
@@ -433,6 +444,7 @@ class _Tracer:
             "block_rows": implementation.block_rows,
             "overwrites": implementation.overwrites,
             "levels": LEVELS,
+            "for_tangents": False,
             "derivative": maker,
             "files": files,
         }
