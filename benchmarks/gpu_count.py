@@ -52,7 +52,7 @@ def main_loop(lines: list[str]) -> list[str]:
         if found and labels[found[1]] <= at:
             loops.append(range(labels[found[1]], at + 1))
     inner = [loop for loop in loops if not any(each[0] in loop and each[-1] in loop and each != loop for each in loops)]
-    return max(([lines[at] for at in loop] for loop in inner), key=_fmas, default=lines)
+    return max(([lines[at] for at in loop] for loop in inner), key=lambda loop: (_fmas(loop), len(loop)), default=lines)
 
 
 def _fmas(lines: list[str]) -> int:

@@ -33,7 +33,8 @@ def dense_tanh(variant):
     if variant.sizes:
         return unrolled(variant, variant.sizes["n"], variant.sizes["m"])
     if variant.target == "cuda":
-        return tiled_on_cuda(variant)
+        rows, columns = CUDA_TILES[variant.dtype]
+        return tiled_on_cuda(variant, rows, columns, along=tiled_on_cuda(variant, rows // 2, columns))
     return by_level(
         {level: tiled(variant, *tile, along=tiled(variant, tile[0] // 2, tile[1])) for level, tile in TILES.items()}
     )
@@ -351,11 +352,10 @@ def tiled(variant, tile_rows, column_bytes, along=None):
     )
 
 
-def tiled_on_cuda(variant):
+def tiled_on_cuda(variant, rows_of, columns_of, along=None):
     real = variant.type
     vector, matrix, stack = variant.array(1), variant.array(2), variant.array(3)
     width = 4 if variant.dtype == "float32" else 2  # numbers that a thread moves at a time
-    rows_of, columns_of = CUDA_TILES[variant.dtype]
 
     # What a thread reads four numbers at a time lies right for that: W and d are packed, with rows of whole groups of
     # `width`, and of x that is known where n is a multiple of `width`. Sizes go up to 2^31 - 1, the most that 32 bits
@@ -600,4 +600,5 @@ def tiled_on_cuda(variant):
             "parts_b": (f"(rows + {CHUNK - 1}) // {CHUNK}", "m"),
         },
         block_rows=None,
+        along=along,
     )
