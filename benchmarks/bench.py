@@ -19,6 +19,16 @@ from .cases import SIZES, TASKS, Case, parse_size
 from .peers import PEERS
 
 _THREAD_VARIABLES = tuple(f"{name}_NUM_THREADS" for name in ("TIAOT", "OMP", "OPENBLAS", "MKL", "NUMBA", "HL"))
+# What keeps the peers to the level that TIAOT_CPU_LEVEL asks for; without it all choose by themselves. build_cpp.py has
+# the compiler's.
+_BELOW_AVX512 = {
+    "OPENBLAS_CORETYPE": "Haswell",
+    "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",
+    "XLA_FLAGS": "--xla_cpu_max_isa=AVX2",
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+}
 _QUICK_SIZES = ((2, 8, 4), (1024, 8, 4))
 
 
@@ -73,6 +83,8 @@ def _measure_cases(
     """The messages of one measuring process; the last is of kind 'died' when it ended early."""
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "ENABLE_TAICHI_HEADER_PRINT": "0"}
     environment.update(dict.fromkeys(_THREAD_VARIABLES, str(threads)))
+    if os.environ.get("TIAOT_CPU_LEVEL") == "x86-64-v3":
+        environment.update(_BELOW_AVX512)
     request = {
         "threads": threads,
         "peers": peers,
@@ -150,7 +162,7 @@ def run(arguments: argparse.Namespace) -> int:
             if "failed" in outcome:
                 where = f"{case['B']}x{case['n']}x{case['m']} {case['task']}, {case['threads']} thread(s)"
                 found["problems"].append(f"{PEERS[name].title} at {where}: {outcome['failed']}")
-    if not arguments.quick:
+    if not arguments.quick and "TIAOT_CPU_LEVEL" not in os.environ:
         found["cold_start"] = cold_start.measure(7, report.progress)
     report.progress("")
     titles = {name: PEERS[name].title for name in peers}

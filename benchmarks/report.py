@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .cases import LEAST_PRODUCT, PRODUCTS
+from .cases import LEAST_PRODUCT, PRODUCTS, TASKS
 
 _PACKAGES = ("tiaot", "numpy", "torch", "jax", "jaxlib", "taichi")
 
@@ -42,10 +42,18 @@ def versions(packages: tuple[str, ...]) -> dict[str, str]:
     return found
 
 
+def level() -> str:
+    """The CPU level whose code tiaot runs here."""
+    import tiaot
+
+    return tiaot.cpu_level()
+
+
 def environment() -> dict[str, Any]:
     """The machine and the software that the numbers belong to."""
     return {
         "cpu": cpu_name(),
+        "level": level(),
         "system": platform.platform(),
         "python": platform.python_version(),
         "packages": versions(_PACKAGES),
@@ -94,28 +102,64 @@ def _size(case: dict[str, Any]) -> str:
     return f"({case['B']}, {case['n']}, {case['m']})"
 
 
-def table(cases: list[dict[str, Any]], titles: dict[str, str]) -> list[str]:
-    """Medians in microseconds a call, then the same as multiples of NumPy's speed."""
+def groups(found: dict[str, Any]) -> dict[tuple[tuple[str, ...], str, int], list[dict[str, Any]]]:
+    """The cases by what the gradients are of, the element type and the number of threads."""
+    sorted_: dict[tuple[tuple[str, ...], str, int], list[dict[str, Any]]] = {}
+    for case in found["cases"]:
+        key = (TASKS[case["task"]], case["dtype"], case["threads"])
+        sorted_.setdefault(key, []).append(case)
+    return sorted_
+
+
+def _measured(cases: list[dict[str, Any]], titles: dict[str, str]) -> tuple[list[str], list[list[str]]]:
+    """The peers with a time in any case, and the head of a table of them."""
     names = [name for name in titles if any("us" in case["peers"].get(name, {}) for case in cases)]
     head = [["", *cells] for cells in _heading([titles[name] for name in names])]
     head[-1][0] = "(B, n, m)"
-    times, ratios = [], []
+    return names, head
+
+
+def _medians(case: dict[str, Any], names: list[str]) -> dict[str, float]:
+    return {name: case["peers"][name]["us"] for name in names if "us" in case["peers"].get(name, {})}
+
+
+def times(cases: list[dict[str, Any]], titles: dict[str, str]) -> list[str]:
+    """Medians in microseconds a call."""
+    names, rows = _measured(cases, titles)
     for case in cases:
-        medians = {name: case["peers"][name]["us"] for name in names if "us" in case["peers"].get(name, {})}
+        medians = _medians(case, names)
         best = min(medians.values(), default=0.0)
-        row, ratio = [_size(case)], [_size(case)]
+        row = [_size(case)]
         for name in names:
-            outcome = case["peers"].get(name, {})
+            failed = "failed" in case["peers"].get(name, {})
             mark = "*" if medians.get(name) == best else ""
-            row.append(number(medians[name]) + mark if name in medians else "wrong" if "failed" in outcome else "-")
-            known = name in medians and "numpy" in medians
-            ratio.append(number(medians["numpy"] / medians[name]) + mark if known else "-")
-        times.append(row)
-        ratios.append(ratio)
-    lines = ["microseconds a call (median; * is the fastest):", *aligned(head + times)]
-    if "numpy" in names:
-        lines += ["", "times as fast as NumPy by hand:", *aligned(head + ratios)]
-    return lines
+            row.append(number(medians[name]) + mark if name in medians else "wrong" if failed else "-")
+        rows.append(row)
+    return ["microseconds a call (median; * is the fastest):", *aligned(rows)]
+
+
+def ratios(cases: list[dict[str, Any]], titles: dict[str, str]) -> list[str]:
+    """The same as multiples of NumPy's speed; empty without NumPy."""
+    names, rows = _measured(cases, titles)
+    if "numpy" not in names:
+        return []
+    for case in cases:
+        medians = _medians(case, names)
+        best = min(medians.values(), default=0.0)
+        known = [name in medians and "numpy" in medians for name in names]
+        cells = [
+            number(medians["numpy"] / medians[n]) if is_known else "-" for n, is_known in zip(names, known, strict=True)
+        ]
+        marks = ["*" if medians.get(name) == best else "" for name in names]
+        rows.append([_size(case), *(cell + mark for cell, mark in zip(cells, marks, strict=True))])
+    return ["times as fast as NumPy by hand:", *aligned(rows)]
+
+
+def shares(found: dict[str, Any], group: tuple[tuple[str, ...], str, int], titles: dict[str, str]) -> list[str]:
+    """peak_table of a group of cases; empty where the peak was not measured."""
+    _, dtype, threads = group
+    peaks = [peak["gflops"] for peak in found["peaks"] if (peak["dtype"], peak["threads"]) == (dtype, threads)]
+    return peak_table(groups(found)[group], titles, peaks[0]) if peaks else []
 
 
 def peak_table(cases: list[dict[str, Any]], titles: dict[str, str], gflops: float) -> list[str]:
@@ -158,20 +202,16 @@ def text(found: dict[str, Any], titles: dict[str, str]) -> str:
 
     about = found["environment"]
     packages = ", ".join(f"{name} {version}" for name, version in about["packages"].items())
-    lines = [f"{about['cpu']}; {about['system']}", f"Python {about['python']}; {packages}"]
+    lines = [f"{about['cpu']} at {about['level']}; {about['system']}", f"Python {about['python']}; {packages}"]
     if about["load"] > 0.3 * about["cpus"]:
         lines.append(f"The machine was busy at the start (load {about['load']:.1f}): numbers are too high, most of all")
         lines.append("those of several threads.")
-    groups: dict[tuple[str, str, int], list[dict[str, Any]]] = {}
-    for case in found["cases"]:
-        groups.setdefault((case["task"], case["dtype"], case["threads"]), []).append(case)
-    for (task, dtype, threads), cases in groups.items():
-        wanted = ", ".join(task)
+    for group, cases in groups(found).items():
+        task, dtype, threads = group
         count = "1 thread" if threads == 1 else f"{threads} threads"
-        lines += ["", f"== vjp with respect to {wanted}, {dtype}, {count}", "", *table(cases, titles)]
-        peaks = [peak["gflops"] for peak in found["peaks"] if (peak["dtype"], peak["threads"]) == (dtype, threads)]
-        shares = peak_table(cases, titles, peaks[0]) if peaks else []
-        lines += ["", *shares] if shares else []
+        lines += ["", f"== vjp with respect to {', '.join(task)}, {dtype}, {count}"]
+        for part in (times(cases, titles), ratios(cases, titles), shares(found, group, titles)):
+            lines += ["", *part] if part else []
     if found.get("from_c"):
         lines += ["", "== called from C, vjp with respect to x, (2, 8, 4), float32, 1 thread, microseconds", ""]
         rows = [[titles[name], number(outcome["us"])] for name, outcome in found["from_c"].items()]

@@ -11,7 +11,7 @@ from tiaot.export.ir.passes.atomics import depends_on_order, plain_additions, pl
 from tiaot.export.ir.passes.contraction import contract
 from tiaot.export.ir.passes.lookups import place_lookups
 from tiaot.export.ir.passes.offsets import widen_offsets
-from tiaot.export.ir.passes.reassociation import reassociate_sums
+from tiaot.export.ir.passes.reassociation import only_adds, reassociate_sums
 from tiaot.export.ir.passes.repeated import without_repetitions
 from tiaot.export.ir.passes.scaling import point_to_copies, scale_offsets
 from tiaot.export.ir.passes.stacks import fix_stacks, grow_stacks
@@ -161,6 +161,21 @@ def test_elements_in_lanes_are_reached_by_their_indices():
     assert "%widep.p0 = sext i32 %j to i64" in lines and "%widep.p1 = sext i32 %i to i64" in lines
 
 
+def test_copies_of_an_array_lie_element_by_element():
+    constant = "%q = getelementptr float, float* %dx, i32 5\nstore float 1.0, float* %q, align 4\n"
+    found = function(ARRAYS + ELEMENT + "store float 1.0, float* %dp, align 4\n" + constant)
+    lines = body(widen_offsets(found, rows_first, lanes=True, copies=lambda index, field: 16 if field == 2 else 1))
+    assert "%widedp.m2 = mul nsw i64 %widedp.t1, 16\n%widedp.t2 = add nsw i64 %widedp.m2, 0\n" in lines
+    assert "%q = getelementptr float, float* %dx, i64 80" in lines
+    assert "widep.m2" not in lines  # the array itself has none
+
+
+def test_an_array_with_copies_is_reached_by_its_indices():
+    for lines in ("%v = load float, float* %dx, align 4", "%v = call float @peek(float* %dx)"):
+        with pytest.raises(LoweringError, match="not reached by its indices"):
+            widen_offsets(function(ARRAYS + lines), rows_first, lanes=True, copies=lambda index, field: 2)
+
+
 def test_a_call_that_is_given_an_array_in_lanes_is_refused():
     found = function(ARRAYS + "%v = call float @peek(float* %x)")
     with pytest.raises(LoweringError, match="batched array"):
@@ -196,6 +211,25 @@ def test_arithmetic_may_be_contracted():
 def test_only_sums_into_the_arrays_in_question_are_reassociated(lines: str, expected: bool):
     changed = reassociate_sums(function(ARRAYS + ELEMENT + lines), lambda index, field: (index, field) == (0, 2))
     assert ("reassoc" in body(changed)) == expected
+
+
+PLAIN_SUM = "%v = load float, float* %dp, align 4\n%w = fadd float %v, 1.0\nstore float %w, float* %dp, align 4\n"
+NOT_ONLY_ADDED_TO = {
+    "%r = fmul float %v, 2.0": "what was there is used otherwise",
+    "%r = load float, float* %dp, align 4": "it is read",
+    "store float 0.0, float* %dp, align 4": "it is overwritten",
+    "%r = call float @peek(float* %dp)": "a call is given it",
+    "%u = inttoptr i64 8 to float*\nstore float 0.0, float* %u, align 4": "unknown memory is written to",
+}
+
+
+def test_an_array_may_be_added_to_alone():
+    assert only_adds(function(ARRAYS + ELEMENT + PLAIN_SUM), lambda index, field: field == 2)
+
+
+@pytest.mark.parametrize("lines", NOT_ONLY_ADDED_TO)
+def test_an_array_is_not_added_to_alone(lines: str):
+    assert not only_adds(function(ARRAYS + ELEMENT + PLAIN_SUM + lines), lambda index, field: field == 2)
 
 
 # ---- atomics ----

@@ -1,10 +1,13 @@
-"""How the benchmarks take turns: tested on a clock of our own, without timing anything."""
+"""How the benchmarks take turns, on a clock of our own, and how a page gets their figures: without timing anything."""
 
+import json
+import re
 import timeit
 
 import pytest
 
 measuring = pytest.importorskip("tiaot.benchmarks.measure")
+document = pytest.importorskip("tiaot.benchmarks.document")
 
 
 class Clock:
@@ -51,3 +54,47 @@ def test_each_turn_begins_with_a_pause_and_an_untimed_call(monkeypatch, threads)
     assert found["it"]["calls"] == 1 and samples >= 5
     assert turns.endswith(("pcc" if threads > 1 else "cc") * samples)
     assert turns.count("p") == (samples if threads > 1 else 0)
+
+
+PAGE = "# Speed\n\n<!-- benchmark -->\nold\n<!-- /benchmark -->\n\nend\n"
+RUN = {
+    "environment": {
+        "cpu": "A CPU",
+        "level": "x86-64-v3",
+        "system": "Linux",
+        "python": "3.12.0",
+        "packages": {"tiaot": "0.1.0", "numpy": "2.0.0"},
+        "cpus": 2,
+        "load": 0.0,
+    },
+    "cases": [
+        {"B": 64, "n": 32, "m": 32, "task": "xWb", "dtype": "float32", "threads": 2, "peers": peers}
+        for peers in ({"tiaot": {"us": 3.0}, "numpy": {"us": 9.0}, "jax": {"failed": "off"}},)
+    ],
+    "peaks": [{"dtype": "float32", "threads": 2, "gflops": 262.144}],
+    "unavailable": {},
+    "problems": [],
+}
+
+
+def test_a_page_is_filled_between_its_marks(tmp_path) -> None:
+    page, run = tmp_path / "page.md", tmp_path / "run.json"
+    page.write_text(PAGE)
+    run.write_text(json.dumps(RUN))
+    assert document.main([str(page), str(run), str(run)]) == 0
+    text = page.read_text()
+    assert text.startswith("# Speed\n\n<!-- benchmark -->\n## A CPU at x86-64-v3\n")
+    assert text.endswith("\n<!-- /benchmark -->\n\nend\n") and "old" not in text
+    assert text.count("With respect to x, W and b, float32, 2 threads:") == 2
+    assert re.search(r"^\(64, 32, 32\) +3\.00\* +9\.00$", text, re.M)
+    assert re.search(
+        r"^\(64, 32, 32\) +50% +17%$", text, re.M
+    )  # 3 products of 2 * 64 * 32 * 32 operations in 3 us, of the peak
+    assert document.main([str(page), str(run)]) == 0
+    assert page.read_text().count("## A CPU") == 1
+
+
+@pytest.mark.parametrize("page", [PAGE.replace("<!-- benchmark -->\n", ""), PAGE.replace("/", ""), PAGE + PAGE])
+def test_a_page_without_marks_is_refused(page: str) -> None:
+    with pytest.raises(ValueError, match="expected <!-- benchmark -->"):
+        document.filled(page, "new")

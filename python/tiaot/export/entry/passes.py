@@ -16,9 +16,11 @@ from ..ir.passes.finish import finish
 from ..ir.passes.indices import plain_indices
 from ..ir.passes.offsets import widen_offsets
 from ..ir.passes.reassociation import reassociate_sums
+from ..ir.passes.rows import loop_over_rows
 from ..ir.passes.scaling import point_to_copies, scale_offsets
 from ..ir.passes.stacks import fix_stacks, grow_stacks
 from ..ir.passes.temporaries import Private, Summed, point_temporaries
+from ..ir.passes.variables import loop_variables
 from ..target.model import Target
 
 IsArray = Callable[[int, int], bool]  # whether something holds of the array (index, field)
@@ -55,6 +57,7 @@ class Plan:
     loop: Iterable[Function] = ()  # the functions of its task, where this is a loop that is cut into pieces
     lanes: bool = False  # whether any array lies in lanes
     reassociated: IsArray | None = None  # to which numbers may be added in any order
+    lane_copies: Callable[[int, int], int] = lambda index, field: 1  # of an array those that lanes have of each element
     copies: Copies | None = None
     stack_values: int = 0  # that a stack has room for, on a target where it does not grow
 
@@ -68,13 +71,17 @@ def prepare(function: Function, plan: Plan, target: Target) -> Function:
     if plan.temporaries is not None:
         function = point_temporaries(function, plan.temporaries)
     if plan.loop:
-        function = plain_indices(function, plan.loop)
+        function = plain_indices(loop_variables(function), plan.loop)
+        if target.vectorizes:
+            function = loop_over_rows(function, plan.loop)
     function = grow_stacks(function) if target.stacks_grow else fix_stacks(function, plan.stack_values)
     if plan.atomics is not Atomics.STAY:
         function = plain_additions(function, whole_numbers=plan.atomics is not Atomics.SUMS_APART)
     if plan.atomics is Atomics.PLAIN:
         function = plain_extrema(function)
-    function = widen_offsets(function, plan.layout, lanes=plan.lanes, in_steps=target.vectorizes)
+    function = widen_offsets(
+        function, plan.layout, lanes=plan.lanes, in_steps=target.vectorizes, copies=plan.lane_copies
+    )
     if plan.reassociated is not None:
         function = reassociate_sums(function, plan.reassociated)
     if plan.copies is not None:

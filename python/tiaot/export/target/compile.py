@@ -35,11 +35,12 @@ def target_machine(target: Target, form: Form) -> Any:
     )
 
 
-def optimize(text: str, target: Target, form: Form, *, interleaving: bool = True) -> Any:
+def optimize(text: str, target: Target, form: Form, *, interleaving: bool = True, twice: bool = False) -> Any:
     """Link what IR text calls and optimise it: a module of llvmlite's.
 
     Args:
         interleaving: whether LLVM may work on several vectors of a loop's iterations at a time.
+        twice: whether what it makes is optimised again: local memory that vectors are read from may become registers.
 
     Raises:
         LoweringError: when LLVM does not take the text, or it calls a function that there is not on the target.
@@ -63,21 +64,26 @@ def optimize(text: str, target: Target, form: Form, *, interleaving: bool = True
         # the process.
         options.loop_vectorization = False
     builder = llvm.create_pass_builder(machine, options)
-    builder.getModulePassManager().run(module, builder)
+    for _ in range(2 if twice else 1):
+        builder.getModulePassManager().run(module, builder)
     for name in undefined(module):
         if name not in target.provided | _hidden(module):
             raise LoweringError(f"the kernel needs {name!r} of Taichi's runtime, which there is not on {target.name}")
     return module
 
 
-def compile_text(text: str, target: Target, form: Form | None = None, *, interleaving: bool = True) -> bytes:
+def compile_text(
+    text: str, target: Target, form: Form | None = None, *, interleaving: bool = True, twice: bool = False
+) -> bytes:
     """Optimise IR text, as `optimize` does, and emit an object file: for the lowest form where none is given.
 
     Raises:
         LoweringError: when LLVM does not take the text, or it calls a function that there is not on the target.
     """
     form = form or target.forms[0]
-    return target_machine(target, form).emit_object(optimize(text, target, form, interleaving=interleaving))
+    return target_machine(target, form).emit_object(
+        optimize(text, target, form, interleaving=interleaving, twice=twice)
+    )
 
 
 _DECLARATION = re.compile(r'declare [^@]*@"?([\w.]+)"?\(')

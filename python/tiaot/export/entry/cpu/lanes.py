@@ -10,7 +10,7 @@ and interleaved within each 128-bit lane, which every CPU level has one-instruct
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 
 def definitions(kind: str, vector: int, stride: int, few: Sequence[int] = ()) -> str:
@@ -25,16 +25,37 @@ def definitions(kind: str, vector: int, stride: int, few: Sequence[int] = ()) ->
     """
     texts = []
     for length in (vector, *few):
-        writer = _Writer(kind, length, stride, {"float": 4, "double": 2}[kind])
+        writer = _Writer(kind, length, stride)
         suffix = f"_few{length}" if length in few else ""
         write = writer.function_for_few if suffix else writer.function
         texts += [write("to_lanes"), write("from_lanes"), writer.zero(suffix)]
     return "\n".join(texts)
 
 
+def straight_definitions(kind: str, vector: int, few: Sequence[int], sizes: Iterable[int]) -> str:
+    """The same without a loop, for a vector of samples: `@to_lanes_of_8` and so on, for samples of each of the sizes.
+
+    Args:
+        kind: as above.
+        vector: elements in a vector, which are as many as `rows`.
+        few: elements in narrower vectors, for which functions are called `@to_lanes_few4_of_8`; `rows` is 1 at least,
+            and of more than so many the first are taken.
+        sizes: numbers in a sample.
+    """
+    texts = []
+    for length, suffix in ((vector, ""), *((each, f"_few{each}") for each in few)):
+        writer = _Writer(kind, length, vector)
+        for size in sorted(set(sizes)):
+            for name in ("to_lanes", "from_lanes"):
+                texts.append(writer.straight_function(name, suffix, size))
+            texts.append(writer.straight_zero(suffix, size))
+    return "\n".join(texts)
+
+
 class _Writer:
-    def __init__(self, kind: str, vector: int, stride: int, group: int) -> None:
-        self.kind, self.vector, self.stride, self.group = kind, vector, stride, group
+    def __init__(self, kind: str, vector: int, stride: int) -> None:
+        self.kind, self.vector, self.stride = kind, vector, stride
+        self.group = {"float": 4, "double": 2}[kind]
         self.lines: list[str] = []
         self.count = 0
 
@@ -73,6 +94,29 @@ class _Writer:
         self.lines += ["done:", "  ret void"]
         return self._definition(name)
 
+    def straight_function(self, name: str, suffix: str, size: int) -> str:
+        self.lines = []
+        bases = [str(row * size) for row in range(self.vector)]
+        if suffix:
+            bases = self._held("0", "%rows")
+        grouped = size // self.group * self.group
+        for k in range(0, grouped, self.group):
+            self._tile(name)(str(k), "0", bases, self.group)
+        for k in range(grouped, size):
+            self._tile(name)(str(k), "0", bases, 1)
+        self.do("ret void")
+        return self._definition(f"{name}{suffix}_of_{size}")
+
+    def straight_zero(self, suffix: str, size: int) -> str:
+        self.lines = []
+        for k in range(size):
+            kind, pointer = self._column("%target", str(k), 0, "0")
+            self.do(f"store {kind} zeroinitializer, {kind}* {pointer}, align {self._align()}")
+        self.do("ret void")
+        parameters = f"{self.kind}* noalias %target, i64 %size, i64 %rows"
+        head = f"define internal void @zero_lanes{suffix}_of_{size}({parameters}) alwaysinline {{"
+        return "\n".join([head, "entry:", *self.lines, "}"])
+
     def function_for_few(self, name: str) -> str:
         """For 1 to `vector` rows."""
         self.lines = []
@@ -85,13 +129,17 @@ class _Writer:
 
     def _edge(self, first: str, left: str, tile: Callable[..., None]) -> None:
         """A tile whose row indices are held at the last of the `left` rows."""
+        self._columns("edge", first, self._held(first, left), tile)
+
+    def _held(self, first: str, left: str) -> list[str]:
+        """Where the rows of such a tile start."""
         # Row by row from the one before: a chain that LLVM does not turn into slower vectors of addresses.
         bases = [self.add(f"mul nsw i64 {first}, %size")]
         for row in range(1, self.vector):
             following = self.add(f"add nsw i64 {bases[-1]}, %size")
             inside = self.add(f"icmp sgt i64 {left}, {row}")
             bases.append(self.add(f"select i1 {inside}, i64 {following}, i64 {bases[-1]}"))
-        self._columns("edge", first, bases, tile)
+        return bases
 
     def _definition(self, name: str) -> str:
         kind = self.kind

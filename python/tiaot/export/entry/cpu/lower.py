@@ -56,5 +56,6 @@ def lower(
     if entry.needs_workspace:
         workspace = function + "_workspace"
         text += "\n" + entry.workspace_function(workspace)
-    image = compile_text(text, target, level, interleaving=not entry.has_many_sums)
+    twice = isinstance(entry, RowsEntry) and entry.in_registers
+    image = compile_text(text, target, level, interleaving=not entry.has_many_sums, twice=twice)
     return LoweredEntry(trace.symbol, level.name, function, workspace, entry.block_rows, code_size(image), image)

@@ -9,12 +9,15 @@ cotangents as it reads them, and it adds into the gradients.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ...author.declare import Variant
 from ...author.parameters import Parameter
 from ...author.signature import ITEM_SIZES, Argument, Signature
 from ...ir import LoweringError, TracedModule, read_tasks
+from ...ir.passes.atomics import plain_additions
+from ...ir.passes.reassociation import only_adds
+from ...ir.passes.stacks import grow_stacks
 from ...keys import Key, Role, with_tangents
 from ...taichi.trace import Trace
 from ...target.model import Cpu
@@ -29,6 +32,8 @@ _LANES_BYTES = 12288  # of a block in lanes: it fits a 32 KiB first-level cache 
 _LANES_ROWS = 64  # of a block in lanes whose size is not known at export
 _STACK_BYTES = 16384  # scratch up to this size lies on the stack, larger or dynamic in the caller's workspace
 _LEAST_VECTOR_BYTES = 16
+_REGISTERS = 32  # numbers of a sample up to which a vector of samples goes through without a copy in memory
+_MOST_COPIED_SUMS = 128  # numbers that samples add to, of which each lane then has a copy: 8 KiB
 _MANY_SUMS = 8  # additions that are under way at a time: two a cycle, four cycles each
 
 
@@ -78,7 +83,12 @@ class RowsEntry:
         if self.in_lanes and not self._sums_over_batch():
             narrower = (_LEAST_VECTOR_BYTES, 2 * _LEAST_VECTOR_BYTES)
             self.few = [bytes_ // self.item for bytes_ in narrower if bytes_ < vector_bytes]
-        self.block_rows = self._block_rows()
+        self.in_registers = self._fits_registers()
+        self.sums_are_copied = self.in_registers and self._sums_over_batch()
+        if self.in_registers and not self.few:
+            self.few = [self.vector_length]
+        self.block_rows = self._block_rows()  # the same for all levels
+        self.stride = self.vector_length if self.in_registers else self.block_rows  # rows that the scratch has room for
         scratch_bytes = self._workspace(Code(self._fixed_sizes()))
         self.on_stack = not scratch_bytes.startswith("%") and int(scratch_bytes) <= _STACK_BYTES
         support.refuse_random(trace.kernel, self._modules())
@@ -112,6 +122,39 @@ class RowsEntry:
         rows = _LANES_BYTES // (copies * self.item * max(1, sum(int(size) for size in sizes)))
         return min(256, max(16, 1 << (max(1, rows).bit_length() - 1)))
 
+    def _fits_registers(self) -> bool:
+        """Whether a vector of samples goes through at a time, and what is known of them stays in registers.
+
+        The caller's arrays are then read and written all the time, not in bursts for which the CPU waits. Sums over the
+        batch want many samples at a time, which are added up lane by lane.
+        """
+        if not self.in_lanes or self.along or (self._sums_over_batch() and not self._sums_can_be_copied()):
+            return False
+        code = Code(self._fixed_sizes())
+        sizes = [self._sample(code, self.signature.argument(key.name)) for key in self._copied()]
+        return all(size.isdigit() for size in sizes) and sum(map(int, sizes)) <= _REGISTERS
+
+    def _sums_can_be_copied(self) -> bool:
+        """Whether each lane can add to a copy of its own, so that sums over the batch stay in lanes to the end."""
+        sizes = [size for _, size in self._shared_gradients(Code(self._fixed_sizes()))]
+        if not all(size.isdigit() for size in sizes) or sum(map(int, sizes)) > _MOST_COPIED_SUMS:
+            return False
+        if self.primal or any(task.pieces for task in self.module.tasks):
+            return False
+        is_sum = self._is_shared_gradient(self.trace)
+        plan = self._plan(self.trace, None, self.vector_length)
+        try:
+            for each in self.module.functions:
+                prepare(each, plan, self.target)
+        except LoweringError:  # a gradient that is not reached by its indices
+            return False
+        return all(only_adds(plain_additions(grow_stacks(each)), is_sum) for each in self.module.functions)
+
+    def _shared_gradients(self, code: Code) -> list[tuple[Key, str]]:
+        """(key, number of elements) of the gradients that are sums over the batch."""
+        shared = [each for each in self.signature.inputs if each.name in self.trace.wrt and not each.batched]
+        return [(Key(Role.GRADIENT, each.name), self._sample(code, each)) for each in shared]
+
     def _copied(self) -> list[Key]:
         """Keys of the arrays that the tasks get a copy of."""
         if not self.trace.autodiff:
@@ -124,9 +167,7 @@ class RowsEntry:
         """(key, number of elements) of every scratch array that one block needs."""
         arrays = []
         for key in self._copied():
-            arrays.append(
-                (key, code.multiply(str(self.block_rows), self._sample(code, self.signature.argument(key.name))))
-            )
+            arrays.append((key, code.multiply(str(self.stride), self._sample(code, self.signature.argument(key.name)))))
         return [*arrays, *_declared_scratch(code, self.trace)]
 
     def _workspace(self, code: Code) -> str:
@@ -152,9 +193,7 @@ class RowsEntry:
         """
         if not self.in_lanes or not self._sums_over_batch():
             return False
-        code = Code(self._fixed_sizes())
-        shared = [each for each in self.signature.inputs if each.name in self.trace.wrt and not each.batched]
-        sizes = [self._sample(code, each) for each in shared]
+        sizes = [size for _, size in self._shared_gradients(Code(self._fixed_sizes()))]
         return all(size.isdigit() for size in sizes) and sum(map(int, sizes)) >= _MANY_SUMS
 
     # ---- the adjoint's reads ----
@@ -170,20 +209,30 @@ class RowsEntry:
         tasks = self._prepared(self.module, self.trace, "task")
         if self.primal:
             tasks += "\n" + self._prepared(self.primal, self.primal_trace, "primal")
+        if self.sums_are_copied:
+            tasks += "\n" + self._prepared(self.module, self.trace, "lane", copies=self.vector_length)
         own, declarations = support.own_definitions(self._modules(), mathematical=not self.along)
         return "\n".join(
             [
                 *self.module.type_lines,
                 support.TYPES,
                 tasks,
-                lanes.definitions(self.type, self.vector_length, self.block_rows, self.few) if self.in_lanes else "",
+                self._lanes() if self.in_lanes else "",
                 self._function(symbol),
                 own,
                 *declarations,
                 "declare void @llvm.memcpy.p0i8.p0i8.i64(i8* noalias, i8* noalias, i64, i1)",
                 "declare void @llvm.memset.p0i8.i64(i8*, i8, i64, i1)",
+                f"declare {self.type} {self._add_up}({self.type}, {self._vector})" if self.sums_are_copied else "",
             ]
         )
+
+    def _lanes(self) -> str:
+        if not self.in_registers:
+            return lanes.definitions(self.type, self.vector_length, self.block_rows, self.few)
+        code = Code(self._fixed_sizes())
+        sizes = [int(self._sample(code, self.signature.argument(key.name))) for key in self._copied()]
+        return lanes.straight_definitions(self.type, self.vector_length, self.few, sizes)
 
     def workspace_function(self, symbol: str) -> str:
         """`i64 SYMBOL(rows, dims)`, a module.h `tiaot_workspace_size`."""
@@ -193,20 +242,35 @@ class RowsEntry:
         code.do(f"ret i64 {code.multiply(self._workspace(code), copies)}")
         return "\n".join([f"define hidden i64 @{symbol}(i64 %rows, i64* %dims) {{", *code.lines, "}"])
 
-    def _prepared(self, module: TracedModule, trace: Trace, prefix: str) -> str:
+    def _is_shared_gradient(self, trace: Trace) -> Callable[[int, int], bool]:
+        """Whether the array (index, field) of a task is the gradient of an input that all samples share."""
         shared = {argument.name for argument in self.signature.inputs if not argument.batched}
-        parameters = trace.parameters
 
-        def is_shared_gradient(index: int, field: int) -> bool:
-            parameter = parameters[index]
+        def is_one(index: int, field: int) -> bool:
+            parameter = trace.parameters[index]
             gradient = field == 2 if parameter.role == "input" else parameter.role == "gradient"
             return gradient and parameter.name in shared
 
-        def layout(index: int, field: int) -> tuple[int, int | None]:
-            parameter = parameters[index]
-            return parameter.rank, None if parameter.name in shared or not self.in_lanes else self.block_rows
+        return is_one
 
-        plan = Plan(layout, Atomics.PLAIN_SUMS, lanes=self.in_lanes, reassociated=is_shared_gradient)
+    def _plan(self, trace: Trace, stride: int | None, copies: int) -> Plan:
+        """`stride`: of the columns of batched arrays in lanes; `copies`: of a gradient that all samples share."""
+        shared = {argument.name for argument in self.signature.inputs if not argument.batched}
+        is_sum = self._is_shared_gradient(trace)
+
+        def layout(index: int, field: int) -> tuple[int, int | None]:
+            parameter = trace.parameters[index]
+            return parameter.rank, None if parameter.name in shared else stride
+
+        def lane_copies(index: int, field: int) -> int:
+            return copies if is_sum(index, field) else 1
+
+        lanes = stride is not None or copies > 1
+        return Plan(layout, Atomics.PLAIN_SUMS, lanes=lanes, reassociated=is_sum, lane_copies=lane_copies)
+
+    def _prepared(self, module: TracedModule, trace: Trace, prefix: str, copies: int = 1) -> str:
+        """The tasks as functions. `copies`: as above."""
+        plan = self._plan(trace, self.stride if self.in_lanes else None, copies)
         return module.changed(lambda function: prepare(function, plan, self.target)).text(prefix)
 
     def _load_sizes(self, code: Code) -> None:
@@ -253,7 +317,8 @@ class RowsEntry:
     def _body(self) -> list[str]:
         code = Code(self._fixed_sizes())
         code.label("first")
-        scratch = self._allocate(code)
+        # Each vector length has memory of its own, of which registers become.
+        scratches = [self._allocate(code) for _ in range(1 + len(self.few) if self.in_registers else 1)]
         frame = self._frame(code)
         structs = {"task": self._struct(code, self.trace.parameters, frame)}
         if self.primal:
@@ -264,14 +329,29 @@ class RowsEntry:
             for index, task in enumerate(module.tasks if module else [])
             if task.pieces
         }
-        for argument in self.signature.inputs:
-            if argument.name in self.trace.wrt and not argument.batched:
-                self._zero(code, Key(Role.GRADIENT, argument.name).register, self._sample(code, argument))
+        for key, elements in self._shared_gradients(code):
+            self._zero(code, key.register, elements)
+        if self.sums_are_copied:
+            self._allocate_copies(code)
         code.do("%any = icmp sgt i64 %rows, 0")
         code.do("br i1 %any, label %block, label %done")
         code.label("block")
-        code.do("%start = phi i64 [ 0, %first ], [ %next, %block_end ]")
+        code.do(f"%start = phi i64 [ 0, %{'begin' if self.sums_are_copied else 'first'} ], [ %next, %block_end ]")
         code.do("%left = sub nsw i64 %rows, %start")
+        if self.in_registers:
+            self._vectors(code, structs, scratches)
+        else:
+            self._blocks(code, structs, scratches[0])
+        code.do("%more = icmp slt i64 %next, %rows")
+        code.do("br i1 %more, label %block, label %done")
+        code.label("done")
+        if self.sums_are_copied:
+            self._add_copies(code)
+        code.do(f"ret i32 {code.add(f'load i32, i32* {self._failed}')}")
+        return code.lines
+
+    def _blocks(self, code: Code, structs: dict[str, tuple[str, str, str]], scratch: dict[Key, str]) -> None:
+        """The step of the entry's loop where samples go through by blocks: %left of them from %start on, to %next."""
         code.do(f"%full = icmp slt i64 %left, {self.block_rows}")
         code.do(f"%count = select i1 %full, i64 %left, i64 {self.block_rows}")
         for few in self.few:
@@ -285,11 +365,85 @@ class RowsEntry:
         code.do("br label %block_end")
         code.label("block_end")
         code.do(f"%next = add nsw i64 %start, {self.block_rows}")
-        code.do("%more = icmp slt i64 %next, %rows")
-        code.do("br i1 %more, label %block, label %done")
-        code.label("done")
-        code.do(f"ret i32 {code.add(f'load i32, i32* {self._failed}')}")
-        return code.lines
+
+    def _vectors(
+        self, code: Code, structs: dict[str, tuple[str, str, str]], scratches: Sequence[dict[Key, str]]
+    ) -> None:
+        """The same where they go through by vectors, or, fewer than fill one, by narrower vectors."""
+        code.do(f"%fill = icmp sge i64 %left, {self.vector_length}")
+        code.do("br i1 %fill, label %vector, label %fewer")
+        code.label("vector")
+        self._block(code, structs, scratches[0], "%start", str(self.vector_length))
+        code.do("br label %vector_end")
+        code.label("vector_end")
+        code.do("br label %block_end")
+        code.label("fewer")
+        steps = [f"[ {self.vector_length}, %vector_end ]"]
+        for few, scratch in zip(self.few, scratches[1:], strict=True):
+            if few != self.few[-1]:
+                code.do(f"%are_{few} = icmp sle i64 %left, {few}")
+                code.do(f"br i1 %are_{few}, label %vector_of_{few}, label %more_than_{few}")
+            else:
+                code.do(f"br label %vector_of_{few}")
+            code.label(f"vector_of_{few}")
+            self._block(code, structs, scratch, "%start", "%left", few)
+            code.do("br label %block_end")
+            steps.append(f"[ {few}, %vector_of_{few} ]")
+            if few != self.few[-1]:
+                code.label(f"more_than_{few}")
+        code.label("block_end")
+        code.do(f"%step = phi i64 {', '.join(steps)}")
+        code.do("%next = add nsw i64 %start, %step")
+
+    def _allocate_copies(self, code: Code) -> None:
+        """For each lane a copy of the gradients that all samples share, where there is a whole vector of samples."""
+        self._copies = {}
+        for key, elements in self._shared_gradients(code):
+            count = code.multiply(elements, str(self.vector_length))
+            array = code.add(f"alloca [{count} x {self.type}], align 64")
+            self._copies[key] = code.add(f"bitcast [{count} x {self.type}]* {array} to {self.type}*")
+        code.do(f"%has_vectors = icmp sge i64 %rows, {self.vector_length}")
+        code.do("br i1 %has_vectors, label %clear_copies, label %begin")
+        code.label("clear_copies")
+        for key, elements in self._shared_gradients(code):
+            self._zero(code, self._copies[key], code.multiply(elements, str(self.vector_length)))
+        code.do("br label %begin")
+        code.label("begin")
+
+    def _add_copies(self, code: Code) -> None:
+        """Adds the lanes' copies to the gradients, which have the sums of the last samples."""
+        code.do("br i1 %has_vectors, label %sum, label %end")
+        code.label("sum")
+        vector, before = self._vector, "sum"
+        for place, (key, elements) in enumerate(self._shared_gradients(code)):
+            loop, after = f"sum_{place}", f"sum_{place}_end"
+            code.do(f"br label %{loop}")
+            code.label(loop)
+            code.do(f"%{loop}_i = phi i64 [ 0, %{before} ], [ %{loop}_next, %{loop} ]")
+            first = code.multiply(f"%{loop}_i", str(self.vector_length))
+            copies = code.add(f"getelementptr {self.type}, {self.type}* {self._copies[key]}, i64 {first}")
+            copies = code.add(f"bitcast {self.type}* {copies} to {vector}*")
+            copies = code.add(f"load {vector}, {vector}* {copies}, align 64")
+            target = code.add(f"getelementptr {self.type}, {self.type}* {key.register}, i64 %{loop}_i")
+            start = code.add(f"load {self.type}, {self.type}* {target}")
+            total = code.add(f"call reassoc {self.type} {self._add_up}({self.type} {start}, {vector} {copies})")
+            code.do(f"store {self.type} {total}, {self.type}* {target}")
+            code.do(f"%{loop}_next = add nsw i64 %{loop}_i, 1")
+            code.do(f"%{loop}_more = icmp slt i64 %{loop}_next, {elements}")
+            code.do(f"br i1 %{loop}_more, label %{loop}, label %{after}")
+            code.label(after)
+            before = after
+        code.do("br label %end")
+        code.label("end")
+
+    @property
+    def _vector(self) -> str:
+        return f"<{self.vector_length} x {self.type}>"
+
+    @property
+    def _add_up(self) -> str:
+        """LLVM's function (start, vector) that adds a vector's elements up."""
+        return f"@llvm.vector.reduce.fadd.v{self.vector_length}f{8 * self.item}"
 
     def _frame(self, code: Code) -> str:
         """What Taichi's runtime would be: a pointer to a frame, see support.py."""
@@ -342,7 +496,6 @@ class RowsEntry:
 
         With `few` there are no more than so many, which one vector of that length holds.
         """
-        suffix = f"_few{few}" if few else ""
         pointers = dict(scratch)
         results = []
         for key in self._array_keys():
@@ -355,29 +508,57 @@ class RowsEntry:
             if key not in scratch:
                 pointers[key] = pointer
             elif not key.is_result:
-                code.do(self._turn(f"to_lanes{suffix}", pointer, scratch[key], size, count))
+                code.do(self._turn("to_lanes", few, pointer, scratch[key], size, count))
             else:
-                results.append(self._turn(f"from_lanes{suffix}", scratch[key], pointer, size, count))
+                results.append(self._turn("from_lanes", few, scratch[key], pointer, size, count))
                 if key.role is Role.GRADIENT:
-                    code.do(f"call void @zero_lanes{suffix}({self.type}* {scratch[key]}, i64 {size}, i64 {count})")
+                    code.do(self._clear(few, scratch[key], size, count))
         if self.in_lanes and not self._sums_over_batch():
             # Whole vectors only: the rows behind the last repeat it. A sum over the batch must not count them.
             count = str(few) if few else code.round_up(count, self.vector_length)
         for key in scratch:
             if key.role is Role.OUTPUT:  # which need not be written as a whole, and may be added to
                 size = self._sample(code, self.signature.argument(key.name))
-                code.do(f"call void @zero_lanes{suffix}({self.type}* {scratch[key]}, i64 {size}, i64 {count})")
+                code.do(self._clear(few, scratch[key], size, count))
         if self.primal:
             self._run(code, structs["primal"], self.primal_trace.parameters, self.primal, "primal", pointers, count)
-        self._run(code, structs["task"], self.trace.parameters, self.module, "task", pointers, count)
+        if self.sums_are_copied and not few:
+            self._run_lane_by_lane(code, structs["task"], pointers, scratch)
+        else:
+            self._run(code, structs["task"], self.trace.parameters, self.module, "task", pointers, count)
         for result in results:
             code.do(result)
+
+    def _run_lane_by_lane(
+        self, code: Code, struct: tuple[str, str, str], pointers: dict[Key, str], scratch: dict[Key, str]
+    ) -> None:
+        """A loop over the vector's samples, which LLVM makes vectors of, each with copies of its own to add to."""
+        code.do("br label %lane")
+        code.label("lane")
+        code.do("%i = phi i64 [ 0, %vector ], [ %i.next, %lane ]")
+        own = dict(pointers)
+        for key in (*(key for key in scratch if key.role is not Role.SCRATCH), *self._copies):
+            array = self._copies.get(key, pointers[key])
+            own[key] = code.add(f"getelementptr {self.type}, {self.type}* {array}, i64 %i")
+        self._run(code, struct, self.trace.parameters, self.module, "lane", own, "1")
+        code.do("%i.next = add nuw nsw i64 %i, 1")
+        code.do(f"%i.more = icmp ult i64 %i.next, {self.vector_length}")
+        code.do("br i1 %i.more, label %lane, label %lanes_end")
+        code.label("lanes_end")
 
     def _sums_over_batch(self) -> bool:
         return any(not self.signature.argument(name).batched for name in self.trace.wrt)
 
-    def _turn(self, function: str, source: str, target: str, size: str, rows: str) -> str:
-        return f"call void @{function}({self.type}* {source}, {self.type}* {target}, i64 {size}, i64 {rows})"
+    def _turn(self, function: str, few: int, source: str, target: str, size: str, rows: str) -> str:
+        name = self._lane_function(function, few, size)
+        return f"call void @{name}({self.type}* {source}, {self.type}* {target}, i64 {size}, i64 {rows})"
+
+    def _clear(self, few: int, target: str, size: str, rows: str) -> str:
+        name = self._lane_function("zero_lanes", few, size)
+        return f"call void @{name}({self.type}* {target}, i64 {size}, i64 {rows})"
+
+    def _lane_function(self, function: str, few: int, size: str) -> str:
+        return function + (f"_few{few}" if few else "") + (f"_of_{size}" if self.in_registers else "")
 
     def _run(
         self,

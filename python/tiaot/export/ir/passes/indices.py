@@ -6,6 +6,7 @@ A CPU's vectors have no division of integers, so that such a loop would stay sca
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from ..instructions import Alloca, Binary, Branch, Call, Cast, Compare, Instruction, Load, Store
 from ..model import Block, Function
@@ -13,6 +14,7 @@ from ..origins import UNKNOWN, Origins, Temporary
 from ..types import I32
 from ..values import Local, Value, constant_of, integer_of
 from .chains import binary
+from .control import reached
 
 
 def plain_indices(function: Function, beside: Iterable[Function] = ()) -> Function:
@@ -25,13 +27,13 @@ def plain_indices(function: Function, beside: Iterable[Function] = ()) -> Functi
         function: the body of a parallel loop, whose last parameter is the number of a piece.
         beside: what other threads may run meanwhile, the other functions of the loop.
     """
-    if any(map(_writes_temporaries, (function, *beside))):
+    if any(map(writes_temporaries, (function, *beside))):
         return function
 
     def change(instruction: Instruction) -> Instruction | None:
         if not isinstance(instruction, Binary) or instruction.opcode != "srem":
             return None
-        index, size = function.definition(instruction.left), _temporary(function, instruction.right)
+        index, size = function.definition(instruction.left), temporary_of(function, instruction.right)
         if size is None or not isinstance(index, Load) or not _is_below(function, index, size):
             return None
         assert instruction.result is not None
@@ -40,7 +42,7 @@ def plain_indices(function: Function, beside: Iterable[Function] = ()) -> Functi
     return function.rewritten(change)
 
 
-def _writes_temporaries(function: Function) -> bool:
+def writes_temporaries(function: Function) -> bool:
     """Whether a temporary may have another value later in the loop."""
     origins = Origins(function)
     for instruction in function.instructions:
@@ -51,7 +53,7 @@ def _writes_temporaries(function: Function) -> bool:
     return False
 
 
-def _temporary(function: Function, value: Value) -> int | None:
+def temporary_of(function: Function, value: Value) -> int | None:
     """The offset of the temporary that an i32 was read from."""
     load = function.definition(value)
     if not isinstance(load, Load) or load.volatile or load.result.type != I32:
@@ -64,28 +66,42 @@ def _temporary(function: Function, value: Value) -> int | None:
     return None
 
 
-def _is_below(function: Function, index: Load, size: int) -> bool:
-    """Whether what was read of a loop variable is at least 0 and less than the temporary at the offset `size`."""
+@dataclass(frozen=True)
+class CountingLoop:
+    """A loop whose variable begins at 0 or above and grows by 1 while it is less than `limit`."""
+
+    variable: Value
+    begin: Store
+    step: Store
+    limit: Value
+
+
+def loop_that_counts(function: Function, index: Load) -> CountingLoop | None:
+    """The loop that a load reads the variable of, in its body and before the step; None where it is no such loop."""
     variable = index.pointer
     if not isinstance(function.definition(variable), Alloca) or index.result.type != I32 or index.volatile:
-        return False
+        return None
     stores = []
     for user in function.users(variable):
         if isinstance(user, Store) and user.pointer == variable and user.value != variable and not user.volatile:
             stores.append(user)
         elif not isinstance(user, Load):
-            return False
+            return None
     steps = [store for store in stores if _is_step(function, store)]
     begins = [store for store in stores if store not in steps]
     if len(steps) != 1 or len(begins) != 1 or not _is_begin(function, begins[0].value):
-        return False
-    test = _test_before(function, variable, (begins[0], steps[0]), index)
-    if test is None:
-        return False
-    limit = function.definition(test)
+        return None
+    limit = _test_before(function, variable, (begins[0], steps[0]), index)
+    return None if limit is None else CountingLoop(variable, begins[0], steps[0], limit)
+
+
+def _is_below(function: Function, index: Load, size: int) -> bool:
+    """Whether what was read of a loop variable is at least 0 and less than the temporary at the offset `size`."""
+    loop = loop_that_counts(function, index)
+    limit = None if loop is None else function.definition(loop.limit)
     if not isinstance(limit, Call) or limit.name != "min_i32":
         return False
-    return any(_temporary(function, each) == size for each in limit.arguments)
+    return any(temporary_of(function, each) == size for each in limit.arguments)
 
 
 def _is_step(function: Function, store: Store) -> bool:
@@ -107,6 +123,8 @@ def _is_begin(function: Function, value: Value) -> bool:
         return False
     piece = function.parameters[-1].value
     for length, number in ((product.left, product.right), (product.right, product.left)):
+        if number == piece:
+            return _is_share(function, length)
         load = function.definition(number)
         if not isinstance(load, Load) or not isinstance(function.definition(load.pointer), Alloca):
             continue
@@ -146,8 +164,8 @@ def _test_before(function: Function, variable: Value, stores: tuple[Store, Store
     read = function.definition(compared.left)
     if not isinstance(read, Load) or read.pointer != variable or places[id(read)] is not test:
         return None
-    entered = _reached(function, function.blocks[0].label, test)
-    inside, outside = _reached(function, branch.yes, test), _reached(function, branch.no, test)
+    entered = reached(function, function.blocks[0].label, test)
+    inside, outside = reached(function, branch.yes, test), reached(function, branch.no, test)
     if at.label not in inside or at.label in entered | outside or begin.label in inside or step.label not in inside:
         return None
     if at is step and _position(at, index) > _position(step, stores[1]):
@@ -157,15 +175,3 @@ def _test_before(function: Function, variable: Value, stores: tuple[Store, Store
 
 def _position(block: Block, instruction: Instruction) -> int:
     return next(place for place, each in enumerate(block.instructions) if each is instruction)
-
-
-def _reached(function: Function, label: str, end: Block) -> set[str]:
-    """The blocks that can come after the one of that label, itself included, before `end`."""
-    found: set[str] = set()
-    waiting = [label]
-    while waiting:
-        name = waiting.pop()
-        if name != end.label and name not in found:
-            found.add(name)
-            waiting += function.by_label[name].end.targets
-    return found

@@ -9,6 +9,7 @@ All other integer arithmetic is the user's and keeps its wrap.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 from ..builder import Builder
 from ..instructions import GetElementPointer, Instruction
@@ -19,8 +20,17 @@ from ..values import Constant, Value, integer, integer_of
 from .chains import offset_chain, peel_constant
 from .refusal import refuse
 
+Copies = Callable[[int, int], int]
 
-def widen_offsets(function: Function, layout: Layout, *, lanes: bool = False, in_steps: bool = False) -> Function:
+
+def widen_offsets(
+    function: Function,
+    layout: Layout,
+    *,
+    lanes: bool = False,
+    in_steps: bool = False,
+    copies: Copies = lambda index, field: 1,
+) -> Function:
     """Recompute element offsets in 64 bits, and for arrays that lie in lanes (entry/cpu/lanes.py) in that order.
 
     Args:
@@ -45,14 +55,21 @@ def widen_offsets(function: Function, layout: Layout, *, lanes: bool = False, in
         origin = origins.of(instruction.pointer)
         if not isinstance(origin, Array) or len(instruction.indices) != 1 or instruction.indices[0].type != I32:
             return None
-        if integer_of(instruction.indices[0]) is not None:
-            return None
+        count = copies(origin.index, origin.field)
+        constant = integer_of(instruction.indices[0])
+        if constant is not None:
+            if count == 1:
+                return None
+            widened.add(instruction.result.name)
+            return [dataclasses.replace(instruction, indices=(integer(I64, constant * count),))]
         rank, stride = layout(origin.index, origin.field)
         chain = offset_chain(function, instruction.indices[0], rank)
         if chain is None:
             return None
         if stride is not None:  # the batch, the first axis, becomes the last
             chain = [*chain[1:], (integer(I64, stride), chain[0][1])]
+        elif count > 1:
+            chain = [*chain, (integer(I64, count), integer(I64, 0))]
         tag = f"wide{instruction.result.name}"
         pointer = instruction.pointer
         if in_steps:
@@ -64,17 +81,21 @@ def widen_offsets(function: Function, layout: Layout, *, lanes: bool = False, in
 
     changed = function.rewritten(change)
     if lanes:
-        _check_lanes(function, origins, layout, widened)
+        _check_lanes(function, origins, layout, copies, widened)
     return changed
 
 
-def _check_lanes(function: Function, origins: Origins, layout: Layout, widened: set[str]) -> None:
-    """That every access to an array in lanes is by a pointer that was made for it."""
+def _check_lanes(function: Function, origins: Origins, layout: Layout, copies: Copies, widened: set[str]) -> None:
+    """That every access to an array in lanes, or with copies, is by a pointer that was made for it."""
+
+    def is_moved(array: Array) -> bool:
+        return layout(array.index, array.field)[1] is not None or copies(array.index, array.field) > 1
+
     for instruction in function.instructions:
         touched = origins.touched_by(instruction)
         if UNKNOWN in touched:
             refuse(instruction, "it is not known whether this is an element of a batched array")
-        if any(isinstance(each, Array) and layout(each.index, each.field)[1] is not None for each in touched):
+        if any(isinstance(each, Array) and is_moved(each) for each in touched):
             pointers = [each for each in instruction.operands if isinstance(origins.of(each), Array)]
             if any(str(each)[1:] not in widened for each in pointers):
                 refuse(instruction, "an element of a batched array is not reached by its indices")
