@@ -219,9 +219,14 @@ class WholeKernels(WholeArrays):
         return [f"{names[0]}_aligned"] if suits and len(names) == 1 else []
 
     def _row_dims(self) -> list[str]:
-        """Dimensions of unknown size that are the length of a row, of an entry that has kernels for aligned arrays."""
+        """Dimensions of unknown size that are the length of a row, of an entry that has kernels for aligned arrays. One
+        with tangents has none: its code is twice as long as it is."""
         arguments = self.signature.arguments
-        plain = self.state is None and {self.dtypes[argument.name] for argument in arguments} == {self.variant.dtype}
+        plain = (
+            self.state is None
+            and not self.along
+            and {self.dtypes[argument.name] for argument in arguments} == {self.variant.dtype}
+        )
         rows = [argument.dims[-1] for argument in arguments if len(argument.dims) > 1]
         return list(dict.fromkeys(rows)) if plain and not self.trace.autodiff and not self.variant.sizes else []
 
