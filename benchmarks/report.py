@@ -46,7 +46,7 @@ def level() -> str:
     """The CPU level whose code tiaot runs here."""
     import tiaot
 
-    return tiaot.cpu_level()
+    return os.environ.get("TIAOT_CPU_LEVEL") or tiaot.cpu_level()
 
 
 def environment() -> dict[str, Any]:

@@ -8,6 +8,7 @@ import pytest
 
 measuring = pytest.importorskip("tiaot.benchmarks.measure")
 document = pytest.importorskip("tiaot.benchmarks.document")
+report = pytest.importorskip("tiaot.benchmarks.report")
 
 
 class Clock:
@@ -92,6 +93,11 @@ def test_a_page_is_filled_between_its_marks(tmp_path) -> None:
     )  # 3 products of 2 * 64 * 32 * 32 operations in 3 us, of the peak
     assert document.main([str(page), str(run)]) == 0
     assert page.read_text().count("## A CPU") == 1
+
+
+def test_a_run_says_whose_code_it_measured(monkeypatch) -> None:
+    monkeypatch.setenv("TIAOT_CPU_LEVEL", "x86-64-v2")
+    assert report.environment()["level"] == "x86-64-v2"
 
 
 @pytest.mark.parametrize("page", [PAGE.replace("<!-- benchmark -->\n", ""), PAGE.replace("/", ""), PAGE + PAGE])

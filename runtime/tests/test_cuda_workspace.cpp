@@ -32,7 +32,7 @@ struct Stream {
     std::fill_n(it.gw.data(), it.gw.size(), 0.0f);
     CHECK_OK(it.vjp(module, 3));
     CHECK(it.gx_right() && it.gw_right());
-    return toy_cuda_calls.back().workspace;
+    return last_toy_cuda_call().workspace;
   }
 };
 

@@ -110,6 +110,8 @@ TEST(workers_keep_their_affinity) {
   CHECK_EQ(seen.changed.load(), 0);
 }
 
+#ifndef __SANITIZE_THREAD__  // which knows no threads that a forked child starts
+
 // Runs in a child, whose pool is new: this process has its workers already.
 TEST(workers_belong_to_the_process_not_to_the_first_caller) {
   const auto in_child = [] {
@@ -160,6 +162,8 @@ TEST(workers_belong_to_the_process_not_to_the_first_caller) {
   };
   CHECK_EQ(exit_code_of_child(in_child), 0);
 }
+
+#endif
 
 TEST(workers_round_as_their_caller_does) {
   const tiaot_executor threads{[](void *, int64_t count, void (*task)(void *, int64_t), void *context) {
@@ -348,6 +352,8 @@ TEST(nested_use_runs_inline) {
   CHECK(context.calls.load() == 1 || context.calls.load() == 2);
 }
 
+#ifndef __SANITIZE_THREAD__
+
 TEST(fork_while_the_pool_exists) {
   Call call;
   CHECK_OK(call.run(3));
@@ -371,3 +377,5 @@ TEST(fork_while_the_pool_exists) {
   stop = true;
   busy.join();
 }
+
+#endif

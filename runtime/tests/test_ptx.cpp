@@ -38,7 +38,7 @@ struct Ran {
 
 Ran run(const std::string &text, ptx::Order order = ptx::Order::kForward, uint32_t blocks = 1) {
   Ran ran;
-  std::vector<uint32_t> x(kThreads);
+  std::vector<uint32_t> x(4 * kThreads);  // of which the rest is no array's: what lies behind x is none
   for (uint32_t i = 0; i < kThreads; ++i) x[i] = 100 + i;
   ptx::Memory memory;
   memory.add(reinterpret_cast<uint64_t>(x.data()), 4 * kThreads, "x", false, true, 4);

@@ -135,9 +135,10 @@ struct Enqueue {
   int32_t end() const { return outcome != 0 ? outcome : toy_cuda_outcome; }
 };
 
+std::mutex noting;
+
 void note(int64_t rows, void *const *arrays, int count, uint64_t on_host, const void *workspace) {
-  static std::mutex mutex;
-  const std::lock_guard<std::mutex> lock(mutex);
+  const std::lock_guard<std::mutex> lock(noting);
   toy_cuda_calls.push_back({rows, on_host, workspace, std::vector<void *>(arrays, arrays + count)});
 }
 
@@ -291,6 +292,11 @@ const tiaot_cuda_desc kCuda = {5, 9, kImages, kNames, "12.9"};
 #define D8 "dddddddd"
 
 }  // namespace
+
+ToyCall last_toy_cuda_call() {
+  const std::lock_guard<std::mutex> lock(noting);
+  return toy_cuda_calls.back();
+}
 
 const tiaot_module_desc toy_cuda_descriptor = {
     TIAOT_ABI_VERSION,

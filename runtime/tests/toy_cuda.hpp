@@ -24,6 +24,7 @@ struct ToyCall {
   std::vector<void *> arrays;
 };
 extern std::vector<ToyCall> toy_cuda_calls;
+ToyCall last_toy_cuda_call();       // also while other threads call
 extern int64_t toy_cuda_workspace;  // bytes that scale's vjp asks for besides its partial sums
 // While set, calls whose factor is 99 wait in the middle of scale's vjp, on the thread that they are on.
 extern std::atomic<bool> toy_cuda_hold, toy_cuda_held;

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..state import ALIGNMENT, Dense, Field, RootMemory, State
 from .flow import Place
-from .parameters import dtype_name
+from .parameters import dtype_name, real_types
 from .signature import ITEM_SIZES
 
 
@@ -93,9 +93,7 @@ def has_gradient(fields: Mapping[str, Any], used: set[int]) -> bool:
 
 def real_places(fields: Mapping[str, Any]) -> dict[int, Place]:
     """The places of the named fields of real numbers, by their numbers."""
-    from taichi.types import primitive_types
-
-    real = (primitive_types.f16, primitive_types.f32, primitive_types.f64)
+    real = real_types()
     return {
         number: Place(name, bool(_members(field.grad)))
         for name, field in fields.items()

@@ -257,11 +257,6 @@ def _describe(family: Family) -> dict[str, Any]:
     }
 
 
-def _differentiated_along(family: Family) -> list[tuple[str, ...]]:
-    """What is differentiated along tangents, by its `wrt`: the primal for jvps, the vjps for hvps."""
-    return [()] * ("jvp" in family.derivatives) + [*family.wrt] * ("hvp" in family.derivatives)
-
-
 class _Refused(Exception):
     """Taichi refused a kernel."""
 
@@ -327,7 +322,7 @@ class _Tracer:
             for levels, chosen in (lowest, *higher):
                 if chosen.along is None:
                     continue
-                for wrt in _differentiated_along(declaration.family):
+                for wrt in declaration.family.differentiated_along:
                     record = self.trace(declaration, variant, chosen.along, wrt)
                     traces.append({**record, "levels": levels, "for_tangents": True})
         self._check_draw(declaration)

@@ -270,7 +270,7 @@ class WholeKernels(WholeArrays):
                 device.TYPES,
                 *texts,
                 *kernels,
-                device.THREADS,
+                NVIDIA.threads,
                 device.POINTERS,
                 device.COPIED,
                 self.steps,

@@ -15,7 +15,6 @@ from ...ir import TracedModule, read_tasks
 from ...keys import Key, Role, with_tangents
 from ...taichi.trace import Trace
 from ...target.nvidia.target import NVIDIA
-from ...target.nvidia.threads import BLOCK
 from .. import support
 from ..arguments import store_pointers, store_shape, struct_type
 from ..code import IR_TYPES, Code
@@ -153,7 +152,7 @@ class CudaRowsEntry:
                 device.TYPES,
                 tasks,
                 *(self._kernel(name, self._aligned() if name != self.symbol else []) for name in self.kernel_names()),
-                device.THREADS,
+                NVIDIA.threads,
                 device.POINTERS,
                 device.range_for("thread", local_bytes),
                 device.definitions(modules, stack_values, mathematical=not self.along),
@@ -464,17 +463,17 @@ define internal i64 @tiaot_row_threads(i64 %rows, i64 %bytes) alwaysinline {{
   %kept = select i1 %few, i64 16384, i64 %eighth
   %less = icmp slt i64 %rows, %kept
   %useful = select i1 %less, i64 %rows, i64 %kept
-  %up0 = add i64 %useful, {BLOCK - 1}
-  %up = and i64 %up0, {-BLOCK}
+  %up0 = add i64 %useful, {NVIDIA.block - 1}
+  %up = and i64 %up0, {-NVIDIA.block}
   %many = icmp sgt i64 %up, {_MOST_THREADS}
   %most = select i1 %many, i64 {_MOST_THREADS}, i64 %up
   %none = icmp eq i64 %bytes, 0
   %each = select i1 %none, i64 1, i64 %bytes
   %fit0 = udiv i64 {_WORKSPACE_BYTES}, %each
-  %fit = and i64 %fit0, {-BLOCK}
+  %fit = and i64 %fit0, {-NVIDIA.block}
   %over = icmp slt i64 %fit, %most
   %wanted = select i1 %over, i64 %fit, i64 %most
-  %some = icmp sgt i64 %wanted, {BLOCK}
-  %result = select i1 %some, i64 %wanted, i64 {BLOCK}
+  %some = icmp sgt i64 %wanted, {NVIDIA.block}
+  %result = select i1 %some, i64 %wanted, i64 {NVIDIA.block}
   ret i64 %result
 }}"""

@@ -22,7 +22,7 @@ from ...ir.types import VOID, FunctionType, Pointer
 from ...ir.values import Global, integer_of
 from ...ir.writer import write_function
 from ...keys import STATE, Key
-from ...target.nvidia.threads import BLOCK
+from ...target.nvidia.target import NVIDIA
 from .. import support
 from ..arguments import Part
 from ..code import IR_TYPES, Code
@@ -74,9 +74,9 @@ class CudaWholeEntry(WholeKernels):
         if not roots:
             return True
         assert self.state is not None
-        wanted = min(max(-(-self._most_turns(task) // BLOCK) * BLOCK, BLOCK), MOST_COPIES)
+        wanted = min(max(-(-self._most_turns(task) // NVIDIA.block) * NVIDIA.block, NVIDIA.block), MOST_COPIES)
         fitting = max(4 * self.state.bytes, COPIES_BYTES) // sum(roots)
-        return fitting // BLOCK * BLOCK >= min(wanted, FEWEST_COPIES)
+        return fitting // NVIDIA.block * NVIDIA.block >= min(wanted, FEWEST_COPIES)
 
     def _most_turns(self, task: tuple[str, int]) -> int:
         """How many turns of a loop over fields are to be expected: what it says, or the elements of the largest
