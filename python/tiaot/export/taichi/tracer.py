@@ -342,7 +342,7 @@ class _Tracer:
                     if wrt and implementation.autodiff and wrt != ALL_FIELDS and declaration.derivative == "tiaot":
                         raise _Refused('the reverse mode of derivative="tiaot" makes no code for CUDA')
                     trace = self.trace(declaration, variant, implementation, wrt)
-                    if implementation.along is not None and wrt in _differentiated_along(declaration.family):
+                    if implementation.along is not None and wrt in declaration.family.differentiated_along:
                         along = self.trace(declaration, variant, implementation.along, wrt)
                         traces.append({**along, "for_tangents": True})
                 except _Refused as error:
