@@ -4,6 +4,7 @@ same module compiled for different CPUs, whose results are then compared."""
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,8 +67,11 @@ def parameters(text: str) -> list[Parameter]:
     return found
 
 
-def program(header: Path) -> str:
-    """The program for a module with this header; each result is a line `function array: number number ...`."""
+def program(header: Path, sizes: Mapping[str, int]) -> str:
+    """The program for a module with this header; each result is a line `function array: number number ...`.
+
+    `sizes` are those of some dimensions, wherever they occur; all others have SIZE.
+    """
     text = header.read_text()
     lines = [START.replace("HEADER", header.name)]
     state = re.search(r"#define (\w+)_STATE_BYTES (\d+)", text)
@@ -95,7 +99,7 @@ def program(header: Path) -> str:
             draw = KINDS[kind][0]
             if not each.pointer:
                 is_size = not shapes or each.name in {dim for shape in shapes.values() for dim in shape.split(", ")}
-                value = str(SIZE) if each.kind == "int64_t" and is_size else draw
+                value = str(sizes.get(each.name, SIZE)) if each.kind == "int64_t" and is_size else draw
                 lines.append(f"    const {each.kind} {each.name} = {value};")
                 continue
             count = " * ".join(["1", *filter(None, shapes[each.name].split(", "))])

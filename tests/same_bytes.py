@@ -60,10 +60,10 @@ def _traced(source: Path, target: str) -> Any:
 
 
 def _write_texts(traced: Any, folder: Path, target: str) -> None:
-    from tiaot.export.build import along_tangents
     from tiaot.export.entry.cpu import lower
     from tiaot.export.entry.device import lower as cuda_lower
     from tiaot.export.ir import LoweringError
+    from tiaot.export.taichi.trace import along_tangents
     from tiaot.export.target import native
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -86,8 +86,7 @@ def _write_texts(traced: Any, folder: Path, target: str) -> None:
         mock.patch.object(cuda_lower, "compile_text", compile_text),
         mock.patch.object(cuda_lower, "optimize", optimize),
     ):
-        tangents = along_tangents(traced.families, traced.traces) if target == "cpu" else []
-        for trace in [*traced.traces, *tangents]:
+        for trace in [*traced.traces, *along_tangents(traced.families, traced.traces)]:
             if trace.kernel not in signatures:
                 continue
             given = (signatures[trace.kernel], trace, primals[trace.kernel, trace.variant.name])

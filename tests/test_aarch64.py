@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import module_files
@@ -18,6 +19,8 @@ from tiaot.export.target import AARCH64, find_cpu, native
 TESTS = Path(__file__).parent
 RUNTIME = TESTS.parent / "runtime"
 DENSE_TANH = TESTS.parent / "kernels" / "dense_tanh.py"
+# Of each file the sizes that its variants are fixed for, or many of what is spread over threads.
+EXAMPLES = {"geometry": {"k": 3, "n": 70}, "learning": {"n": 4, "h": 8}, "physics": {"n": 70}}
 LIBRARIES = "/usr/aarch64-linux-gnu"  # where Debian puts them
 MISSING = [
     f"{program} ({package})"
@@ -37,19 +40,27 @@ def run(*command: str | Path, cwd: Path | None = None) -> str:
     return done.stdout
 
 
-def results(folder: Path, module: Path, compiler: str, *emulator: str) -> dict[str, list[str]]:
-    """What the plain functions of a module give, by function and array."""
+def results(
+    folder: Path, module: Path, sets: Iterable[Mapping[str, int]], compiler: str, *emulator: str
+) -> dict[str, list[str]]:
+    """What the plain functions of a module give at some sets of sizes, by function, array and set."""
     header = module.with_name(f"{module.stem}.h")
-    (folder / "program.c").write_text(plain_program.program(header))
     strict = ["-std=c11", "-D_DEFAULT_SOURCE", "-Wall", "-Wextra", "-Werror", "-O1"]
-    run(compiler, *strict, f"-I{header.parent}", "program.c", module, "-lm", f"-Wl,-rpath,{module.parent}",
-        "-o", "program", cwd=folder)  # fmt: skip
-    lines = run(*emulator, folder / "program").splitlines()
-    return {name: numbers.split() for name, _, numbers in (line.partition(":") for line in lines)}
+    found = {}
+    for sizes in sets:
+        (folder / "program.c").write_text(plain_program.program(header, sizes))
+        run(compiler, *strict, f"-I{header.parent}", "program.c", module, "-lm", f"-Wl,-rpath,{module.parent}",
+            "-o", "program", cwd=folder)  # fmt: skip
+        for line in run(*emulator, folder / "program").splitlines():
+            name, _, numbers = line.partition(":")
+            found[f"{name} {sizes}"] = numbers.split()
+    return found
 
 
-def both(tmp_path: Path, source: Path) -> tuple[dict[str, list[str]], dict[str, list[str]], Path]:
-    """The results of this machine's code, and of that for aarch64; the header."""
+def both(
+    tmp_path: Path, source: Path, sets: Iterable[Mapping[str, int]] = ({},)
+) -> tuple[dict[str, list[str]], dict[str, list[str]], Path]:
+    """The results of this machine's code, and of that for aarch64, at some sets of sizes; the header."""
     found = []
     for name, options, command in (
         ("here", (), ("cc",)),
@@ -58,7 +69,7 @@ def both(tmp_path: Path, source: Path) -> tuple[dict[str, list[str]], dict[str, 
         folder = tmp_path / name
         folder.mkdir()
         module = module_files.exported(source, folder / f"{source.stem}.so", "--no-verify", *options)
-        found.append(results(folder, module, *command))
+        found.append(results(folder, module, sets, *command))
     return found[0], found[1], module.with_name(f"{source.stem}.h")
 
 
@@ -72,7 +83,7 @@ def check_same(here: dict[str, list[str]], arm: dict[str, list[str]]) -> None:
             assert numbers == arm[name], name
             continue
         ours, theirs = ([float(each) for each in values] for values in (numbers, arm[name]))
-        kind = name.rpartition(" ")[0]
+        kind = name.partition(" ")[0]
         epsilon = 2.0**-10 if "float16" in kind else 2.0**-52 if "float64" in kind else 2.0**-23
         bound = 100 * epsilon * max((abs(each) for each in ours if abs(each) < float("inf")), default=0)
         for x, y in zip(ours, theirs, strict=True):
@@ -89,6 +100,16 @@ def test_it_computes_what_this_machines_code_does(tmp_path: Path, kernels: str) 
 
 @cross
 @elsewhere
+@pytest.mark.parametrize("kernels", EXAMPLES)
+def test_the_examples(tmp_path: Path, kernels: str) -> None:
+    """At the sizes that variants are fixed for, too, and with more than a block of samples."""
+    sets = [{}, {**EXAMPLES[kernels], "B": 70}]
+    here, arm, _ = both(tmp_path, TESTS.parent / "examples" / "kernels" / f"{kernels}.py", sets)
+    check_same(here, arm)
+
+
+@cross
+@elsewhere
 def test_the_dense_layer(tmp_path: Path) -> None:
     """Samples in lanes, and the matrix product in tiles, whose implementation is x86-64-v2's."""
     source = tmp_path / "dense_tanh.py"
@@ -98,7 +119,8 @@ def test_the_dense_layer(tmp_path: Path) -> None:
     )
     assert fewer != text
     source.write_text(fewer.replace('"W b", "x W b"]', '"x W b"]'))
-    here, arm, header = both(tmp_path, source)
+    fixed = {"n": 4, "m": 4}
+    here, arm, header = both(tmp_path, source, [{}, {"B": 70}, fixed, {**fixed, "B": 70}])
     check_same(here, arm)
     assert "dense_tanh_hvp_x_W_b_float32" in header.read_text()
 

@@ -13,7 +13,7 @@ SOURCES = ["runtime/src", "runtime/include", "python/src", "python/tiaot"]
 SUFFIXES = (".py", ".cpp", ".hpp", ".h")
 # By the row: how the last thing of the kind is spelled, in C++ and in Python.
 SPELLINGS = {
-    "element type": r"TIAOT_FLOAT16\b",
+    "element type": r"TIAOT_FLOAT16\b|\bkF16\b|\"float16\"|\bf16\b",
     "kind of CPU": "aarch64",
     "kind of entry": r"TIAOT_HVP\b|\"hvp\"",
 }

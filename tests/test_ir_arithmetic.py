@@ -5,17 +5,20 @@ from __future__ import annotations
 import ctypes
 import itertools
 import math
+import re
 
 import pytest
 from task_texts import body, function, text
 
 llvm = pytest.importorskip("llvmlite.binding")
 
+from tiaot.export.author.sizes import number  # noqa: E402
 from tiaot.export.entry.code import Code  # noqa: E402
 from tiaot.export.ir.passes.divisions import define_divisions  # noqa: E402
 from tiaot.export.ir.passes.finish import finish  # noqa: E402
 from tiaot.export.ir.passes.shifts import define_shifts  # noqa: E402
 from tiaot.export.ir.reader import read_function  # noqa: E402
+from tiaot.export.ir.values import LoweringError  # noqa: E402
 from tiaot.export.ir.writer import write_function  # noqa: E402
 
 BITS = (8, 16, 32, 64)
@@ -214,4 +217,14 @@ def test_sizes_are_rounded_down_and_0_where_they_are_divided_by_0(text: str):
     call = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)(engine.get_function_address("f"))
     for n, m in itertools.product((0, 1, 4, 5, 100), (0, 1, 3, 7)):
         divides_by_0 = m == 0 and "// m" in text
-        assert call(n, m) == (0 if divides_by_0 else eval(text, {}, {"n": n, "m": m}))
+        expected = 0 if divides_by_0 else eval(text, {}, {"n": n, "m": m})
+        assert call(n, m) == expected == number(text, {"n": n, "m": m})
+
+
+@pytest.mark.parametrize("text", ["n / 2", "k", "n ** 2", "f(n)", "n +", "1.5", "-n", "True"])
+def test_what_is_no_size_is_refused(text: str):
+    message = f"scratch size {text!r}: expected dimensions, `rows`, numbers, + - * // ()"
+    with pytest.raises(LoweringError, match=re.escape(message)):
+        Code({"n": "%n"}).expression(text)
+    with pytest.raises(ValueError, match=re.escape(message.removeprefix("scratch "))):
+        number(text, {"n": 3})

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
+import field_kernels
 import numpy as np
 import pytest
 import random_kernels
@@ -32,6 +33,13 @@ def test_vjp_and_hvp_of_random_kernels() -> None:
     """By the exporter's own reverse mode."""
     chosen = cases(1, range(8), "f64")
     found, refused = try_kernels(Trial(1, "f64", "tiaot", with_vjp=True), chosen)
+    assert not found and not refused
+
+
+def test_adjoints_of_random_kernels_over_fields() -> None:
+    chosen = field_kernels.chosen_of(1, range(16))
+    assert len(chosen) > 1
+    found, refused = field_kernels.try_kernels(chosen)
     assert not found and not refused
 
 

@@ -4,6 +4,7 @@ differences, a simulation against the complex step; and what it refuses, with th
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -50,6 +51,7 @@ NAMES = [
     "weighed",
     "layers",
     "log_sum",
+    "capped",
     "peaks",
     "ranked",
 ]
@@ -75,7 +77,7 @@ def draw(name: str, n: int, m: int) -> tuple[list[Any], list[str]]:
     x, w = rng.uniform(-1.5, 1.5, n), rng.uniform(-1.5, 1.5, m)
     if name in ("orbit", "relax", "chain", "ranked"):
         return [x, rng.uniform(-1.5, 1.5, n)], ["x", "v"]
-    if name in ("scan", "moment", "chained", "powers", "scaled", "bins", "log_sum"):
+    if name in ("scan", "moment", "chained", "powers", "scaled", "bins", "log_sum", "capped"):
         return [x], ["x"]
     if name == "peaks":
         return [x, rng.uniform(-1.5, 1.5, n), rng.integers(0, n, n, dtype=np.int32)], ["x", "w"]
@@ -269,6 +271,26 @@ def test_a_turns_own_elements_take_no_atomic_additions(tmp_path: Path, over: str
     (adjoint,) = (each for each in trace_file(source).traces if each.wrt)
     assert adjoint.derivative == "tiaot"
     assert sum(task.count("atomicrmw") for task in adjoint.tasks) == additions
+
+
+OUTSIDE = """
+@kernel("x[n] -> y[n]", derivative="tiaot")
+@ti.kernel
+def f(x: f64_1, y: f64_1):
+    total = 0.0
+    for i in x:
+        total += x[i]
+    for i in x:
+        y[i] = total * total
+"""
+
+
+def test_the_gradient_of_a_variable_outside_of_the_loops_begins_as_zero(tmp_path: Path) -> None:
+    """It lies on the stack, where anything may be before."""
+    (tmp_path / "source.py").write_text(HEAD + OUTSIDE)
+    (adjoint,) = (each for each in trace_file(tmp_path / "source.py").traces if each.wrt)
+    cleared = re.search(r"define void @cleared_serial\((.|\n)*?\n}", adjoint.tasks[0])
+    assert cleared and cleared[0].count("store float 0.000000e+00") == 1
 
 
 IN_PLACE = """

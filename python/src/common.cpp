@@ -2,6 +2,9 @@
 #include "common.hpp"
 
 #include <cstring>
+#include <type_traits>
+
+#include "dtypes.hpp"
 
 namespace tiaot::binding {
 namespace {
@@ -102,8 +105,13 @@ std::string text_of(PyObject *object) {
 }
 
 std::string dtype_name(uint32_t dtype) {
-  const char *const kinds[] = {"int", "uint", "float"};
-  return kinds[(dtype >> 8) % 3] + std::to_string(dtype & 0xff);
+  std::string name;
+  visit_dtype(dtype, [&](auto zero) {
+    using T = decltype(zero);
+    const char *const kind = !std::is_integral_v<T> ? "float" : std::is_signed_v<T> ? "int" : "uint";
+    name = kind + std::to_string(8 * sizeof(T));
+  });
+  return name;
 }
 
 bool read_num_threads(PyObject *object, const char *label, const char *argument, int32_t *count) {

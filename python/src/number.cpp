@@ -5,7 +5,7 @@
 #include <type_traits>
 
 #include "call.hpp"
-#include "half.hpp"
+#include "dtypes.hpp"
 
 namespace tiaot::binding {
 namespace {
@@ -59,35 +59,31 @@ bool write_integer(const Number &number, int64_t *place) {
 
 // Rounds, as Python's own floats are; a finite number does not become infinite.
 template <typename T>
-bool write_real(const Number &number, const char *kind, int64_t *place) {
+bool write_real(const Number &number, int64_t *place) {
   const double value = PyFloat_AsDouble(number.object);
   const bool failed = value == -1 && PyErr_Occurred();
   if (failed && !PyErr_ExceptionMatches(PyExc_OverflowError)) return false;
   const auto narrow = static_cast<T>(value);
   if (failed || (std::isfinite(value) && !std::isfinite(static_cast<double>(narrow)))) {
-    return raise_number(number, PyExc_ValueError, std::string("a number that fits ") + kind);
+    const std::string kind = "float" + std::to_string(8 * sizeof(T));
+    return raise_number(number, PyExc_ValueError, "a number that fits " + kind);
   }
   std::memcpy(place, &narrow, sizeof narrow);
   return true;
 }
 
 bool write_number(const EntryState &entry, int position, uint32_t dtype, const Number &number, int64_t *place) {
-  switch (dtype) {
-    case TIAOT_FLOAT16:
-      return write_real<Half>(number, "float16", place);
-    case TIAOT_FLOAT32:
-      return write_real<float>(number, "float32", place);
-    case TIAOT_FLOAT64:
-      return write_real<double>(number, "float64", place);
-    case TIAOT_INT32:
-      return write_integer<int32_t>(number, place);
-    case TIAOT_INT64:
-      return write_integer<int64_t>(number, place);
-    case TIAOT_UINT8:
-      return write_integer<uint8_t>(number, place);
-    default:
-      return raise_number(number, PyExc_TypeError, "an array of " + dtypes_of(entry, argument_of(entry, position)));
-  }
+  bool written = false;
+  const bool known = visit_dtype(dtype, [&](auto zero) {
+    using T = decltype(zero);
+    if constexpr (std::is_integral_v<T>) {
+      written = write_integer<T>(number, place);
+    } else {
+      written = write_real<T>(number, place);
+    }
+  });
+  if (known) return written;
+  return raise_number(number, PyExc_TypeError, "an array of " + dtypes_of(entry, argument_of(entry, position)));
 }
 
 }  // namespace

@@ -5,9 +5,11 @@
 // over the result, where an output has more than one element. A gradient of a shared input would be summed over the
 // batch, so where one is asked for, each sample is a batch of its own, whose gradients lie in the result as they come.
 #include <algorithm>
+#include <cstring>
 
 #include "cuda_call.hpp"
 #include "cuda_workspace.hpp"
+#include "dtypes.hpp"
 #include "error.hpp"
 #include "memory.hpp"
 #include "plan.hpp"
@@ -78,25 +80,25 @@ tiaot_status plan_memory(CudaJacobian *it) {
 tiaot_status set_element(const CudaJacobian &it, uint32_t dtype, char *first, int64_t pitch, int64_t rows, bool one) {
   const CudaDriver &driver = *it.run.device->driver;
   const CUstream stream = it.run.stream;
+  uint64_t bits = 0;  // of the number one
+  visit_dtype(dtype, [&](auto zero) {
+    const auto number = static_cast<decltype(zero)>(1);
+    std::memcpy(&bits, &number, sizeof number);
+  });
+  const bool high = bits >> 32 != 0;
+  const auto word = one ? static_cast<uint32_t>(high ? bits >> 32 : bits) : 0;
   const auto set = [&](char *at, int64_t step, int64_t height) {
-    const auto target = reinterpret_cast<CUdeviceptr>(at);
+    const CUdeviceptr target = reinterpret_cast<CUdeviceptr>(at) + (high ? 4 : 0);
     const auto width = static_cast<size_t>(step), count = static_cast<size_t>(height);
-    const auto set32 = [&](int64_t word, uint32_t value) {
-      return it.keep("cuMemsetD2D32Async", driver.cuMemsetD2D32Async(target + static_cast<CUdeviceptr>(word), width,
-                                                                     one ? value : 0, 1, count, stream));
-    };
-    switch (dtype) {
-      case TIAOT_UINT8:
-        return it.keep("cuMemsetD2D8Async", driver.cuMemsetD2D8Async(target, width, one ? 1 : 0, 1, count, stream));
-      case TIAOT_FLOAT16:
+    switch (item_size(dtype)) {
+      case 1:
+        return it.keep("cuMemsetD2D8Async",
+                       driver.cuMemsetD2D8Async(target, width, static_cast<uint8_t>(word), 1, count, stream));
+      case 2:
         return it.keep("cuMemsetD2D16Async",
-                       driver.cuMemsetD2D16Async(target, width, one ? 0x3C00 : 0, 1, count, stream));
-      case TIAOT_FLOAT32:
-        return set32(0, 0x3F800000);
-      case TIAOT_FLOAT64:
-        return set32(4, 0x3FF00000);
-      default:
-        return set32(0, 1);  // integers, of which the low word comes first
+                       driver.cuMemsetD2D16Async(target, width, static_cast<uint16_t>(word), 1, count, stream));
+      default:  // of eight bytes the other word is that of zero
+        return it.keep("cuMemsetD2D32Async", driver.cuMemsetD2D32Async(target, width, word, 1, count, stream));
     }
   };
   if (rows == 1 || pitch <= kMaxPitch) return set(first, rows == 1 ? item_size(dtype) : pitch, rows);

@@ -9,6 +9,7 @@
 #include <atomic>
 #include <cstring>
 
+#include "dtypes.hpp"
 #include "error.hpp"
 #include "float_control.hpp"
 #include "memory.hpp"
@@ -39,25 +40,10 @@ struct Jacobian {
 };
 
 void write_one(uint32_t dtype, char *array, int64_t element) {
-  const auto write = [&](auto one) {
+  visit_dtype(dtype, [&](auto zero) {
+    const auto one = static_cast<decltype(zero)>(1);
     std::memcpy(array + element * static_cast<int64_t>(sizeof one), &one, sizeof one);
-  };
-  switch (dtype) {
-    case TIAOT_INT32:
-      return write(int32_t{1});
-    case TIAOT_INT64:
-      return write(int64_t{1});
-    case TIAOT_UINT8:
-      return write(uint8_t{1});
-    case TIAOT_FLOAT16:
-      return write(uint16_t{0x3C00});
-    case TIAOT_FLOAT32:
-      return write(1.0f);
-    case TIAOT_FLOAT64:
-      return write(1.0);
-    default:
-      return;  // the tables were checked for others
-  }
+  });
 }
 
 // Lays out the memory of one worker.

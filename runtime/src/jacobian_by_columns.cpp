@@ -7,8 +7,8 @@
 #include <atomic>
 #include <cstring>
 
+#include "dtypes.hpp"
 #include "error.hpp"
-#include "half.hpp"
 #include "memory.hpp"
 #include "plan.hpp"
 #include "workers.hpp"
@@ -65,49 +65,25 @@ tiaot_status plan_memory(Columns *it) {
   return too_much ? raise(TIAOT_ERROR_MEMORY, "no memory for workspace: more than 2^61 bytes are needed") : TIAOT_OK;
 }
 
-// Only floating-point inputs have tangents.
 void set_element(uint32_t dtype, char *array, int64_t element, float value) {
-  if (dtype == TIAOT_FLOAT16) {
-    reinterpret_cast<Half *>(array)[element] = Half(value);
-  } else if (dtype == TIAOT_FLOAT32) {
-    reinterpret_cast<float *>(array)[element] = value;
-  } else {
-    reinterpret_cast<double *>(array)[element] = static_cast<double>(value);
-  }
-}
-
-template <typename To, typename From>
-void spread(void *to, int64_t step, const void *from, int64_t count) {
-  for (int64_t i = 0; i < count; ++i) {
-    static_cast<To *>(to)[i * step] = static_cast<To>(static_cast<double>(static_cast<const From *>(from)[i]));
-  }
-}
-
-template <typename To>
-void spread(uint32_t from_dtype, void *to, int64_t step, const void *from, int64_t count) {
-  switch (from_dtype) {
-    case TIAOT_FLOAT16:
-      return spread<To, Half>(to, step, from, count);
-    case TIAOT_FLOAT32:
-      return spread<To, float>(to, step, from, count);
-    case TIAOT_FLOAT64:
-      return spread<To, double>(to, step, from, count);
-    case TIAOT_INT32:
-      return spread<To, int32_t>(to, step, from, count);
-    case TIAOT_INT64:
-      return spread<To, int64_t>(to, step, from, count);
-    case TIAOT_UINT8:
-      return spread<To, uint8_t>(to, step, from, count);
-    default:
-      return;  // the tables were checked for others
-  }
+  visit_dtype(dtype, [&](auto zero) {
+    using T = decltype(zero);
+    reinterpret_cast<T *>(array)[element] = static_cast<T>(value);
+  });
 }
 
 // Writes `count` numbers to places `step` apart, as the element type of the Jacobian, which is the input's.
 void spread(uint32_t dtype, uint32_t from_dtype, char *to, int64_t step, const char *from, int64_t count) {
-  if (dtype == TIAOT_FLOAT16) return spread<Half>(from_dtype, to, step, from, count);
-  if (dtype == TIAOT_FLOAT32) return spread<float>(from_dtype, to, step, from, count);
-  return spread<double>(from_dtype, to, step, from, count);
+  visit_dtype(dtype, [&](auto to_zero) {
+    visit_dtype(from_dtype, [&](auto from_zero) {
+      using To = decltype(to_zero);
+      using From = decltype(from_zero);
+      for (int64_t i = 0; i < count; ++i) {
+        const auto number = static_cast<double>(reinterpret_cast<const From *>(from)[i]);
+        reinterpret_cast<To *>(to)[i * step] = static_cast<To>(number);
+      }
+    });
+  });
 }
 
 // One column of the Jacobians of `rows` samples from `begin` on: that of element `element` of input `input`, which is

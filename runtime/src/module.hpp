@@ -81,9 +81,4 @@ constexpr uint64_t header_of(uint32_t rank, uint32_t dtype) {
 }
 constexpr int64_t header_item_size(uint64_t header) { return static_cast<int64_t>(header >> 40 & 255) / 8; }
 
-constexpr bool known_dtype(uint32_t dtype) {
-  return dtype == TIAOT_INT32 || dtype == TIAOT_INT64 || dtype == TIAOT_UINT8 || dtype == TIAOT_FLOAT16 ||
-         dtype == TIAOT_FLOAT32 || dtype == TIAOT_FLOAT64;
-}
-
 }  // namespace tiaot

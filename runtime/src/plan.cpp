@@ -3,10 +3,11 @@
 
 #include <algorithm>
 #include <atomic>
+#include <type_traits>
 
+#include "dtypes.hpp"
 #include "error.hpp"
 #include "float_control.hpp"
-#include "half.hpp"
 #include "memory.hpp"
 #include "state.hpp"
 #include "threads.hpp"
@@ -20,7 +21,6 @@ namespace {
 constexpr int64_t kFew = 2048;
 constexpr int64_t kSegment = 4096;  // elements that are added up at a time: the sum stays in the first-level cache
 
-// Unsigned for integers: their sums wrap.
 template <typename T>
 void add(void *sum, const void *term, int64_t begin, int64_t end) {
   auto *__restrict to = static_cast<T *>(sum);
@@ -29,22 +29,14 @@ void add(void *sum, const void *term, int64_t begin, int64_t end) {
 }
 
 void add(uint32_t dtype, void *sum, const void *term, int64_t begin, int64_t end) {
-  switch (dtype) {
-    case TIAOT_INT32:
-      return add<uint32_t>(sum, term, begin, end);
-    case TIAOT_INT64:
-      return add<uint64_t>(sum, term, begin, end);
-    case TIAOT_UINT8:
-      return add<uint8_t>(sum, term, begin, end);
-    case TIAOT_FLOAT16:
-      return add<Half>(sum, term, begin, end);
-    case TIAOT_FLOAT32:
-      return add<float>(sum, term, begin, end);
-    case TIAOT_FLOAT64:
-      return add<double>(sum, term, begin, end);
-    default:
-      return;  // the tables were checked for others
-  }
+  visit_dtype(dtype, [&](auto zero) {
+    using T = decltype(zero);
+    if constexpr (std::is_integral_v<T>) {
+      add<std::make_unsigned_t<T>>(sum, term, begin, end);  // which wrap
+    } else {
+      add<T>(sum, term, begin, end);
+    }
+  });
 }
 
 // Sets the pieces of the entry's arrays, and their order where the caller left gradients out.

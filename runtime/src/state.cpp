@@ -4,11 +4,13 @@
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
+#include <limits>
 #include <new>
 #include <string>
+#include <type_traits>
 
+#include "dtypes.hpp"
 #include "error.hpp"
-#include "half.hpp"
 #include "memory.hpp"
 #include "signature.hpp"
 
@@ -114,30 +116,18 @@ Element element_of(T value) {
 
 // A number as an element of a type; false where it is none of its numbers.
 bool make_element(uint32_t dtype, double value, Element *element) {
-  const bool whole = std::nearbyint(value) == value;
-  switch (dtype) {
-    case TIAOT_UINT8:
-      if (!whole || value < 0 || value > UINT8_MAX) return false;
-      *element = element_of(static_cast<uint8_t>(value));
-      return true;
-    case TIAOT_INT32:
-      if (!whole || value < INT32_MIN || value > INT32_MAX) return false;
-      *element = element_of(static_cast<int32_t>(value));
-      return true;
-    case TIAOT_INT64:
-      if (!whole || value < -0x1p63 || value >= 0x1p63) return false;
-      *element = element_of(static_cast<int64_t>(value));
-      return true;
-    case TIAOT_FLOAT16:
-      *element = element_of(Half(value));
-      return true;
-    case TIAOT_FLOAT32:
-      *element = element_of(static_cast<float>(value));
-      return true;
-    default:
-      *element = element_of(value);
-      return true;
-  }
+  bool fits = true;
+  const bool known = visit_dtype(dtype, [&](auto zero) {
+    using T = decltype(zero);
+    if constexpr (std::is_integral_v<T>) {
+      constexpr auto kEnd = 2.0 * static_cast<double>(std::numeric_limits<T>::max() / 2 + 1);  // one behind the last
+      fits =
+          std::nearbyint(value) == value && value >= static_cast<double>(std::numeric_limits<T>::min()) && value < kEnd;
+      if (!fits) return;
+    }
+    *element = element_of(static_cast<T>(value));
+  });
+  return known && fits;
 }
 
 void fill_on_cpu(char *first, const tiaot_field_desc &field, uint32_t axis, Element value) {

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "cpu.hpp"
+#include "dtypes.hpp"
 #include "error.hpp"
 #include "module.hpp"
 

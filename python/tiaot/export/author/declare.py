@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..computation import ALL_FIELDS, DERIVATIVES, FORWARD, GRAD, Computation, sets_along
+from ..dtypes import ELEMENT_TYPES
 from ..target.x86_64 import X86_64
 from .signature import REAL_DTYPES, Signature, parse_signature
 
@@ -37,7 +38,7 @@ class Variant:
         """The element type as Taichi names it: ti.f32 or ti.f64."""
         import taichi as ti
 
-        return {"float32": ti.f32, "float64": ti.f64}[self.dtype]
+        return getattr(ti, next(each.taichi for each in ELEMENT_TYPES if each.name == self.dtype))
 
     def array(self, rank: int) -> Any:
         """The annotation of a parameter: an ndarray of `rank` dimensions with this variant's element type."""
@@ -120,6 +121,11 @@ class Family:
     state: bool = False  # it works on the module's state, Taichi's fields
     gradient: bool = False  # and has an adjoint there
     derivatives: tuple[str, ...] = ()  # beside vjps: some of computation.DERIVATIVES
+
+    @property
+    def differentiated_along(self) -> list[tuple[str, ...]]:
+        """What is differentiated along tangents, by its `wrt`: the primal for jvps, the vjps for hvps."""
+        return [()] * ("jvp" in self.derivatives) + [*self.wrt] * ("hvp" in self.derivatives)
 
     @property
     def entries(self) -> tuple[Computation, ...]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from ..state import ALIGNMENT, Dense, Field, RootMemory, State
 from .flow import Place
-from .parameters import dtype_name
+from .parameters import dtype_name, real_types
 from .signature import ITEM_SIZES
 
 
@@ -31,6 +31,11 @@ class _Node:
         """From the child of the root to this node."""
         above = [] if self.parent is None or self.parent.kind == "root" else self.parent.path
         return [*above, self]
+
+    @property
+    def whole_path(self) -> list[_Node]:
+        """From the root to this node."""
+        return [*([] if self.parent is None else self.parent.whole_path), self]
 
     @property
     def own_sizes(self) -> dict[int, int]:
@@ -93,15 +98,26 @@ def has_gradient(fields: Mapping[str, Any], used: set[int]) -> bool:
 
 def real_places(fields: Mapping[str, Any]) -> dict[int, Place]:
     """The places of the named fields of real numbers, by their numbers."""
-    from taichi.types import primitive_types
-
-    real = (primitive_types.f16, primitive_types.f32, primitive_types.f64)
+    real = real_types()
     return {
         number: Place(name, bool(_members(field.grad)))
         for name, field in fields.items()
         if field.dtype in real
         for number in _members(field)
     }
+
+
+def places(fields: Mapping[str, Any]) -> tuple[dict[int, Dense], dict[int, tuple[int, ...]], dict[int, int]]:
+    """What derivative/fields.py has to know of fields: dense nodes, paths to places, places of gradients."""
+    nodes = _nodes()
+    gradients = {
+        place: gradient
+        for each in fields.values()
+        for place, gradient in zip(_places(each), _places(each.grad), strict=False)
+    }
+    named = {place for each in fields.values() for place in _places(each)} | set(gradients.values())
+    paths = {place: tuple(each.id for each in nodes[place].whole_path) for place in named}
+    return _dense(nodes.values()), paths, gradients
 
 
 def lay_out(fields: Mapping[str, Any], used: set[int]) -> State:
@@ -139,12 +155,16 @@ def lay_out(fields: Mapping[str, Any], used: set[int]) -> State:
         size,
         roots,
         {node.id: node.offset for node in below.values() if node.id not in roots},
-        {
-            node.id: Dense(node.cell_bytes, tuple(size for size in node.own_sizes.values() if size > 1))
-            for node in below.values()
-            if node.kind == "dense"
-        },
+        _dense(below.values()),
     )
+
+
+def _dense(nodes: Iterable[_Node]) -> dict[int, Dense]:
+    return {
+        node.id: Dense(node.cell_bytes, tuple(size for size in node.own_sizes.values() if size > 1))
+        for node in nodes
+        if node.kind == "dense"
+    }
 
 
 def refusals(fields: Mapping[str, Any]) -> dict[int, str]:

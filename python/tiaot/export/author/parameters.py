@@ -87,6 +87,11 @@ def _taichi_dtypes() -> dict[str, Any]:
     return {each.name: getattr(primitive_types, each.taichi) for each in ELEMENT_TYPES}
 
 
+def real_types() -> list[Any]:
+    """Taichi's types of real numbers."""
+    return [type_ for name, type_ in _taichi_dtypes().items() if name in REAL_DTYPES]
+
+
 def taichi_type(dtype: str, element: tuple[int, ...]) -> Any:
     """Taichi's type of a number of that name, or of a vector or matrix of them."""
     import taichi as ti

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..computation import check_derivative, check_derivatives
+from ..dtypes import SAMPLED
 from .declare import Declaration, Family, Implementation, scratch_shapes
 from .decorate import Request
 from .parameters import argument_dtypes, derive_signature, is_array, is_template
@@ -39,8 +40,8 @@ def _family(
     parsed = parse_signature(signature, batch)
     sets = _sets_of_inputs(parsed, wrt, [argument.name for argument in parsed.inputs])
     for dtype in dtypes:
-        if dtype not in ("float32", "float64"):
-            raise ValueError(f"dtypes: expected some of float32, float64, got {dtype!r}")
+        if dtype not in SAMPLED:
+            raise ValueError(f"dtypes: expected some of {', '.join(SAMPLED)}, got {dtype!r}")
     _check_fixed(parsed, fixed)
     _check_sizes(parsed, sizes)
     _check_names("draw", tuple(draw or ()), parsed)

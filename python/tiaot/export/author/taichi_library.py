@@ -11,6 +11,8 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+from ..dtypes import ELEMENT_TYPES
+
 
 def mend_library() -> None:
     """Changes Taichi in this process, a child of the exporter's."""
@@ -30,7 +32,8 @@ def _functions() -> dict[str, Any]:
         type_ = x.ptr.get_rvalue_type() if hasattr(x, "ptr") else None
         if type_ is not None and hasattr(type_, "element_type"):
             type_ = type_.element_type()
-        return type_ if type_ in (ti.f16, ti.f32, ti.f64) else ti.lang.impl.get_runtime().default_fp
+        real = [getattr(ti, each.taichi) for each in ELEMENT_TYPES if each.is_real]  # now: gate/twin.py changes them
+        return type_ if type_ in real else ti.lang.impl.get_runtime().default_fp
 
     real_type.__module__ = "taichi.math"  # Taichi warns of functions that it does not know
 

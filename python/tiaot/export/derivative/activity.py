@@ -41,7 +41,7 @@ class Pointers:
 
     def __init__(self, function: Function, temporaries: Temporaries) -> None:
         self.function = function
-        self.origins = Origins(function)
+        self.origins = Origins(function, temporaries.places)
         self._temporaries = temporaries
 
     def memory(self, pointer: Value) -> Memory:

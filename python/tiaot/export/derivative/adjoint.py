@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NoReturn, TypeVar
 
 from ..ir import types as t
@@ -52,12 +52,14 @@ from ..ir.instructions import (
     Unary,
 )
 from ..ir.model import Block, Function, Parameter
-from ..ir.origins import Array, Origin, Other, Temporary
+from ..ir.origins import Array, Origin, Other, Root, Temporary
 from ..ir.passes.chains import offset_chain, peel_constant
+from ..ir.passes.lookups import Indices
 from ..ir.values import Constant, Global, Local, LoweringError, Value, integer, integer_of, zero
 from ..ir.writer import write_instruction
 from .activity import Activity, Memory, is_real, read_from, written
 from .dead import has_effect, only_computes, without_dead
+from .fields import STEP, Fields
 from .kept import elements_of
 from .rules import Arithmetic, real, rule_of
 from .shared import Temporaries
@@ -85,6 +87,8 @@ class Surroundings:
     winners: Callable[[Array | Temporary], Array | Temporary]  # where the winners of minima and maxima are written down
     arguments: Callable[[], t.Struct]  # the type of the arguments' struct, with all arrays that `winners` has given
     types: Mapping[str, t.Type | None]
+    fields: Fields = dataclasses.field(default_factory=Fields)
+    indices: Mapping[str, Indices] = dataclasses.field(default_factory=dict)  # of elements of fields
 
 
 def adjoint(function: Function, is_loop: bool, around: Surroundings, called: dict[str, Function]) -> Function:
@@ -620,6 +624,8 @@ class _Pass:
             assert phi.result is not None
             self._store_kept(phi.result, frame)
         for instruction in block.instructions[len(block.phis) : -1]:
+            if self._writes_field(instruction):
+                continue
             self.build.add(instruction)
             if instruction.result is not None:
                 self._store_kept(instruction.result, frame)
@@ -630,6 +636,10 @@ class _Pass:
         else:
             self.build.add(block.end)
         return Block(label, (*phis, *self.build.take()))
+
+    def _writes_field(self, instruction: Instruction) -> bool:
+        """Whether it is left out forward: fields are there as the kernel has left them."""
+        return any(isinstance(self._memory(pointer), Root) for pointer, _ in written(instruction))
 
     # ---- the sweep backward ----
 
@@ -910,6 +920,8 @@ class _Pass:
     def _reverse_extremum(self, instruction: Call, predicate: str) -> None:
         """`old = atomic_max(pointer, number)`: where the number wins it takes the gradient."""
         pointer, number = instruction.arguments
+        if isinstance(self._memory(pointer), Root):
+            self.refuse(instruction, "who has won a minimum or maximum cannot be seen from the field that is left")
         if self.outer is not None:
             self._reverse_recorded(instruction, pointer, number)
             return
@@ -1064,6 +1076,8 @@ class _Pass:
     def _own_axes(self, array: Memory, index: Local, labels: Sequence[str]) -> bool:
         """Whether all elements of an array that some blocks touch have this index, or the same constant added to it, at
         one and the same place."""
+        if isinstance(array, Root):
+            return self._own_axes_of_field(array, index, labels)
         common: set[tuple[int, int]] | None = None
         if not isinstance(array, Array) or (rank := self.around.ranks.get(array.index)) is None:
             return False
@@ -1084,12 +1098,46 @@ class _Pass:
                     common = places if common is None else common & places
         return bool(common)
 
+    def _own_axes_of_field(self, place: Root, index: Local, labels: Sequence[str]) -> bool:
+        """The same of a field."""
+        axes = [
+            set(self._axes_with(index, pointer))
+            for label in labels
+            for each in self.function.by_label[label].instructions
+            for pointer in ([each.pointer] if isinstance(each, Load) else [pointer for pointer, _ in written(each)])
+            if self._memory(pointer) == place
+        ]
+        return bool(axes and set.intersection(*axes))
+
+    def _axes_with(self, index: Local, pointer: Value) -> Iterator[tuple[int, int, int]]:
+        """Where an index stands in the steps to an element of a field: the node, the stride of the axis there, and the
+        constant that is added."""
+        place = self._memory(pointer)
+        assert isinstance(place, Root)
+        path = list(self.around.fields.paths[place.node])
+        while (definition := self.function.definition(pointer)) is not None:
+            if isinstance(definition, Cast):
+                pointer = definition.value
+            elif isinstance(definition, GetElementPointer):
+                for stride, leaf, shift in self.around.indices.get(definition.result.name, ()):
+                    if leaf == index:
+                        yield path[-1], stride, shift
+                pointer = definition.pointer
+            elif isinstance(definition, Call) and STEP.fullmatch(definition.name):
+                path.pop()
+                pointer = definition.arguments[0]
+            else:
+                return
+
     def _gradient(self, instruction: Instruction, pointer: Value) -> Value:
         """A pointer to the gradient of what a pointer of the sweep forward points to."""
         memory = self._memory(pointer)
         if isinstance(memory, Array):
             if memory.field != 1 or memory.index not in self.around.with_gradient:
                 self.refuse(instruction, "what has a gradient goes through an array that has none")
+        elif isinstance(memory, Root):
+            if memory.node not in self.around.fields.gradients:
+                self.refuse(instruction, "what has a gradient goes through a field that has none")
         elif not isinstance(memory, (Local, Temporary)):
             self.refuse(instruction, "it is not known what it reads or writes")
         return self._gradient_of(instruction, pointer)
@@ -1117,7 +1165,39 @@ class _Pass:
                 return self.build.load(place, align=definition.align, name="gradients")
         if isinstance(definition, Call) and definition.name == "get_temporary_pointer":
             return self._temporary(definition, self.around.temporaries.behind, self.value)
+        if isinstance(definition, Call) and (match := STEP.fullmatch(definition.name)):
+            path = self.around.fields.gradient_path(int(match[2]))
+            if path is None:
+                self.refuse(instruction, "its gradient lies in a tree of another form")
+            return self._in_field(instruction, pointer, path)
         self.refuse(instruction, "it is not known what it reads or writes")
+
+    def _in_field(self, instruction: Instruction, pointer: Value, path: tuple[int, ...]) -> Value:
+        """The steps to an element once more, along another path from the root that has the same form."""
+        definition = self.function.definition(pointer)
+        if isinstance(definition, Cast) and definition.opcode == "bitcast":
+            return self._in_field(instruction, definition.value, path)
+        if isinstance(definition, Call) and STEP.fullmatch(definition.name):
+            container = self._in_field(instruction, definition.arguments[0], path[:-1])
+            name = f"get_ch_S{path[-2]}_to_S{path[-1]}"
+            self.called.setdefault(name, Function(name, _RAW, (Parameter(Local(_RAW, "node")),)))
+            result = self.build.call(self.called[name], container, name="node")
+            assert result is not None
+            return result
+        if isinstance(definition, Call) and definition.name == "LLVMRuntime_get_roots":
+            return self.value(pointer)
+        if isinstance(definition, GetElementPointer):
+            if all(integer_of(each) == 0 for each in definition.indices):
+                return self._in_field(instruction, definition.pointer, path)
+            offset = self.function.definition(definition.indices[0])
+            node = self.around.fields.dense.get(path[-1])
+            plain = definition.kind == t.I8 and isinstance(offset, Binary) and offset.opcode == "mul"
+            if plain and isinstance(offset, Binary) and node is not None:
+                container = self._in_field(instruction, definition.pointer, path)
+                cell = integer(t.I64, node.cell_bytes)
+                there = self.build.binary("mul", self.value(offset.left), cell, flags=["nsw"], name="gradient")
+                return self.build.element_pointer(container, there, name="gradient")
+        self.refuse(instruction, "it is not known which element of a field it reads or writes")
 
     def _shadow(self, alloca: Alloca) -> Local:
         if alloca.result not in self.shadows:

@@ -5,13 +5,14 @@ outputs, which it zeroes, and adds to the gradients of the inputs. So does this 
 either. What differs is what it finds in the arrays that the kernel writes to: what the kernel finds there, and not what
 it leaves. Tasks whose results later tasks read run again, in their order; then the adjoints of all tasks that have one,
 in the opposite order. Where one of these tasks overwrites what an adjoint reads, a copy is made in between (kept.py).
+Fields are found as the kernel leaves them, and stay so (fields.py).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import llvmlite.binding as llvm
@@ -19,8 +20,9 @@ import llvmlite.binding as llvm
 from ..author.parameters import Parameter
 from ..ir.instructions import AtomicUpdate, Call, Instruction, Load, Store
 from ..ir.model import Function, Module
-from ..ir.origins import UNKNOWN, Array, Origin, Other, Temporary
+from ..ir.origins import UNKNOWN, Array, Origin, Other, Root, Temporary
 from ..ir.passes.indices import plain_indices
+from ..ir.passes.lookups import Indices
 from ..ir.passes.names import with_names
 from ..ir.reader import read
 from ..ir.runtime_calls import draws_random
@@ -31,6 +33,7 @@ from ..ir.writer import write
 from .activity import Activity, Pointers
 from .adjoint import Surroundings, adjoint, extremum, recording, whole
 from .dead import without_dead
+from .fields import Fields
 from .kept import Copy, Room, SerialTask, arguments_type, copying, redirected
 from .shared import Temporaries
 
@@ -50,6 +53,7 @@ class _Task:
 
     module: Module
     body: Function
+    indices: Mapping[str, Indices]  # of elements of fields, by the names of their pointers
     is_loop: bool
 
     @property
@@ -62,29 +66,35 @@ class _Task:
         return write(self.module.with_functions(*new, body))
 
 
-def adjoint_tasks(texts: Sequence[str], parameters: Sequence[Parameter], wrt: Sequence[str]) -> AdjointTasks:
+def adjoint_tasks(
+    texts: Sequence[str], parameters: Sequence[Parameter], wrt: Sequence[str], state: Fields | None = None
+) -> AdjointTasks:
     """The tasks of the adjoint.
 
     Args:
         texts: those of the kernel, with room for the gradients of arrays in Taichi's arguments' struct.
         parameters: the kernel's, in the order of that struct. All arrays have their shapes.
         wrt: the inputs that are differentiated.
+        state: the fields that a kernel over fields is differentiated by.
 
     Raises:
         LoweringError: for what cannot be differentiated, with a line of Taichi's code.
     """
     if any(map(draws_random, texts)):
         raise LoweringError("the reverse mode takes no random numbers, which it would draw anew on the way back")
-    tasks = [_read(text) for text in texts]
+    state = state or Fields()
+    tasks = [_read(text, state) for text in texts]
     fields = [each for each in parameters if each.role != "result"]
     able = {place: each for place, each in enumerate(fields) if each.gradient}
     inputs = [Array(i, 1) for i, p in able.items() if p.role in ("input", "updated") and p.name in wrt]
     outputs = [Array(i, 1) for i, p in able.items() if p.role in ("output", "updated")]
+    of_state = list(map(Root, state.gradients))
     bodies = [task.body for task in tasks]
-    temporaries = Temporaries(bodies)
-    activity = Activity(bodies, temporaries, inputs, outputs)
+    temporaries = Temporaries(bodies, state.places)
+    activity = Activity(bodies, temporaries, [*inputs, *of_state], [*outputs, *of_state])
     writes = [_shared_writes(body, temporaries) for body in bodies]
-    kept = _Kept(tasks, writes, fields, temporaries)
+    left = [state.without_writes(body) for body in bodies]  # as they run again: fields stay as the kernel leaves them
+    kept = _Kept(tasks, left, writes, fields, temporaries)
     called: dict[int, dict[str, Function]] = {place: {} for place in range(len(tasks))}
     for place, task in enumerate(tasks):
         if not any(activity.is_active_instruction(place, each) for each in task.body.instructions):
@@ -99,11 +109,13 @@ def adjoint_tasks(texts: Sequence[str], parameters: Sequence[Parameter], wrt: Se
             winners=functools.partial(kept.winners, place),
             arguments=lambda: kept.room.arguments,
             types=task.module.types,
+            fields=state,
+            indices=task.indices,
         )
         made = adjoint(task.body, task.is_loop, around, called[place])
         kept.adjoints[place] = _without_unread(made, temporaries)
         if kept.has_winners(place):
-            kept.bodies[place] = recording(task.body, task.is_loop, around)
+            kept.bodies[place] = recording(left[place], task.is_loop, around)
     again = kept.choose()
     cleared = [(each + temporaries.behind, temporaries.kinds[each]) for each in _active(tasks, activity)]
     cleared += kept.cleared
@@ -117,8 +129,8 @@ def adjoint_tasks(texts: Sequence[str], parameters: Sequence[Parameter], wrt: Se
     return AdjointTasks(tuple(result), tuple(kept.added))
 
 
-def _read(text: str) -> _Task:
-    """A task in SSA form, with loops in the form that the pass takes."""
+def _read(text: str, state: Fields) -> _Task:
+    """A task in SSA form, with loops in the form that the pass takes, and elements of fields as sums."""
     given = read(text)
     for call in main_of(given).instructions:
         if isinstance(call, Call) and call.name == CPU_LOOP and isinstance(body := call.arguments[7], Global):
@@ -137,20 +149,24 @@ def _read(text: str) -> _Task:
     main = main_of(module)
     loops = [each for each in main.instructions if isinstance(each, Call) and each.name == CPU_LOOP]
     if not loops:
-        return _Task(module, with_names(main), False)
+        return _Task(module, *_named(main, state), False)
     prologue, body, epilogue = loops[0].arguments[6:9]
     if len(loops) > 1 or not isinstance(body, Global):
         raise LoweringError(f"task {main.name!r} holds {len(loops)} parallel loops, where one was expected")
     if isinstance(prologue, Global) or isinstance(epilogue, Global):
         raise LoweringError(f"task {main.name!r}: its parallel loop has memory of each thread's own")
-    return _Task(module, with_names(module.functions[body.name]), True)
+    return _Task(module, *_named(module.functions[body.name], state), True)
+
+
+def _named(function: Function, state: Fields) -> tuple[Function, Mapping[str, Indices]]:
+    return state.placed(with_names(function))
 
 
 # ---- what tasks share ----
 
 
 def _shared_writes(body: Function, temporaries: Temporaries) -> frozenset[Origin]:
-    """What a function writes to, of what tasks share."""
+    """What a function writes to, of what tasks share but fields, which adjoints find as all tasks have left them."""
     pointers = Pointers(body, temporaries)
     found: set[Origin] = set()
     for each in body.instructions:
@@ -159,7 +175,7 @@ def _shared_writes(body: Function, temporaries: Temporaries) -> frozenset[Origin
             found.update([] if isinstance(memory, Local) else [memory])
         elif isinstance(each, Call):
             found.update(pointers.handed_to(each))
-    return frozenset(found) - {Other.LOCAL}
+    return frozenset(each for each in found if not isinstance(each, Root)) - {Other.LOCAL}
 
 
 def _shared_reads(body: Function, temporaries: Temporaries) -> frozenset[Origin]:
@@ -218,13 +234,14 @@ class _Kept:
     def __init__(
         self,
         tasks: Sequence[_Task],
+        left: Sequence[Function],
         writes: Sequence[frozenset[Origin]],
         fields: Sequence[Parameter],
         temporaries: Temporaries,
     ) -> None:
         self.adjoints: dict[int, Function] = {}
         self.added: list[Parameter] = []
-        self.bodies = {place: task.body for place, task in enumerate(tasks)}  # of the tasks where they run again
+        self.bodies = dict(enumerate(left))  # of the tasks where they run again
         self.cleared: list[tuple[int, Type]] = []  # temporaries, by their offsets, that are to be zeros
         self._writes, self._fields, self._temporaries = writes, fields, temporaries
         self._again: list[int] = []

@@ -10,12 +10,16 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Sequence
 
+from ..dtypes import ELEMENT_TYPES
 from ..ir.builder import Builder
 from ..ir.model import Function, Parameter
 from ..ir.types import FunctionType, Pointer, Type, Vector
 from ..ir.values import Constant, Global, Local, Value
 
 _FLAGS = ("contract",)  # as all arithmetic of the exporter has them
+
+
+_REAL = {each.ir: each.taichi for each in ELEMENT_TYPES if each.is_real}  # as LLVM and as Taichi's runtime names them
 
 
 def real(kind: Type, value: float) -> Constant:
@@ -113,13 +117,13 @@ def rule_of(name: str) -> tuple[Rule, Callable[[str], str]] | None:
         rule = _INTRINSICS.get(stem)
         return None if rule is None else (rule, lambda relative: f"llvm.{relative}.{kinds}")
     stem, _, kind = name.rpartition("_")
-    rule = _FUNCTIONS.get(stem) if kind in ("f16", "f32", "f64") else None
+    rule = _FUNCTIONS.get(stem) if kind in _REAL.values() else None
     return None if rule is None else (rule, lambda relative: f"{relative}_{kind}")
 
 
 def _overload(kind: Type) -> str:
     """How LLVM spells a type in the name of an intrinsic: "f32", "v8f64"."""
-    scalar = {"half": "f16", "float": "f32", "double": "f64"}[str(kind.scalar)]
+    scalar = _REAL[str(kind.scalar)]
     return f"v{kind.count}{scalar}" if isinstance(kind, Vector) else scalar
 
 

@@ -5,7 +5,7 @@ A local vector that several tasks use is an array to one that indexes it by a va
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 from ..ir.model import Function
 from ..ir.origins import Origin, Temporary
@@ -22,8 +22,13 @@ class Temporaries:
     The gradient of what lies at an offset lies `behind` bytes behind it; copies lie behind all gradients.
     """
 
-    def __init__(self, functions: Iterable[Function] = ()) -> None:
-        """LoweringError: where it is not known which parts are one."""
+    def __init__(self, functions: Iterable[Function] = (), places: Container[int] = ()) -> None:
+        """`places` are those of fields, by their numbers: each is memory of its own.
+
+        Raises:
+            LoweringError: where it is not known which parts are one.
+        """
+        self.places = places
         self.kinds: dict[int, Type] = {}
         self._starts: dict[int, int] = {}
         largest: dict[int, Type] = {}

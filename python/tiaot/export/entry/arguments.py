@@ -4,7 +4,7 @@ Taichi's argument struct over them. Knows nothing of how the tasks run.
 What Taichi does to its arguments is hidden: outputs start as zeros, an updated argument is copied first, and an adjoint
 gets copies of the cotangents, which it zeroes, and gradients that are zero, to which it adds. Where it reads what the
 kernel computed, the kernel runs first, into memory of its own. Nothing of that is done to fields: they are state, which
-a kernel changes in place, and their adjoint is Taichi's own.
+a kernel changes in place, and their adjoint finds them as the kernel has left them.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class WholeArrays:
         self.dtypes.setdefault(SEED, "int64")
         self.parts = [Part("task", trace, read_tasks(trace.tasks))]
         self.replays = trace.derivative == "tiaot" and self._reads_primal(self.parts[0])
-        if trace.on_state:
+        if trace.on_state and not self.replays:
             self._check_scratch(self.parts[0])
         elif trace.wrt and not self.replays and self._reads_primal(self.parts[0]):
             self.parts.insert(0, Part("primal", primal, read_tasks(primal.tasks)))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import ast
 import math
 from collections.abc import Mapping, Sequence
 
+from ..author.sizes import evaluate, operate_on_numbers
 from ..dtypes import ELEMENT_TYPES
 from ..ir import LoweringError
 
@@ -76,30 +76,24 @@ class Code:
     def expression(self, text: str) -> str:
         """The value of a size expression over dimensions and `rows`."""
         try:
-            return self._evaluate(ast.parse(text, mode="eval").body)
-        except (SyntaxError, KeyError) as error:
-            raise LoweringError(f"scratch size {text!r}: expected dimensions, `rows`, numbers, + - * // ()") from error
+            return evaluate(text, self.sizes, str, self._operate)
+        except ValueError as error:
+            raise LoweringError(f"scratch {error}") from error
 
-    def _evaluate(self, node: ast.expr) -> str:
-        if isinstance(node, ast.Constant) and type(node.value) is int:
-            return str(node.value)
-        if isinstance(node, ast.Name):
-            return self.sizes[node.id]
-        operations = {ast.Add: "add nsw", ast.Sub: "sub nsw", ast.Mult: "mul nsw"}
-        if isinstance(node, ast.BinOp) and type(node.op) in (*operations, ast.FloorDiv):
-            left, right = self._evaluate(node.left), self._evaluate(node.right)
-            if not left.startswith("%") and not right.startswith("%"):
-                a, b = int(left), int(right)
-                return str({ast.Add: a + b, ast.Sub: a - b, ast.Mult: a * b}.get(type(node.op), b and a // b))
-            if isinstance(node.op, ast.FloorDiv):
-                return self._divide(left, right)
-            return self.add(f"{operations[type(node.op)]} i64 {left}, {right}")
-        raise KeyError(type(node).__name__)
+    def _operate(self, operator: str, left: str, right: str) -> str:
+        if not left.startswith("%") and not right.startswith("%"):
+            return str(operate_on_numbers(operator, int(left), int(right)))
+        if operator == "//":
+            return self._divide(left, right)
+        instruction = {"+": "add nsw", "-": "sub nsw", "*": "mul nsw"}[operator]
+        return self.add(f"{instruction} i64 {left}, {right}")
 
     def _divide(self, left: str, right: str) -> str:
         """The quotient of two i64 values, rounded down; 0 where the divisor is 0: an array may be empty."""
         if not right.startswith("%") and int(right) > 0:
             used = right
+            if int(right) & (int(right) - 1) == 0:  # so that LLVM sees what the quotient is a multiple of, times it
+                return self.add(f"ashr i64 {left}, {int(right).bit_length() - 1}")
         else:
             used = self.add(f"select i1 {self.add(f'icmp eq i64 {right}, 0')}, i64 1, i64 {right}")
         quotient = self.add(f"sdiv i64 {left}, {used}")

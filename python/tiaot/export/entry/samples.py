@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..author.parameters import Parameter
+from ..dtypes import SAMPLED
 from ..taichi.trace import Trace
 
 
@@ -15,7 +16,7 @@ def by_samples(*traces: Trace) -> bool:
 
 def obstacle(trace: Trace, parameter: Parameter) -> str:
     """What keeps a parameter from being an array of samples in lanes or rows, "" when nothing does."""
-    if parameter.dtype != trace.variant.dtype or parameter.dtype not in ("float32", "float64"):
+    if parameter.dtype != trace.variant.dtype or parameter.dtype not in SAMPLED:
         return f"has the element type {parameter.dtype} beside {trace.variant.dtype}"
     if parameter.element:
         return "has vectors or matrices for elements"

@@ -13,6 +13,7 @@ _AS_LEFT = (
     "Its adjoint sees arrays and fields as the kernel leaves them: an element that is read and then overwritten is "
     "taken for its new value. "
 )
+_ELSEWHERE = "Write to another place (x[t + 1] from x[t]), or leave the gradient out (wrt=[])."
 _ANEW = (
     "It is so for a local vector or matrix that is assigned anew from its own elements in a loop: use a variable of "
     "its own for each element (x0 and x1 in place of x). And for loops side by side in an outer one: give each a loop "
@@ -68,7 +69,10 @@ def _causes(problems: list[Problem]) -> list[str]:
         return ["The gradient written by hand (vjp=) is not the slope of the kernel."]
     alike = [problem.like_jit for problem in gradients if problem.like_jit is not None]
     if not all(alike):
-        return ["Taichi's JIT has another gradient: this is a mistake of tiaot; please report it with the kernel."]
+        mistake = "a mistake of tiaot; please report it with the kernel."
+        if point.facts.in_place and point.fields:
+            return [_AS_LEFT + _ELSEWHERE, f"Where it overwrites nothing that it has read, this is {mistake}"]
+        return [f"Taichi's JIT has another gradient: this is {mistake}"]
     if all(problem.why == NOT_A_NUMBER for problem in gradients):
         return [_INFINITE]
     own = "Taichi's own adjoint is wrong here: "
@@ -77,7 +81,7 @@ def _causes(problems: list[Problem]) -> list[str]:
     if kept:
         causes.append(f"It overwrites the field {', '.join(kept)}{_KEPT}")
     elif point.facts.in_place and point.fields:
-        causes.append(_AS_LEFT + "Write to another place (x[t + 1] from x[t]), or leave the gradient out (wrt=[]).")
+        causes.append(_AS_LEFT + _ELSEWHERE)
     elif point.facts.in_place:
         causes.append(_AS_LEFT + "Write to an output of another name, or leave the gradient out (wrt=[]).")
     if point.facts.stacks or not (point.facts.in_place or kept):

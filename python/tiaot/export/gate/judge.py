@@ -9,15 +9,13 @@ import numpy as np
 
 from ..author.declare import Declaration
 from ..computation import DERIVATIVES
+from ..dtypes import ELEMENT_TYPES
 from .branches import Site
 from .children import Outcome
 from .points import NEAR, ORDINARY, RECORDED, Point
 
-# How far apart the same operations may lie when they are rounded in another order, as a part of the largest number. A
-# kernel in float64 often has float32 inside: Taichi's own default for numbers.
-CLOSE = {"float16": 1e-2, "float32": 2e-4, "float64": 2e-5}
-# And how far a gradient from the same in float64.
-_FROM_TWIN = {"float16": 2e-2, "float32": 2e-3, "float64": 5e-4}
+CLOSE = {each.name: each.close for each in ELEMENT_TYPES}
+_FROM_TWIN = {each.name: each.from_wide for each in ELEMENT_TYPES}
 _ROUNDINGS = 16  # of outputs, in a gradient
 _SPREAD = 8  # times what points do that rounding cannot tell apart
 _STRAY = 0.02  # of the elements away from 1, where rounding can take another branch

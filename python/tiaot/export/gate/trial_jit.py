@@ -10,6 +10,7 @@ import numpy as np
 from ..author.declare import Declaration, Variant
 from ..author.kernel_file import load_kernel_file
 from ..author.parameters import Parameter, is_array, is_template, parameters_of, taichi_type
+from ..author.sizes import number
 from .branches import Branches
 from .trial_session import Arrays, Record, Session
 from .trial_state import TaichiState
@@ -163,7 +164,7 @@ class _Jit:
         if parameter.role == "scratch":
             batch = self.signature.batch
             known = {**self.dims, "rows": self.dims[batch] if batch else 1}
-            return tuple(int(eval(size, {}, known)) for size in parameter.shape)  # of the author's own file
+            return tuple(number(size, known) for size in parameter.shape)
         return tuple(self.dims[dim] for dim in self.signature.argument(parameter.name).dims[: parameter.rank])
 
 

@@ -17,9 +17,10 @@ from typing import Any
 
 from ..author.declare import Declaration
 from ..author.kernel_file import KernelFile
-from ..author.parameters import is_template, taichi_type
+from ..author.parameters import is_template, real_types, taichi_type
 from ..author.signature import REAL_DTYPES
 from ..computation import FORWARD
+from ..dtypes import ELEMENT_TYPES
 from ..taichi.trace import Traced, TraceError, along_tangents, read_traced
 from ..taichi.tracer import load, write_traces
 
@@ -43,7 +44,10 @@ def widen_taichi() -> None:
     import taichi as ti
     from taichi.math import mathimpl
 
-    ti.f16 = ti.f32 = ti.float16 = ti.float32 = ti.f64
+    for each in ELEMENT_TYPES:
+        if each.is_real:
+            setattr(ti, each.taichi, ti.f64)
+            setattr(ti, each.name, ti.f64)
     for size in (2, 3, 4):
         vector, matrix = ti.types.vector(size, ti.f64), ti.types.matrix(size, size, ti.f64)
         for module in (ti.math, mathimpl):
@@ -67,9 +71,8 @@ def load_wide(path: str) -> tuple[KernelFile, dict[str, Any] | None]:
 def _wide_fields() -> Iterator[None]:
     import taichi as ti
     from taichi.lang import impl
-    from taichi.types import primitive_types
 
-    narrow = (primitive_types.f16, primitive_types.f32, float)
+    narrow = (*real_types(), float)
     original = impl.create_field_member
 
     def create(dtype: Any, *arguments: Any, **options: Any) -> Any:
@@ -97,10 +100,9 @@ def _widen_annotations(kernel: Any, whole: set[str]) -> None:
     """Makes float64 of the real types in a kernel's annotations, before it is compiled; not of the names in `whole`."""
     import taichi as ti
     from taichi.lang.matrix import MatrixType
-    from taichi.types import primitive_types
     from taichi.types.ndarray_type import NdarrayType
 
-    real = (primitive_types.f16, primitive_types.f32, primitive_types.f64, float)
+    real = (*real_types(), float)
 
     def wide(type_: Any) -> Any:
         if isinstance(type_, MatrixType):

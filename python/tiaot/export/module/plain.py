@@ -12,12 +12,13 @@ from ..author.declare import Family
 from ..author.signature import Argument
 from ..computation import Computation
 from ..dtypes import ELEMENT_TYPES
-from ..entry.code import IR_TYPES
+from ..entry.code import IR_TYPES, Code
 from ..state import Content, State
 from ..target.model import Cpu
 from .tables import CODE_TYPE, WORKSPACE_TYPE, VariantEntries, function_pointer
 
 _C_TYPES = {each.name: each.c for each in ELEMENT_TYPES}
+_BITS = frozenset(each.name for each in ELEMENT_TYPES if not each.has_c_type)
 
 
 def plain_functions(target: Cpu, kernels: list[tuple[Family, list[VariantEntries]]]) -> str:
@@ -40,20 +41,23 @@ def plain_functions(target: Cpu, kernels: list[tuple[Family, list[VariantEntries
 
 def state_function(module: str, state: State, contents: Sequence[Content]) -> str:
     """IR text of the plain function that makes a state ready, and of the contents that it starts with."""
-    lines = [
-        "declare void @llvm.memset.p0i8.i64(i8*, i8, i64, i1)",
-        "declare void @llvm.memcpy.p0i8.p0i8.i64(i8*, i8*, i64, i1)",
-        *(each.text for each in contents),
-        f"define void @{_prefix(module)}_init_state(i8* %state) {{",
-        f"  call void @llvm.memset.p0i8.i64(i8* %state, i8 0, i64 {state.bytes}, i1 false)",
-    ]
-    for number, each in enumerate(contents):
+    code = Code({})
+    code.do(f"call void @llvm.memset.p0i8.i64(i8* %state, i8 0, i64 {state.bytes}, i1 false)")
+    for each in contents:
         source = f"i8* bitcast ([{len(each.data)} x i8]* @{each.symbol} to i8*)"
-        lines.append(f"  %to{number} = getelementptr i8, i8* %state, i64 {each.offset}")
-        lines.append(
-            f"  call void @llvm.memcpy.p0i8.p0i8.i64(i8* %to{number}, {source}, i64 {len(each.data)}, i1 false)"
-        )
-    return "\n".join([*lines, "  ret void", "}"])
+        to = code.add(f"getelementptr i8, i8* %state, i64 {each.offset}")
+        code.do(f"call void @llvm.memcpy.p0i8.p0i8.i64(i8* {to}, {source}, i64 {len(each.data)}, i1 false)")
+    return "\n".join(
+        [
+            "declare void @llvm.memset.p0i8.i64(i8*, i8, i64, i1)",
+            "declare void @llvm.memcpy.p0i8.p0i8.i64(i8*, i8*, i64, i1)",
+            *(each.text for each in contents),
+            f"define void @{_prefix(module)}_init_state(i8* %state) {{",
+            *code.lines,
+            "  ret void",
+            "}",
+        ]
+    )
 
 
 def plain_name(family: Family, computation: Computation, dtype: str) -> str:
@@ -86,9 +90,9 @@ def _arrays(family: Family, computation: Computation) -> list[tuple[str, bool, A
 def _by_value(written: bool, argument: Argument, dtype: str) -> bool:
     """Whether a plain function takes an argument itself, not a pointer to it: an input without dimensions.
 
-    Not float16, which C has no name for.
+    Not what C has no numbers of, as float16.
     """
-    return not written and not argument.dims and dtype != "float16"
+    return not written and not argument.dims and dtype not in _BITS
 
 
 def _function(
@@ -114,32 +118,33 @@ def _function(
         f"{kind}{'' if value else '*'} %a{i}" for i, (kind, value) in enumerate(zip(kinds, values, strict=True))
     ]
     count, rank = len(kinds), len(signature.dims)
-    lines = [
-        f"@{name}.code = internal constant [{len(table)} x i8*] [{', '.join(table)}]",
-        f"@{name}.size = internal constant [{len(sizes)} x i8*] [{', '.join(sizes)}]",
-        f"define i32 @{name}({', '.join(formals)}) {{",
-        f"  %dims = alloca [{rank} x i64]",
-        f"  %arrays = alloca [{count} x i8*]",
-    ]
-    for i in range(rank):
-        lines.append(f"  %pd{i} = getelementptr [{rank} x i64], [{rank} x i64]* %dims, i64 0, i64 {i}")
-        lines.append(f"  store i64 {f'%d{i}' if i in open_dims else signature.dims[i]}, i64* %pd{i}")
+    code = Code({})
+    code.do(f"%dims = alloca [{rank} x i64]")
+    code.do(f"%arrays = alloca [{count} x i8*]")
+    for i, dim in enumerate(signature.dims):
+        slot = code.add(f"getelementptr [{rank} x i64], [{rank} x i64]* %dims, i64 0, i64 {i}")
+        code.do(f"store i64 {f'%d{i}' if i in open_dims else dim}, i64* {slot}")
     for i, kind in enumerate(kinds):
+        pointer = f"%a{i}"
         if values[i]:
-            lines += [f"  %va{i} = alloca {kind}", f"  store {kind} %a{i}, {kind}* %va{i}"]
-        lines.append(f"  %pa{i} = getelementptr [{count} x i8*], [{count} x i8*]* %arrays, i64 0, i64 {i}")
-        lines.append(f"  %ra{i} = bitcast {kind}* %{'v' if values[i] else ''}a{i} to i8*")
-        lines.append(f"  store i8* %ra{i}, i8** %pa{i}")
+            pointer = code.add(f"alloca {kind}")
+            code.do(f"store {kind} %a{i}, {kind}* {pointer}")
+        slot = code.add(f"getelementptr [{count} x i8*], [{count} x i8*]* %arrays, i64 0, i64 {i}")
+        code.do(f"store i8* {code.add(f'bitcast {kind}* {pointer} to i8*')}, i8** {slot}")
     choice = "-1"
     for index in reversed(range(len(variants))):
         fits = "true"
         for axis, dim in enumerate(signature.dims):
             if dim in variants[index].sizes and axis in open_dims:
-                lines.append(f"  %f{index}.{axis} = icmp eq i64 %d{axis}, {variants[index].sizes[dim]}")
-                lines.append(f"  %g{index}.{axis} = and i1 {fits}, %f{index}.{axis}")
-                fits = f"%g{index}.{axis}"
-        lines.append(f"  %c{index} = select i1 {fits}, i64 {index}, i64 {choice}")
-        choice = f"%c{index}"
+                same = code.add(f"icmp eq i64 %d{axis}, {variants[index].sizes[dim]}")
+                fits = code.add(f"and i1 {fits}, {same}")
+        choice = code.add(f"select i1 {fits}, i64 {index}, i64 {choice}")
+    lines = [
+        f"@{name}.code = internal constant [{len(table)} x i8*] [{', '.join(table)}]",
+        f"@{name}.size = internal constant [{len(sizes)} x i8*] [{', '.join(sizes)}]",
+        f"define i32 @{name}({', '.join(formals)}) {{",
+        *code.lines,
+    ]
     rows = f"%d{signature.dims.index(signature.batch)}" if signature.batch else "1"
     lines += f"""
   %known = load atomic i32, i32* @tiaot_plain_level monotonic, align 4
@@ -275,7 +280,7 @@ def _prototype(family: Family, computation: Computation, dtype: str, dtypes: Map
             arrays.append(f"{kind} {name}")
             continue
         arrays.append(f"{'' if written else 'const '}{kind} *{name}")
-        half = " of float16" if dtypes[argument.name] == "float16" else ""
+        half = f" of {dtypes[argument.name]}" if dtypes[argument.name] in _BITS else ""
         shapes.append(f"{name} ({', '.join(argument.dims)}){half}")
     if family.state:
         arrays += ["void *state", *(["void *tangents"] if computation.forward_mode else [])]

@@ -51,7 +51,7 @@ class Trace:
     along: tuple[str, ...] = ()
     levels: tuple[str, ...] = LEVELS  # the CPU levels that it is for
     # Who made it, where it is an adjoint that its author has not written: one of computation.MAKERS. Taichi's finds
-    # arrays as the kernel leaves them, ours as it finds them.
+    # arrays as the kernel leaves them, ours as it finds them; both find fields as it leaves them.
     derivative: str = "taichi"
     for_tangents: Trace | None = None  # what the entry with tangents is made of instead
 

@@ -26,7 +26,7 @@ from typing import Any
 from ..author.content import contents, read_fields, were_used
 from ..author.declare import LEVELS, Declaration, Family, Implementation, Variant
 from ..author.decorate import place_of
-from ..author.fields import describe_trees, has_gradient, lay_out, real_places, refusals
+from ..author.fields import describe_trees, has_gradient, lay_out, places, real_places, refusals
 from ..author.flow import Flow, flow_of, lost_gradients
 from ..author.hints import hints, rounded_numbers
 from ..author.kernel_file import KernelFile, KernelFileError, load_kernel_file
@@ -34,6 +34,7 @@ from ..author.parameters import Parameter, example_arguments, parameters_of
 from ..cache import Cache
 from ..computation import ALL_FIELDS
 from ..derivative.adjoint_tasks import adjoint_tasks
+from ..derivative.fields import Fields
 from ..ir import LoweringError
 from ..ir.passes.repeated import without_repetitions
 from ..ir.reader import read
@@ -257,11 +258,6 @@ def _describe(family: Family) -> dict[str, Any]:
     }
 
 
-def _differentiated_along(family: Family) -> list[tuple[str, ...]]:
-    """What is differentiated along tangents, by its `wrt`: the primal for jvps, the vjps for hvps."""
-    return [()] * ("jvp" in family.derivatives) + [*family.wrt] * ("hvp" in family.derivatives)
-
-
 class _Refused(Exception):
     """Taichi refused a kernel."""
 
@@ -327,7 +323,7 @@ class _Tracer:
             for levels, chosen in (lowest, *higher):
                 if chosen.along is None:
                     continue
-                for wrt in _differentiated_along(declaration.family):
+                for wrt in declaration.family.differentiated_along:
                     record = self.trace(declaration, variant, chosen.along, wrt)
                     traces.append({**record, "levels": levels, "for_tangents": True})
         self._check_draw(declaration)
@@ -344,9 +340,12 @@ class _Tracer:
             asked: list[tuple[str, ...]] = [(), *declaration.family.wrt]
             for wrt in asked:
                 try:
-                    if wrt and implementation.autodiff and wrt != ALL_FIELDS and declaration.derivative == "tiaot":
+                    if wrt and implementation.autodiff and declaration.derivative == "tiaot":
                         raise _Refused('the reverse mode of derivative="tiaot" makes no code for CUDA')
                     trace = self.trace(declaration, variant, implementation, wrt)
+                    if implementation.along is not None and wrt in declaration.family.differentiated_along:
+                        along = self.trace(declaration, variant, implementation.along, wrt)
+                        traces.append({**along, "for_tangents": True})
                 except _Refused as error:
                     refused["|".join([declaration.family.name, variant.name, *wrt])] = str(error)
                     continue
@@ -423,10 +422,11 @@ class _Tracer:
         dtypes = {each.name: family.dtype(each.name, variant) for each in family.signature.arguments}
         parameters = parameters_of(family.signature, kernel, implementation, wrt, differentiate, dtypes)
         files, refused, added = None, "", ()
-        if differentiate and wrt != ALL_FIELDS and self.target == "cpu" and declaration.derivative != "taichi":
+        if differentiate and self.target == "cpu" and declaration.derivative != "taichi":
             files, refused, added = self._our_adjoint(family, kernel, implementation, parameters, wrt)
             if files is None and declaration.derivative == "tiaot":
-                raise _Refused(f"the vjp of {' '.join(wrt)}: {refused}")
+                what = "the gradient" if wrt == ALL_FIELDS else f"the vjp of {' '.join(wrt)}"
+                raise _Refused(f"{what}: {refused}")
         maker = "taichi" if files is None else "tiaot"
         if files is None:
             try:
@@ -468,7 +468,8 @@ class _Tracer:
             for each in parameters
         ]
         try:
-            made = adjoint_tasks([Path(name).read_text() for name in traced], known, wrt)
+            state = Fields(*places(self.fields)) if wrt == ALL_FIELDS else None
+            made = adjoint_tasks([Path(name).read_text() for name in traced], known, wrt, state)
         except LoweringError as error:
             return None, str(error), ()
         self.adjoints += 1
@@ -508,6 +509,8 @@ class _Tracer:
             config.random_seed = self.count
             before = set(glob.glob("taichi_kernel_generic_*.ll"))
             taichi_kernel = kernel._adjoint if differentiate else kernel._primal
+            if with_gradients:
+                taichi_kernel.reset()  # a kernel without arrays is the same with room for gradients
             arguments = example_arguments(kernel, parameters, implementation.constants)
             self.arguments += arguments
             what = f"the gradient of kernel {kernel.__name__}" if differentiate else f"kernel {kernel.__name__}"

@@ -62,6 +62,26 @@ class Target:
 
 
 @dataclass(frozen=True)
+class Gpu(Target):
+    """A kind of GPU. Its forms are its architectures: LLVM compiles for the lowest, what comes after it for each."""
+
+    block: int = 0  # threads that run side by side: numbers of threads are multiples of it
+    threads: str = ""  # IR text that defines @tiaot_thread, the number of a thread, and @tiaot_threads, of how many
+
+    def adapt(self, kernel: str, tasks: Iterable[str], *, along: bool) -> tuple[str, ...]:
+        """Taichi's tasks for it, without what only Taichi itself completes; `along` tells that there will be tangents.
+
+        Raises:
+            LoweringError: for a kernel that cannot be had.
+        """
+        return tuple(tasks)
+
+    def complete(self, text: str) -> str:
+        """The text of an entry's kernels, with what `adapt` has put calls of."""
+        return text
+
+
+@dataclass(frozen=True)
 class Cpu(Target):
     """A kind of CPU, under Linux. Its forms are its levels: a module has code for each, and runs the highest that a
     machine has."""

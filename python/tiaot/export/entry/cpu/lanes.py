@@ -1,4 +1,4 @@
-"""Lanes: IR functions that turn a block of samples so that the batch lies along the vector lanes, and back.
+"""Lanes: IR functions that transpose a block of samples so that the batch lies along the vector lanes, and back.
 
 A block is `rows` samples of `size` elements, row-major as the caller has it. In lanes it is [size][STRIDE], element k
 of sample i at k * STRIDE + i: a loop over the samples then loads and stores whole vectors. Rows beyond `rows`, up to
@@ -11,6 +11,8 @@ and interleaved within each 128-bit lane, which every CPU level has one-instruct
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+
+from ..code import Code
 
 
 def definitions(kind: str, vector: int, stride: int, few: Sequence[int] = ()) -> str:
@@ -52,21 +54,11 @@ def straight_definitions(kind: str, vector: int, few: Sequence[int], sizes: Iter
     return "\n".join(texts)
 
 
-class _Writer:
+class _Writer(Code):
     def __init__(self, kind: str, vector: int, stride: int) -> None:
+        super().__init__({})
         self.kind, self.vector, self.stride = kind, vector, stride
         self.group = {"float": 4, "double": 2}[kind]
-        self.lines: list[str] = []
-        self.count = 0
-
-    def add(self, instruction: str) -> str:
-        name = f"%v{self.count}"
-        self.count += 1
-        self.lines.append(f"  {name} = {instruction}")
-        return name
-
-    def do(self, instruction: str) -> None:
-        self.lines.append("  " + instruction)
 
     def function(self, name: str) -> str:
         """Loops over tiles of `vector` rows, whole ones first, then one whose row indices are held at the last row."""
@@ -75,7 +67,7 @@ class _Writer:
         self.do(f"%whole = and i64 %rows, {-vector}")
         self.do("%some = icmp sgt i64 %whole, 0")
         self.do("br i1 %some, label %tile, label %rest")
-        self.lines.append("tile:")
+        self.label("tile")
         self.do("%i = phi i64 [ 0, %entry ], [ %i.next, %tile.end ]")
         bases = [self.add("mul nsw i64 %i, %size")]
         for _ in range(vector - 1):
@@ -84,10 +76,10 @@ class _Writer:
         self.do(f"%i.next = add nsw i64 %i, {vector}")
         self.do("%i.more = icmp slt i64 %i.next, %whole")
         self.do("br i1 %i.more, label %tile, label %rest")
-        self.lines.append("rest:")
+        self.label("rest")
         self.do("%partial = icmp slt i64 %whole, %rows")
         self.do("br i1 %partial, label %edge, label %done")
-        self.lines.append("edge:")
+        self.label("edge")
         self.do("%left = sub nsw i64 %rows, %whole")
         self._edge("%whole", "%left", tile)
         self.do("br label %done")
@@ -160,16 +152,16 @@ class _Writer:
             loop, end = f"{label}.{part}", f"{label}.end" if part == "single" else f"{label}.singles"
             origin = f"{label}.from.{part}"
             self.do(f"br label %{origin}")
-            self.lines.append(f"{origin}:")
+            self.label(origin)
             self.do(f"%{loop}.some = icmp slt i64 {start}, {limit}")
             self.do(f"br i1 %{loop}.some, label %{loop}, label %{end}")
-            self.lines.append(f"{loop}:")
+            self.label(loop)
             self.do(f"%{loop}.k = phi i64 [ {start}, %{origin} ], [ %{loop}.next, %{loop} ]")
             tile(f"%{loop}.k", first, bases, width)
             self.do(f"%{loop}.next = add nsw i64 %{loop}.k, {width}")
             self.do(f"%{loop}.more = icmp slt i64 %{loop}.next, {limit}")
             self.do(f"br i1 %{loop}.more, label %{loop}, label %{end}")
-            self.lines.append(f"{end}:")
+            self.label(end)
 
     def _vector(self, width: int) -> str:
         return f"<{width} x {self.kind}>"
@@ -270,11 +262,11 @@ class _Writer:
         self.do("%any = icmp sgt i64 %rows, 0")
         self.do("%both = and i1 %some, %any")
         self.do("br i1 %both, label %column, label %done")
-        self.lines.append("column:")
+        self.label("column")
         self.do("%k = phi i64 [ 0, %entry ], [ %k.next, %column.end ]")
         self.do(f"%start = mul nsw i64 %k, {self.stride}")
         self.do("br label %row")
-        self.lines.append("row:")
+        self.label("row")
         self.do("%i = phi i64 [ 0, %column ], [ %i.next, %row ]")
         offset = self.add("add nsw i64 %start, %i")
         pointer = self.add(f"getelementptr {self.kind}, {self.kind}* %target, i64 {offset}")
@@ -283,7 +275,7 @@ class _Writer:
         self.do(f"%i.next = add nsw i64 %i, {self.vector}")
         self.do("%i.more = icmp slt i64 %i.next, %rows")
         self.do("br i1 %i.more, label %row, label %column.end")
-        self.lines.append("column.end:")
+        self.label("column.end")
         self.do("%k.next = add nsw i64 %k, 1")
         self.do("%k.more = icmp slt i64 %k.next, %size")
         self.do("br i1 %k.more, label %column, label %done")

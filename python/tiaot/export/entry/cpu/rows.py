@@ -508,9 +508,9 @@ class RowsEntry:
             if key not in scratch:
                 pointers[key] = pointer
             elif not key.is_result:
-                code.do(self._turn("to_lanes", few, pointer, scratch[key], size, count))
+                code.do(self._transposed("to_lanes", few, pointer, scratch[key], size, count))
             else:
-                results.append(self._turn("from_lanes", few, scratch[key], pointer, size, count))
+                results.append(self._transposed("from_lanes", few, scratch[key], pointer, size, count))
                 if key.role is Role.GRADIENT:
                     code.do(self._clear(few, scratch[key], size, count))
         if self.in_lanes and not self._sums_over_batch():
@@ -549,7 +549,7 @@ class RowsEntry:
     def _sums_over_batch(self) -> bool:
         return any(not self.signature.argument(name).batched for name in self.trace.wrt)
 
-    def _turn(self, function: str, few: int, source: str, target: str, size: str, rows: str) -> str:
+    def _transposed(self, function: str, few: int, source: str, target: str, size: str, rows: str) -> str:
         name = self._lane_function(function, few, size)
         return f"call void @{name}({self.type}* {source}, {self.type}* {target}, i64 {size}, i64 {rows})"
 

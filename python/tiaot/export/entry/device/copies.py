@@ -8,7 +8,7 @@ import functools
 from collections.abc import Sequence
 
 from ...author.signature import ITEM_SIZES
-from ...target.nvidia.threads import BLOCK
+from ...target.nvidia.target import NVIDIA
 from ..code import IR_TYPES
 from .host import HostCode
 
@@ -119,10 +119,10 @@ def add_up(
 # bytes of all arrays. As many as the largest array has elements, up to a bound and to what memory they may take.
 COUNT_COPIES = f"""
 define internal i64 @tiaot_copies(i64 %largest, i64 %one, i64 %data) alwaysinline {{
-  %up0 = add i64 %largest, {BLOCK - 1}
-  %up = and i64 %up0, {-BLOCK}
-  %some = icmp sgt i64 %up, {BLOCK}
-  %least = select i1 %some, i64 %up, i64 {BLOCK}
+  %up0 = add i64 %largest, {NVIDIA.block - 1}
+  %up = and i64 %up0, {-NVIDIA.block}
+  %some = icmp sgt i64 %up, {NVIDIA.block}
+  %least = select i1 %some, i64 %up, i64 {NVIDIA.block}
   %many = icmp sgt i64 %least, {MOST_COPIES}
   %wanted = select i1 %many, i64 {MOST_COPIES}, i64 %least
   %data4 = shl i64 %data, 2
@@ -131,7 +131,7 @@ define internal i64 @tiaot_copies(i64 %largest, i64 %one, i64 %data) alwaysinlin
   %none = icmp eq i64 %one, 0
   %each = select i1 %none, i64 1, i64 %one
   %fit0 = udiv i64 %limit, %each
-  %fit = and i64 %fit0, {-BLOCK}
+  %fit = and i64 %fit0, {-NVIDIA.block}
   %less = icmp slt i64 %fit, %wanted
   %threads = select i1 %less, i64 %fit, i64 %wanted
   %enough0 = icmp slt i64 %wanted, {FEWEST_COPIES}

@@ -1,5 +1,5 @@
 """The host's part of an entry for CUDA: a function that puts fills, copies and kernels on a stream, as LLVM IR text for
-x86-64. See `tiaot_cuda_code` in module.h. Knows no signatures.
+a CPU. See `tiaot_cuda_code` in module.h. Knows no signatures.
 """
 
 from __future__ import annotations

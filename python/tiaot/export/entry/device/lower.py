@@ -11,9 +11,6 @@ from ...ir import LoweringError
 from ...taichi.trace import Trace
 from ...target.compile import compile_text
 from ...target.model import Cpu
-from ...target.nvidia import patched
-from ...target.nvidia.loads import plain_loads
-from ...target.nvidia.mathematics import approximate_divisions, use_own_tanh
 from ...target.nvidia.ptx import optimize, overflows
 from ...target.nvidia.target import NVIDIA
 from ..samples import by_samples
@@ -57,8 +54,8 @@ def make_entry(signature: Signature, trace: Trace, primal: Trace) -> CudaRowsEnt
 
 
 def _adapted(trace: Trace) -> Trace:
-    tasks = patched.complete(trace.kernel, trace.tasks, along=bool(trace.along))
-    return dataclasses.replace(trace, tasks=tuple(plain_loads(use_own_tanh(task)) for task in tasks))
+    tasks = NVIDIA.adapt(trace.kernel, trace.tasks, along=bool(trace.along))
+    return dataclasses.replace(trace, tasks=tasks)
 
 
 def lower(signature: Signature, trace: Trace, primal: Trace, target: Cpu) -> CudaEntry:
@@ -72,7 +69,7 @@ def lower(signature: Signature, trace: Trace, primal: Trace, target: Cpu) -> Cud
         text = entry.text(values)
         if trace.along:
             text = differentiate(text, entry.shadows(), NVIDIA.header, inlined=True)
-        device = optimize(approximate_divisions(text + patched.definitions(text)))
+        device = optimize(NVIDIA.complete(text))
         if not overflows(device):
             break
     else:

@@ -15,7 +15,6 @@ from ...ir import TracedModule, read_tasks
 from ...keys import Key, Role, with_tangents
 from ...taichi.trace import Trace
 from ...target.nvidia.target import NVIDIA
-from ...target.nvidia.threads import BLOCK
 from .. import support
 from ..arguments import store_pointers, store_shape, struct_type
 from ..code import IR_TYPES, Code
@@ -24,11 +23,10 @@ from . import support as device
 from .copies import SUM_LANES, add_up
 from .host import TYPES as HOST_TYPES
 from .host import HostCode, Value
-from .kernels import kernel
+from .kernels import VECTOR_BYTES, kernel
 
 _LOCAL_BYTES = 1024  # of copies that a thread keeps in its own memory
 _SUM_BYTES = 320  # of sums that a thread keeps in registers, of which it has 255 of four bytes
-_VECTOR_BYTES = 16  # that a device moves at once, at most
 _MOST_THREADS = 65536  # that have copies in the workspace
 _WORKSPACE_BYTES = 256 << 20  # of these copies, where that leaves a block of threads
 
@@ -136,9 +134,7 @@ class CudaRowsEntry:
         code = self._fixed()
         sizes = {key: self._sample(code, key) for key in self._arrays() if self._argument(key).batched}
         return [
-            key
-            for key, size in sizes.items()
-            if not size.startswith("%") and int(size) * self.item % _VECTOR_BYTES == 0
+            key for key, size in sizes.items() if not size.startswith("%") and int(size) * self.item % VECTOR_BYTES == 0
         ]
 
     # ---- the device ----
@@ -156,7 +152,7 @@ class CudaRowsEntry:
                 device.TYPES,
                 tasks,
                 *(self._kernel(name, self._aligned() if name != self.symbol else []) for name in self.kernel_names()),
-                device.THREADS,
+                NVIDIA.threads,
                 device.POINTERS,
                 device.range_for("thread", local_bytes),
                 device.definitions(modules, stack_values, mathematical=not self.along),
@@ -187,7 +183,7 @@ class CudaRowsEntry:
         pointers = []
         for key in self._arrays():
             attributes = ["noalias", *(["readonly"] if key.role in (Role.INPUT, Role.COTANGENT) else [])]
-            attributes += [f"align {_VECTOR_BYTES}"] if key in aligned else []
+            attributes += [f"align {VECTOR_BYTES}"] if key in aligned else []
             pointers.append(f"{self.type}* {' '.join(attributes)} {key.register}")
         dims = [
             f"i64 %dim_{dim}"
@@ -452,7 +448,7 @@ store {self.type} {value}, {self.type}* @q"""
         for key in self._aligned():
             address = code.add(f"ptrtoint i8* {pointers[key]} to i64")
             bits = code.add(f"or i64 {bits}, {address}")
-        low = code.add(f"and i64 {bits}, {_VECTOR_BYTES - 1}")
+        low = code.add(f"and i64 {bits}, {VECTOR_BYTES - 1}")
         for name, comparison in zip(self.kernel_names(), ("ne", "eq"), strict=True):
             with code.when(code.add(f"icmp {comparison} i64 {low}, 0")):
                 code.launch(name, threads, exact=exact, parameters=parameters)
@@ -467,17 +463,17 @@ define internal i64 @tiaot_row_threads(i64 %rows, i64 %bytes) alwaysinline {{
   %kept = select i1 %few, i64 16384, i64 %eighth
   %less = icmp slt i64 %rows, %kept
   %useful = select i1 %less, i64 %rows, i64 %kept
-  %up0 = add i64 %useful, {BLOCK - 1}
-  %up = and i64 %up0, {-BLOCK}
+  %up0 = add i64 %useful, {NVIDIA.block - 1}
+  %up = and i64 %up0, {-NVIDIA.block}
   %many = icmp sgt i64 %up, {_MOST_THREADS}
   %most = select i1 %many, i64 {_MOST_THREADS}, i64 %up
   %none = icmp eq i64 %bytes, 0
   %each = select i1 %none, i64 1, i64 %bytes
   %fit0 = udiv i64 {_WORKSPACE_BYTES}, %each
-  %fit = and i64 %fit0, {-BLOCK}
+  %fit = and i64 %fit0, {-NVIDIA.block}
   %over = icmp slt i64 %fit, %most
   %wanted = select i1 %over, i64 %fit, i64 %most
-  %some = icmp sgt i64 %wanted, {BLOCK}
-  %result = select i1 %some, i64 %wanted, i64 {BLOCK}
+  %some = icmp sgt i64 %wanted, {NVIDIA.block}
+  %result = select i1 %some, i64 %wanted, i64 {NVIDIA.block}
   ret i64 %result
 }}"""

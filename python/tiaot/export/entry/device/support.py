@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 from ...ir import TracedModule
 from ...ir.passes.stacks import OVERFLOW
-from ...target.nvidia.threads import THREADS as THREADS
 from .. import support
 from ..code import Code
 from ..support import FRAME

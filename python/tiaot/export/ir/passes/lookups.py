@@ -19,6 +19,11 @@ _DESCRIBES = re.compile(r"(Struct|Dense)Meta_set_\w+")
 _OF_NODES = re.compile(r"Dense_\w+|S\d+_refine_coordinates")
 
 
+# Of each axis of a node its stride, and the index there: a value, None for 0, and a constant that is added to it. The
+# stride is 0 of one index that stands for all axes.
+Indices = tuple[tuple[int, Value | None, int], ...]
+
+
 class Dense(Protocol):
     """A dense node: the bytes of a cell, and the sizes of its axes, row-major."""
 
@@ -59,6 +64,25 @@ def place_lookups(function: Function, nodes: Mapping[int, Dense]) -> Function:
     return function.rewritten(change)
 
 
+def indices_of(function: Function, nodes: Mapping[int, Dense]) -> dict[str, Indices]:
+    """By the names of the pointers to elements of nodes, before `place_lookups`: the indices along the node's axes."""
+    numbers = _node_numbers(function)
+    found: dict[str, Indices] = {}
+    for each in function.instructions:
+        if not isinstance(each, Call) or each.name != "Dense_lookup_element" or each.result is None:
+            continue
+        number = _number_of(function, numbers, each.arguments[0])
+        if number is None or number not in nodes:
+            continue
+        strides = _strides(nodes[number])
+        terms = _terms(function, strides, each.arguments[2])
+        flat = _flat(function, [(leaf, stride) for leaf, _, stride in terms if leaf is not None], strides)
+        if flat is not None and not any(shift for _, shift, _ in terms):
+            terms = [(flat, 0, 0)]
+        found[each.result.name] = tuple((stride, leaf, shift) for leaf, shift, stride in terms)
+    return found
+
+
 def _node_numbers(function: Function) -> dict[str, int]:
     """By the memory that describes a node: its number."""
     found: dict[str, int] = {}
@@ -86,21 +110,10 @@ def _number_of(function: Function, numbers: Mapping[str, int], pointer: Value) -
 
 def _element(builder: Builder, function: Function, dense: Dense, index: Value, tag: str) -> Value:
     """An element's number in its node, in i64."""
-    strides = [1]
-    for size in dense.sizes[:0:-1]:
-        strides.insert(0, strides[0] * size)
-    rest = index
-    terms: list[tuple[Value, int]] = []  # an axis' index, its stride
-    for stride in strides[:-1]:
-        found = _split(function, rest, stride)
-        if found is not None:
-            rest, scaled = found
-            terms.append((scaled, stride))
-    terms.append((rest, 1))
+    strides = _strides(dense)
     shift = 0
     plain: list[tuple[Value, int]] = []
-    for value, stride in terms:
-        leaf, offset = peel_constant(function, value)
+    for leaf, offset, stride in _terms(function, strides, index):
         shift += offset * stride
         if leaf is not None:
             plain.append((leaf, stride))
@@ -113,6 +126,26 @@ def _element(builder: Builder, function: Function, dense: Dense, index: Value, t
         scaled_ = builder.binary("mul", wide, integer(I64, stride), flags=["nsw"], name=f"{tag}.m{place}")
         total = builder.binary("add", scaled_, total, flags=["nsw"], name=f"{tag}.t{place}")
     return total
+
+
+def _strides(dense: Dense) -> list[int]:
+    strides = [1]
+    for size in dense.sizes[:0:-1]:
+        strides.insert(0, strides[0] * size)
+    return strides
+
+
+def _terms(function: Function, strides: Sequence[int], index: Value) -> list[tuple[Value | None, int, int]]:
+    """Of each axis: its index without a constant that is added to it (None: it is all), the constant, the stride."""
+    rest = index
+    terms: list[tuple[Value, int]] = []
+    for stride in strides[:-1]:
+        found = _split(function, rest, stride)
+        if found is not None:
+            rest, scaled = found
+            terms.append((scaled, stride))
+    terms.append((rest, 1))
+    return [(*peel_constant(function, value), stride) for value, stride in terms]
 
 
 def _split(function: Function, value: Value, stride: int) -> tuple[Value, Value] | None:

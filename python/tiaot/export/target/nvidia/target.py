@@ -5,13 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ...ir.passes.stacks import OVERFLOW
-from ..model import FOR_ILP, Form, Target
+from ..model import FOR_ILP, Form, Gpu
 from . import ARCHITECTURES, patched
+from .loads import plain_loads
+from .mathematics import approximate_divisions, use_own_tanh
+from .threads import BLOCK, THREADS
 
 
-class _Nvidia(Target):
+class _Nvidia(Gpu):
     def refuse(self, called: Iterable[str]) -> None:
         patched.refuse(called)
+
+    def adapt(self, kernel: str, tasks: Iterable[str], *, along: bool) -> tuple[str, ...]:
+        completed = patched.complete(kernel, tasks, along=along)
+        return tuple(plain_loads(use_own_tanh(task)) for task in completed)
+
+    def complete(self, text: str) -> str:
+        return approximate_divisions(text + patched.definitions(text))
 
 
 NVIDIA = _Nvidia(
@@ -24,4 +34,6 @@ NVIDIA = _Nvidia(
     vectorizes=False,
     stacks_grow=False,
     provided=frozenset({OVERFLOW}),
+    block=BLOCK,
+    threads=THREADS,
 )
