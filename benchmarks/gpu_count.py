@@ -2,7 +2,7 @@
 
 For each kernel what ptxas says for one architecture (registers, local memory, spills), and what one turn of its main
 loop does, by its PTX: multiply-adds, loads and stores of global memory, and how many of those move several numbers. The
-main loop is the one with the most multiply-adds; the innermost of such. What a loop holds in registers is no load.
+main loop is, of the innermost ones, the one with the most multiply-adds. What a loop holds in registers is no load.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ class Count:
 def main_loop(lines: list[str]) -> list[str]:
     """The lines of a kernel's main loop; all of them where it has none."""
     labels = {match[1]: at for at, line in enumerate(lines) if (match := re.match(r"(\$\w+):", line))}
-    loops = [lines]
+    loops = []
     for at, line in enumerate(lines):
         found = re.search(r"\bbra(?:\.uni)?\s+(\$\w+);", line)
         if found and labels[found[1]] <= at:
-            loops.append(lines[labels[found[1]] : at + 1])
-    most = max(map(_fmas, loops[1:]), default=0)
-    return min((loop for loop in loops[1:] if _fmas(loop) == most), key=len, default=lines)
+            loops.append(range(labels[found[1]], at + 1))
+    inner = [loop for loop in loops if not any(each[0] in loop and each[-1] in loop and each != loop for each in loops)]
+    return max(([lines[at] for at in loop] for loop in inner), key=lambda loop: (_fmas(loop), len(loop)), default=lines)
 
 
 def _fmas(lines: list[str]) -> int:

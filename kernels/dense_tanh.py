@@ -16,7 +16,7 @@ from tiaot.export import autodiff, by_level, family, written
 # Beside each sum the entries with tangents have its tangent: their tiles have half the rows.
 TILES = {"x86-64-v2": (4, 64), "x86-64-v4": (8, 128)}
 BLOCK = 64  # samples that go through all steps together: their z stays in the second-level cache
-TILE = 4  # rows and columns of a thread's tile on CUDA
+CUDA_TILES = {"float32": (8, 8), "float64": (4, 8)}  # rows and columns of a thread's tile: sums in its 255 registers
 CHUNK = 1024  # samples that a thread sums on CUDA, in the gradients of W and b
 FEW = 8  # below so many samples, packing W costs more than it saves
 
@@ -33,7 +33,8 @@ def dense_tanh(variant):
     if variant.sizes:
         return unrolled(variant, variant.sizes["n"], variant.sizes["m"])
     if variant.target == "cuda":
-        return tiled_on_cuda(variant)
+        rows, columns = CUDA_TILES[variant.dtype]
+        return tiled_on_cuda(variant, rows, columns, along=tiled_on_cuda(variant, rows // 2, columns))
     return by_level(
         {level: tiled(variant, *tile, along=tiled(variant, tile[0] // 2, tile[1])) for level, tile in TILES.items()}
     )
@@ -351,20 +352,30 @@ def tiled(variant, tile_rows, column_bytes, along=None):
     )
 
 
-def tiled_on_cuda(variant):
+def tiled_on_cuda(variant, rows_of, columns_of, along=None):
     real = variant.type
     vector, matrix, stack = variant.array(1), variant.array(2), variant.array(3)
+    width = 4 if variant.dtype == "float32" else 2  # numbers that a thread moves at a time
 
-    # Sizes go up to 2^31 - 1, the most that 32 bits hold: nothing here is rounded up beyond one.
+    # What a thread reads four numbers at a time lies right for that: W and d are packed, with rows of whole groups of
+    # `width`, and of x that is known where n is a multiple of `width`. Sizes go up to 2^31 - 1, the most that 32 bits
+    # hold: nothing here is rounded up beyond one.
 
     @ti.func
-    def tiles(size):
-        return (size - 1) // TILE + 1
+    def tiles(size, length):
+        return (size - 1) // length + 1
 
     @ti.func
-    def within(tile, size):
+    def within(tile, size, length: ti.template()):
         """The places of a tile along an axis, those beyond its end held at the last."""
-        return ti.Vector([tile * TILE + ti.min(i, size - 1 - tile * TILE) for i in range(TILE)])
+        return ti.Vector([tile * length + ti.min(i, size - 1 - tile * length) for i in range(length)])
+
+    @ti.func
+    def groups(tile, size, length: ti.template()):
+        """Where the groups of a tile start along a row; those beyond its end are held at the last. Place i of the tile
+        is groups[i // width] + i % width: neighbours in memory, which an index shows that adds a constant."""
+        per_tile, last = length // width, (size - 1) >> (width // 2)  # a division by 4 or 2
+        return ti.Vector([ti.min(tile * per_tile + g, last) * width for g in range(length // width)])
 
     @ti.func
     def start(part, length, size):
@@ -372,52 +383,104 @@ def tiled_on_cuda(variant):
         return part * length if part <= size // length else size
 
     @ti.func
-    def affine(x: ti.template(), W: ti.template(), rows, columns):
-        tile = ti.Matrix.zero(real, TILE, TILE)
-        for k in range(x.shape[1]):
-            for r in ti.static(range(TILE)):
-                for c in ti.static(range(TILE)):
-                    tile[r, c] += x[rows[r], k] * W[columns[c], k]
+    def pack(A: ti.template(), j, u, packed: ti.template()):
+        """packed[j, :] = A[j, :], a tile's columns of it, the last one again beyond the end."""
+        columns = groups(u, A.shape[1], columns_of)
+        for c in ti.static(range(columns_of)):
+            column = columns[c // width] + c % width
+            packed[j, columns[c // width] + c % width] = A[j, ti.min(column, A.shape[1] - 1)]
+
+    @ti.func
+    def pack_transposed(W: ti.template(), k, u, Wt: ti.template()):
+        """Wt[k, :] = W[:, k], likewise."""
+        columns = groups(u, W.shape[0], columns_of)
+        for c in ti.static(range(columns_of)):
+            column = columns[c // width] + c % width
+            Wt[k, columns[c // width] + c % width] = W[ti.min(column, W.shape[0] - 1), k]
+
+    @ti.func
+    def product(A: ti.template(), B: ti.template(), inner, rows, columns):
+        """A tile of A B, of a packed B: sums over `inner` places, `width` of them at a time."""
+        tile = ti.Matrix.zero(real, rows_of, columns_of)
+        for h in range(inner // width):
+            left = ti.Matrix.zero(real, rows_of, width)
+            for r in ti.static(range(rows_of)):
+                for q in ti.static(range(width)):
+                    left[r, q] = A[rows[r], h * width + q]
+            for q in ti.static(range(width)):
+                for c in ti.static(range(columns_of)):
+                    right = B[h * width + q, columns[c // width] + c % width]
+                    for r in ti.static(range(rows_of)):
+                        tile[r, c] += left[r, q] * right
+        for k in range(inner // width * width, inner):
+            for c in ti.static(range(columns_of)):
+                right = B[k, columns[c // width] + c % width]
+                for r in ti.static(range(rows_of)):
+                    tile[r, c] += A[rows[r], k] * right
         return tile
 
     @ti.func
-    def pull_back_tanh(
-        x: ti.template(), W: ti.template(), b: ti.template(), grad_y: ti.template(), t, u, d: ti.template()
-    ):
-        """A tile of d = (1 - tanh(W x + b)^2) v."""
-        rows, columns = within(t, x.shape[0]), within(u, W.shape[0])
-        tile = affine(x, W, rows, columns)
-        for r in ti.static(range(TILE)):
-            for c in ti.static(range(TILE)):
-                y = ti.tanh(tile[r, c] + b[columns[c]])
-                d[rows[r], columns[c]] = (1 - y * y) * grad_y[rows[r], columns[c]]
+    def store(tile, rows, columns, whole, target: ti.template()):
+        """Writes a tile, without what lies beyond the end of a row unless it is `whole`."""
+        if whole:
+            for r in ti.static(range(rows_of)):
+                for c in ti.static(range(columns_of)):
+                    target[rows[r], columns[c // width] + c % width] = tile[r, c]
+        else:
+            for c in ti.static(range(columns_of)):
+                column = columns[c // width] + c % width
+                if column < target.shape[1]:
+                    for r in ti.static(range(rows_of)):
+                        target[rows[r], column] = tile[r, c]
 
     @ti.func
-    def grad_x_tile(d: ti.template(), W: ti.template(), t, u, grad_x: ti.template()):
-        rows, columns = within(t, d.shape[0]), within(u, W.shape[1])
-        tile = ti.Matrix.zero(real, TILE, TILE)
-        for j in range(W.shape[0]):
-            for r in ti.static(range(TILE)):
-                for c in ti.static(range(TILE)):
-                    tile[r, c] += d[rows[r], j] * W[j, columns[c]]
-        for r in ti.static(range(TILE)):
-            for c in ti.static(range(TILE)):
-                grad_x[rows[r], columns[c]] = tile[r, c]
+    def pull_back_tanh(
+        x: ti.template(), Wt: ti.template(), b: ti.template(), grad_y: ti.template(), t, u, d: ti.template()
+    ):
+        """A tile of d = (1 - tanh(W x + b)^2) v."""
+        m = b.shape[0]
+        rows, columns = within(t, x.shape[0], rows_of), groups(u, m, columns_of)
+        tile = product(x, Wt, x.shape[1], rows, columns)
+        for c in ti.static(range(columns_of)):
+            column = ti.min(columns[c // width] + c % width, m - 1)
+            for r in ti.static(range(rows_of)):
+                y = ti.tanh(tile[r, c] + b[column])
+                d[rows[r], columns[c // width] + c % width] = (1 - y * y) * grad_y[rows[r], column]
+
+    @ti.func
+    def grad_x_tile(d: ti.template(), Wp: ti.template(), m, t, u, grad_x: ti.template()):
+        n = grad_x.shape[1]
+        rows, columns = within(t, d.shape[0], rows_of), groups(u, n, columns_of)
+        tile = product(d, Wp, m, rows, columns)
+        store(tile, rows, columns, n - u * columns_of >= columns_of, grad_x)
 
     @ti.func
     def grad_W_tile(d: ti.template(), x: ti.template(), s, t, u, parts: ti.template()):
         """A tile of the sum of d x^T over part s of the batch."""
-        B = x.shape[0]
-        rows, columns = within(t, parts.shape[1]), within(u, parts.shape[2])
+        B, m, n = x.shape[0], parts.shape[1], parts.shape[2]
+        rows, columns = groups(t, m, rows_of), groups(u, n, columns_of)
         length = ti.max((B - 1) // parts.shape[0] + 1, 1)
-        tile = ti.Matrix.zero(real, TILE, TILE)
-        for i in range(start(s, length, B), start(s + 1, length, B)):
-            for r in ti.static(range(TILE)):
-                for c in ti.static(range(TILE)):
-                    tile[r, c] += d[i, rows[r]] * x[i, columns[c]]
-        for r in ti.static(range(TILE)):
-            for c in ti.static(range(TILE)):
-                parts[s, rows[r], columns[c]] = tile[r, c]
+        tile = ti.Matrix.zero(real, rows_of, columns_of)
+        if (n & (width - 1)) == 0:
+            for i in range(start(s, length, B), start(s + 1, length, B)):
+                left = ti.Vector([d[i, rows[r // width] + r % width] for r in range(rows_of)])
+                for c in ti.static(range(columns_of)):
+                    right = x[i, columns[c // width] + c % width]
+                    for r in ti.static(range(rows_of)):
+                        tile[r, c] += left[r] * right
+        else:
+            held = ti.Vector([ti.min(columns[c // width] + c % width, n - 1) for c in range(columns_of)])
+            for i in range(start(s, length, B), start(s + 1, length, B)):
+                left = ti.Vector([d[i, rows[r // width] + r % width] for r in range(rows_of)])
+                for c in ti.static(range(columns_of)):
+                    right = x[i, held[c]]
+                    for r in ti.static(range(rows_of)):
+                        tile[r, c] += left[r] * right
+        for r in ti.static(range(rows_of)):
+            for c in ti.static(range(columns_of)):
+                row, column = rows[r // width] + r % width, columns[c // width] + c % width
+                if row < m and column < n:
+                    parts[s, row, column] = tile[r, c]
 
     @ti.func
     def grad_b_part(d: ti.template(), s, j, parts: ti.template()):
@@ -442,20 +505,29 @@ def tiled_on_cuda(variant):
         grad_b[j] = total
 
     @ti.kernel
-    def forward(x: matrix, W: matrix, b: vector, y: matrix):
-        for t, u in ti.ndrange(tiles(x.shape[0]), tiles(W.shape[0])):
-            rows, columns = within(t, x.shape[0]), within(u, W.shape[0])
-            tile = affine(x, W, rows, columns)
-            for r in ti.static(range(TILE)):
-                for c in ti.static(range(TILE)):
-                    y[rows[r], columns[c]] = ti.tanh(tile[r, c] + b[columns[c]])
+    def forward(x: matrix, W: matrix, b: vector, y: matrix, Wt: matrix):
+        for k, u in ti.ndrange(W.shape[1], tiles(W.shape[0], columns_of)):
+            pack_transposed(W, k, u, Wt)
+        for t, u in ti.ndrange(tiles(x.shape[0], rows_of), tiles(W.shape[0], columns_of)):
+            m = b.shape[0]
+            rows, columns = within(t, x.shape[0], rows_of), groups(u, m, columns_of)
+            tile = product(x, Wt, x.shape[1], rows, columns)
+            for c in ti.static(range(columns_of)):
+                bias = b[ti.min(columns[c // width] + c % width, m - 1)]
+                for r in ti.static(range(rows_of)):
+                    tile[r, c] = ti.tanh(tile[r, c] + bias)
+            store(tile, rows, columns, m - u * columns_of >= columns_of, y)
 
     @ti.kernel
-    def vjp_x(x: matrix, W: matrix, b: vector, grad_y: matrix, grad_x: matrix, d: matrix):
-        for t, u in ti.ndrange(tiles(x.shape[0]), tiles(W.shape[0])):
-            pull_back_tanh(x, W, b, grad_y, t, u, d)
-        for t, u in ti.ndrange(tiles(x.shape[0]), tiles(W.shape[1])):
-            grad_x_tile(d, W, t, u, grad_x)
+    def vjp_x(x: matrix, W: matrix, b: vector, grad_y: matrix, grad_x: matrix, Wt: matrix, Wp: matrix, d: matrix):
+        for k, u in ti.ndrange(W.shape[1], tiles(W.shape[0], columns_of)):
+            pack_transposed(W, k, u, Wt)
+        for j, u in ti.ndrange(W.shape[0], tiles(W.shape[1], columns_of)):
+            pack(W, j, u, Wp)
+        for t, u in ti.ndrange(tiles(x.shape[0], rows_of), tiles(W.shape[0], columns_of)):
+            pull_back_tanh(x, Wt, b, grad_y, t, u, d)
+        for t, u in ti.ndrange(tiles(x.shape[0], rows_of), tiles(W.shape[1], columns_of)):
+            grad_x_tile(d, Wp, W.shape[0], t, u, grad_x)
 
     @ti.kernel
     def vjp_W_b(
@@ -465,13 +537,16 @@ def tiled_on_cuda(variant):
         grad_y: matrix,
         grad_W: matrix,
         grad_b: vector,
+        Wt: matrix,
         d: matrix,
         parts_W: stack,
         parts_b: matrix,
     ):
-        for t, u in ti.ndrange(tiles(x.shape[0]), tiles(W.shape[0])):
-            pull_back_tanh(x, W, b, grad_y, t, u, d)
-        for s, t, u in ti.ndrange(parts_W.shape[0], tiles(W.shape[0]), tiles(W.shape[1])):
+        for k, u in ti.ndrange(W.shape[1], tiles(W.shape[0], columns_of)):
+            pack_transposed(W, k, u, Wt)
+        for t, u in ti.ndrange(tiles(x.shape[0], rows_of), tiles(W.shape[0], columns_of)):
+            pull_back_tanh(x, Wt, b, grad_y, t, u, d)
+        for s, t, u in ti.ndrange(parts_W.shape[0], tiles(W.shape[0], rows_of), tiles(W.shape[1], columns_of)):
             grad_W_tile(d, x, s, t, u, parts_W)
         for s, j in ti.ndrange(parts_b.shape[0], W.shape[0]):
             grad_b_part(d, s, j, parts_b)
@@ -489,15 +564,21 @@ def tiled_on_cuda(variant):
         grad_x: matrix,
         grad_W: matrix,
         grad_b: vector,
+        Wt: matrix,
+        Wp: matrix,
         d: matrix,
         parts_W: stack,
         parts_b: matrix,
     ):
-        for t, u in ti.ndrange(tiles(x.shape[0]), tiles(W.shape[0])):
-            pull_back_tanh(x, W, b, grad_y, t, u, d)
-        for t, u in ti.ndrange(tiles(x.shape[0]), tiles(W.shape[1])):
-            grad_x_tile(d, W, t, u, grad_x)
-        for s, t, u in ti.ndrange(parts_W.shape[0], tiles(W.shape[0]), tiles(W.shape[1])):
+        for k, u in ti.ndrange(W.shape[1], tiles(W.shape[0], columns_of)):
+            pack_transposed(W, k, u, Wt)
+        for j, u in ti.ndrange(W.shape[0], tiles(W.shape[1], columns_of)):
+            pack(W, j, u, Wp)
+        for t, u in ti.ndrange(tiles(x.shape[0], rows_of), tiles(W.shape[0], columns_of)):
+            pull_back_tanh(x, Wt, b, grad_y, t, u, d)
+        for t, u in ti.ndrange(tiles(x.shape[0], rows_of), tiles(W.shape[1], columns_of)):
+            grad_x_tile(d, Wp, W.shape[0], t, u, grad_x)
+        for s, t, u in ti.ndrange(parts_W.shape[0], tiles(W.shape[0], rows_of), tiles(W.shape[1], columns_of)):
             grad_W_tile(d, x, s, t, u, parts_W)
         for s, j in ti.ndrange(parts_b.shape[0], W.shape[0]):
             grad_b_part(d, s, j, parts_b)
@@ -506,14 +587,18 @@ def tiled_on_cuda(variant):
         for j in range(W.shape[0]):
             sum_b_parts(parts_b, j, grad_b)
 
+    m_padded, n_padded = (f"({size} + {width - 1}) // {width} * {width}" for size in "mn")
     return written(
         forward,
         {"x": vjp_x, "W b": vjp_W_b, "x W b": vjp_x_W_b},
         scratch={
-            "d": ("rows", "m"),
+            "Wt": ("n", m_padded),
+            "Wp": ("m", n_padded),
+            "d": ("rows", m_padded),
             # Fewer parts where W is large, so that all of them hold at most 64 numbers more for each sample.
             "parts_W": (f"1 + rows // {CHUNK} * 65536 // (m * n + 65536)", "m", "n"),
             "parts_b": (f"(rows + {CHUNK - 1}) // {CHUNK}", "m"),
         },
         block_rows=None,
+        along=along,
     )

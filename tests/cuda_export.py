@@ -25,7 +25,7 @@ def exported_path(name: str) -> Path:
     target = cache / "exported" / f"{name}.so"
     if not target.exists():
         source = SOURCES[name]
-        if name == "dense_tanh":  # without its derivatives along tangents, which are for the CPU and take long
+        if name == "dense_tanh":  # without its derivatives along tangents, which take long to compile for CPUs
             text = source.read_text().replace('    derivatives=["jvp", "hvp"],\n', "")
             source = cache / source.name
             source.write_text(text)

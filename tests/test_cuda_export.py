@@ -214,17 +214,23 @@ def test_the_trace_does_not_follow_from_what_memory_held(tmp_path: Path, byte: s
 # ---- registers and memory
 
 
-def test_small_layers_stay_in_registers(tmp_path: Path) -> None:
-    """No local memory: the arrays of a sample, Taichi's context and its argument struct are dissolved."""
+@pytest.fixture(scope="module")
+def dense_tanh() -> Any:
+    """What the tracer gives of it."""
     from tiaot.export.cuda.standin import CUDA
-    from tiaot.export.entry.device.lower import lower
     from tiaot.export.taichi.trace import trace_file
+
+    return trace_file(cuda_export.SOURCES["dense_tanh"], None, CUDA)
+
+
+def test_small_layers_stay_in_registers(dense_tanh: Any, tmp_path: Path) -> None:
+    """No local memory: the arrays of a sample, Taichi's context and its argument struct are dissolved."""
+    from tiaot.export.entry.device.lower import lower
     from tiaot.export.target import native
     from tiaot.export.target.nvidia.ptx import _tool, emit_ptx
 
-    traced = trace_file(cuda_export.SOURCES["dense_tanh"], None, CUDA)
-    signature = traced.families[0].signature
-    traces = [trace for trace in traced.traces if trace.variant.name == "float32_n8_m4"]
+    signature = dense_tanh.families[0].signature
+    traces = [trace for trace in dense_tanh.traces if trace.variant.name == "float32_n8_m4"]
     primal = next(trace for trace in traces if not trace.wrt)
     lowered = [lower(signature, trace, primal, native()) for trace in traces]
     kernels = [kernel for entry in lowered for kernel in entry.kernels]
@@ -238,6 +244,25 @@ def test_small_layers_stay_in_registers(tmp_path: Path) -> None:
     assert len(frames) == len(kernels) and all(int(size) <= 32 for frame in frames for size in frame), said
     registers = [int(count) for count in re.findall(r"Used (\d+) registers", said)]
     assert len(registers) == len(kernels) and max(registers) <= 128, said
+
+
+def test_open_sizes_load_little_for_each_multiplication(dense_tanh: Any) -> None:
+    """16 fused multiplications and additions for each load of the loop, where rows are aligned, and no local memory."""
+    from tiaot.benchmarks import gpu_count
+    from tiaot.export.entry.device.lower import lower
+    from tiaot.export.target import native
+    from tiaot.export.target.nvidia.ptx import emit_ptx
+
+    signature = dense_tanh.families[0].signature
+    traces = [trace for trace in dense_tanh.traces if trace.variant.name == "float32_dynamic"]
+    primal = next(trace for trace in traces if not trace.wrt)
+    most = next(trace for trace in traces if trace.wrt == ("x", "W", "b"))
+    found = gpu_count.count(emit_ptx([lower(signature, most, primal, native()).device]), "sm_90")
+    assert all(each.local_bytes == each.spilled_bytes == 0 for each in found)
+    products = [each for each in found if each.fmas >= 64 and each.kernel.endswith("_aligned")]
+    assert len(products) == 3 and all(each.fmas_per_load >= 16 for each in products)
+    others = [each for each in found if each.fmas >= 64 and not each.kernel.endswith("_aligned")]
+    assert len(others) == 3 and all(each.fmas_per_load >= 4 for each in others)
 
 
 # ---- what is put on a stream
@@ -296,7 +321,7 @@ def test_sizes_whose_sum_is_beyond_32_bits(driver: Driver) -> None:
     given = there(1, 1), there(m, 1), there(m), there(1, m)
     found = launches(driver, lambda: kernel.vjp(*given, wrt=("W", "b"), out=(there(m, 1), there(m))))
     most = max(grid for _, grid in found)
-    assert len(found) == 5 and [grid for name, grid in found if grid == most] == [most] * 5
+    assert len(found) == 6 and [grid for name, grid in found if grid == most] == [most] * 6
 
 
 @in_child

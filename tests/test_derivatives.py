@@ -93,7 +93,8 @@ def test_jvp_vjp_and_hvp_agree(module: tiaot.Module, name: str, size: int) -> No
         along = dict(zip(places, tangents, strict=True))
         primal, moved = kernel.jvp(*inputs, *tangents, wrt=wrt)
         for got, value in zip(tuple_of(primal), outputs, strict=True):
-            np.testing.assert_allclose(got, value, rtol=1e-14, atol=1e-300)
+            # Two entries may fuse other multiplications and additions: some roundings of the largest terms.
+            np.testing.assert_allclose(got, value, rtol=1e-14, atol=1e-14 * np.abs(value).max(initial=0))
         gradients = kernel.vjp(*inputs, *cotangents, wrt=wrt)
         left = [v * each for v, each in zip(cotangents, tuple_of(moved), strict=True)]
         right = [g * each for g, each in zip(gradients, tangents, strict=True)]
@@ -268,7 +269,8 @@ def test_calls_by_name_and_bound(dense_tanh: tiaot.Kernel) -> None:
     assert np.array_equal(y, again[0]) and np.array_equal(along, again[1])
     call = dense_tanh.hvp.bind(x, W, b, v, t, wrt=["x"])
     (gradient,), (product,) = call()
-    assert np.array_equal(gradient, dense_tanh.vjp(x, W, b, v))
+    expected = dense_tanh.vjp(x, W, b, v)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-14, atol=1e-14 * np.abs(expected).max())  # other roundings
     t[...] = 0
     call()
     assert not product.any()

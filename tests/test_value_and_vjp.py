@@ -50,8 +50,9 @@ def test_out(dense_tanh: tiaot.Kernel) -> None:
     assert value is y and gradients is out
     assert (y == wanted).all() and (out[0] == gW).all() and (out[1] == gx).all()
     # The cotangent's memory may take the output: the gradient is what it was.
+    alone = dense_tanh.vjp(x, W, b, v)  # by another entry than with W, whose roundings may be others
     value, gradient = dense_tanh.value_and_vjp(x, W, b, v, out=(v, out[1]))
-    assert value is v and (v == wanted).all() and (gradient == gx).all()
+    assert value is v and (v == wanted).all() and (gradient == alone).all()
 
 
 def test_arrays_of_other_libraries(dense_tanh: tiaot.Kernel) -> None:

@@ -92,6 +92,8 @@ class Code:
         """The quotient of two i64 values, rounded down; 0 where the divisor is 0: an array may be empty."""
         if not right.startswith("%") and int(right) > 0:
             used = right
+            if int(right) & (int(right) - 1) == 0:  # so that LLVM sees what the quotient is a multiple of, times it
+                return self.add(f"ashr i64 {left}, {int(right).bit_length() - 1}")
         else:
             used = self.add(f"select i1 {self.add(f'icmp eq i64 {right}, 0')}, i64 1, i64 {right}")
         quotient = self.add(f"sdiv i64 {left}, {used}")

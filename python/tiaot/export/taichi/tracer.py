@@ -343,6 +343,9 @@ class _Tracer:
                     if wrt and implementation.autodiff and declaration.derivative == "tiaot":
                         raise _Refused('the reverse mode of derivative="tiaot" makes no code for CUDA')
                     trace = self.trace(declaration, variant, implementation, wrt)
+                    if implementation.along is not None and wrt in declaration.family.differentiated_along:
+                        along = self.trace(declaration, variant, implementation.along, wrt)
+                        traces.append({**along, "for_tangents": True})
                 except _Refused as error:
                     refused["|".join([declaration.family.name, variant.name, *wrt])] = str(error)
                     continue

@@ -40,6 +40,8 @@ from ..passes import Atomics, Copies, Plan, prepare, prepare_range
 from . import support as device
 from .ranges import Bounds, find_bounds
 
+VECTOR_BYTES = 16  # that a device moves at once, at most
+BUFFER_BYTES = 256  # that arrays of the workspace start at multiples of
 MOST_ROOTS = 256  # that a kernel's parameters, of 4 KiB, have room for beside its arguments
 
 Kinds = Mapping[int, Private | Summed]  # temporaries that are not shared, by their offsets
@@ -93,6 +95,11 @@ class WholeKernels(WholeArrays):
         for part in self.parts:
             part.module = fields.place_lookups(part.module, state)
         return roots
+
+    @property
+    def width(self) -> int:
+        """Elements that a thread moves at a time, at most."""
+        return VECTOR_BYTES // ITEM_SIZES[self.variant.dtype]
 
     def _root_keys(self) -> list[Key]:
         return [Key(Role.ROOT, str(node)) for node in self.roots]
@@ -153,11 +160,15 @@ class WholeKernels(WholeArrays):
         tangents = self._with_tangents(roots).values()
         return [*arrays, *roots, *tangents, *(buffer.key for buffer in self.buffers)]
 
-    def _formals(self) -> list[str]:
+    def _formals(self, *, aligned: bool = False) -> list[str]:
         read_only = {key for key in self._arrays() if key.role in (Role.INPUT, Role.COTANGENT)}
-        pointers = [
-            f"i8* noalias {'readonly ' if key in read_only else ''}{key.register}" for key in self._pointer_keys()
-        ]
+        ours = {buffer.key for buffer in self.buffers}
+        pointers = []
+        for key in self._pointer_keys():
+            attributes = ["noalias", *(["readonly"] if key in read_only else [])]
+            if key in ours or aligned:
+                attributes.append(f"align {BUFFER_BYTES if key in ours else VECTOR_BYTES}")
+            pointers.append(f"i8* {' '.join(attributes)} {key.register}")
         dims = [f"i64 %dim_{dim}" for dim in self.signature.dims if dim not in self.variant.sizes]
         values = [
             f"{IR_TYPES[parameter.dtype]} {register}"
@@ -193,8 +204,31 @@ class WholeKernels(WholeArrays):
     def kernel_names(self) -> list[str]:
         """Its own kernels."""
         return [
-            name for part in self.parts for index in range(len(part.module.tasks)) for name in self._names(part, index)
+            name
+            for part in self.parts
+            for index in range(len(part.module.tasks))
+            for name in [*self._names(part, index), *self._aligned_names(part, index)]
         ]
+
+    def _aligned_names(self, part: Part, index: int) -> list[str]:
+        """The kernel that has a loop of a `written` kernel once more, for arrays whose rows start at multiples of 16
+        bytes: a thread then moves four float32 at a time. Arrays of the workspace lie so in any case."""
+        names = self._names(part, index)
+        task = part.module.tasks[index]
+        suits = task.turn is not None and not self.is_serial(task) and bool(self._row_dims())
+        return [f"{names[0]}_aligned"] if suits and len(names) == 1 else []
+
+    def _row_dims(self) -> list[str]:
+        """Dimensions of unknown size that are the length of a row, of an entry that has kernels for aligned arrays. One
+        with tangents has none: its code is twice as long as it is."""
+        arguments = self.signature.arguments
+        plain = (
+            self.state is None
+            and not self.along
+            and {self.dtypes[argument.name] for argument in arguments} == {self.variant.dtype}
+        )
+        rows = [argument.dims[-1] for argument in arguments if len(argument.dims) > 1]
+        return list(dict.fromkeys(rows)) if plain and not self.trace.autodiff and not self.variant.sizes else []
 
     def _names(self, part: Part, index: int) -> list[str]:
         bounds = self.bounds[part.name]
@@ -219,6 +253,8 @@ class WholeKernels(WholeArrays):
                     kinds = {}
                 texts.append(self._device_task(part, task, kinds, stack_values).text(f"{part.name}_{index}"))
                 kernels.append(self._kernel(part, index, names[0], f"{part.name}_{index}", {}))
+                for name in self._aligned_names(part, index):
+                    kernels.append(self._kernel(part, index, name, f"{part.name}_{index}", {}, aligned=True))
                 if len(names) == 2:
                     targets = self.targets[part.name, index]
                     copied = self._copying_task(part, task, kinds, targets, stack_values)
@@ -271,12 +307,23 @@ class WholeKernels(WholeArrays):
         plan = Plan(self._layout(part), Atomics.SUMS_APART, kinds, copies=copies, stack_values=stack_values)
         return task.changed(lambda function: prepare(function, plan, NVIDIA))
 
-    def _kernel(self, part: Part, index: int, name: str, functions: str, copied: dict[Key, Copied]) -> str:
+    def _kernel(
+        self,
+        part: Part,
+        index: int,
+        name: str,
+        functions: str,
+        copied: dict[Key, Copied],
+        *,
+        aligned: bool = False,
+    ) -> str:
         code = Code({dim: str(self.variant.sizes.get(dim, f"%dim_{dim}")) for dim in self.signature.dims})
+        code.label("entry")
+        for dim in self._row_dims() if aligned else ():  # what the host has found, said so that LLVM sees it
+            code.sizes[dim] = code.add(f"and i64 %dim_{dim}, {-self.width}")
         if self.signature.batch:
             code.sizes["rows"] = code.sizes[self.signature.batch]
         task = part.module.tasks[index]
-        code.label("entry")
         self.own = {key: f"{key.register}.own" for key in copied}
         for key, target in copied.items():  # their tangents lie likewise
             at = code.add(f"mul i64 {code.add('call i64 @tiaot_thread()')}, {ITEM_SIZES[target.dtype]}")
@@ -295,7 +342,7 @@ class WholeKernels(WholeArrays):
         code.do(f"call void @{functions}_body(%struct.RuntimeContext* %context)")
         self.own, self.values = {}, {}
         alone = task.turn is None or self.is_serial(task)
-        return kernel(name, self._formals(), code, before, alone=alone, inlined=not self.along)
+        return kernel(name, self._formals(aligned=aligned), code, before, alone=alone, inlined=not self.along)
 
     def _take_values(self, code: Code) -> Before:
         """Puts the numbers of a call where the struct is filled from. They come as values or in the device's memory,

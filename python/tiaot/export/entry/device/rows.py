@@ -23,11 +23,10 @@ from . import support as device
 from .copies import SUM_LANES, add_up
 from .host import TYPES as HOST_TYPES
 from .host import HostCode, Value
-from .kernels import kernel
+from .kernels import VECTOR_BYTES, kernel
 
 _LOCAL_BYTES = 1024  # of copies that a thread keeps in its own memory
 _SUM_BYTES = 320  # of sums that a thread keeps in registers, of which it has 255 of four bytes
-_VECTOR_BYTES = 16  # that a device moves at once, at most
 _MOST_THREADS = 65536  # that have copies in the workspace
 _WORKSPACE_BYTES = 256 << 20  # of these copies, where that leaves a block of threads
 
@@ -135,9 +134,7 @@ class CudaRowsEntry:
         code = self._fixed()
         sizes = {key: self._sample(code, key) for key in self._arrays() if self._argument(key).batched}
         return [
-            key
-            for key, size in sizes.items()
-            if not size.startswith("%") and int(size) * self.item % _VECTOR_BYTES == 0
+            key for key, size in sizes.items() if not size.startswith("%") and int(size) * self.item % VECTOR_BYTES == 0
         ]
 
     # ---- the device ----
@@ -186,7 +183,7 @@ class CudaRowsEntry:
         pointers = []
         for key in self._arrays():
             attributes = ["noalias", *(["readonly"] if key.role in (Role.INPUT, Role.COTANGENT) else [])]
-            attributes += [f"align {_VECTOR_BYTES}"] if key in aligned else []
+            attributes += [f"align {VECTOR_BYTES}"] if key in aligned else []
             pointers.append(f"{self.type}* {' '.join(attributes)} {key.register}")
         dims = [
             f"i64 %dim_{dim}"
@@ -451,7 +448,7 @@ store {self.type} {value}, {self.type}* @q"""
         for key in self._aligned():
             address = code.add(f"ptrtoint i8* {pointers[key]} to i64")
             bits = code.add(f"or i64 {bits}, {address}")
-        low = code.add(f"and i64 {bits}, {_VECTOR_BYTES - 1}")
+        low = code.add(f"and i64 {bits}, {VECTOR_BYTES - 1}")
         for name, comparison in zip(self.kernel_names(), ("ne", "eq"), strict=True):
             with code.when(code.add(f"icmp {comparison} i64 {low}, 0")):
                 code.launch(name, threads, exact=exact, parameters=parameters)

@@ -31,7 +31,7 @@ from . import support as device
 from .copies import COPIES_BYTES, COUNT_COPIES, FEWEST_COPIES, MOST_COPIES, SUM_LANES, add_up
 from .host import TYPES as HOST_TYPES
 from .host import HostCode, Value
-from .kernels import Copied, WholeKernels
+from .kernels import BUFFER_BYTES, VECTOR_BYTES, Copied, WholeKernels
 
 _HOST_NAMES = ("RuntimeContext_get_runtime", "min_i32", "max_i32")
 
@@ -109,7 +109,7 @@ class CudaWholeEntry(WholeKernels):
         def add(key: Key | Shared, size: str) -> None:
             nonlocal total
             offsets[key] = total, size
-            total = code.add_up(total, code.round_up(size, 256))
+            total = code.add_up(total, code.round_up(size, BUFFER_BYTES))
 
         for buffer in self.buffers:
             add(buffer.key, self._bytes(code, buffer))
@@ -255,6 +255,7 @@ class CudaWholeEntry(WholeKernels):
                 code.copy(self.pointers[start.key], self.pointers[start.source], start.bytes)
         parameters = self._parameters(code, places)
         known = self._all_known(code)
+        self.aligned = self._all_aligned(code) if any("_aligned" in name for name in self.kernel_names()) else ""
         for part in self.parts:
             for index, task in enumerate(part.module.tasks):
                 if names := self._names(part, index):
@@ -291,6 +292,17 @@ class CudaWholeEntry(WholeKernels):
         pairs = [("i8*", pointer) for each in (Shared.TEMPORARIES, *shared) for pointer in (places[each], "null")]
         return [*values, *dims, *numbers, *pairs]
 
+    def _all_aligned(self, code: HostCode) -> str:
+        """Whether the rows of all arrays of the call start at multiples of 16 bytes, an i1."""
+        bits = "0"
+        for key in self._arrays():
+            address = code.add(f"ptrtoint i8* {self.pointers[key]} to i64")
+            bits = code.add(f"or i64 {bits}, {address}")
+        for dim in self._row_dims():
+            size = code.multiply(code.sizes[dim], str(ITEM_SIZES[self.variant.dtype]))
+            bits = code.add(f"or i64 {bits}, {size}")
+        return code.add(f"icmp eq i64 {code.add(f'and i64 {bits}, {VECTOR_BYTES - 1}')}, 0")
+
     def _all_known(self, code: HostCode) -> str:
         """Whether the host can read all numbers of the call, an i1."""
         arrays = self._arrays()
@@ -319,6 +331,12 @@ class CudaWholeEntry(WholeKernels):
                 turns = code.add(f"call i64 @turns_{part.name}_{index}(i64 %rows, i64* %dims, i8** %arrays)")
                 code.do(f"store i64 {turns}, i64* {room}")
             threads = code.add(f"load i64, i64* {room}")
+        if aligned := self._aligned_names(part, index):
+            with code.when(self.aligned):
+                code.launch(aligned[0], threads, exact=False, parameters=parameters)
+            with code.when(code.add(f"xor i1 {self.aligned}, true")):
+                code.launch(names[0], threads, exact=False, parameters=parameters)
+            return
         if len(names) == 1:
             code.launch(names[0], threads, exact=False, parameters=parameters)
             return
