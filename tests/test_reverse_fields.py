@@ -184,7 +184,7 @@ def test_the_gate_takes_ours_where_taichis_is_wrong(tmp_path: Path) -> None:
     )
     refused = export(tmp_path, body.format(option='derivative="taichi"'))
     assert refused.returncode != 0 and "no module was written" in refused.stderr
-    taken = export(tmp_path, body.format(option='derivative="tiaot"'))
+    taken = export(tmp_path, body.format(option=""))
     assert taken.returncode == 0, taken.stderr
     assert "gradient by tiaot" in taken.stdout + taken.stderr
 
@@ -193,8 +193,7 @@ def test_the_gate_takes_ours_where_taichis_is_wrong(tmp_path: Path) -> None:
     ("value", "additions"), [("x[i] * y[i] * y[i]", 0), ("x[i] * y[7 - i]", 1), ("x[i] * x[k[i]]", 2)]
 )
 def test_a_turns_own_elements_take_no_atomic_additions(tmp_path: Path, value: str, additions: int) -> None:
-    head_of_kernel = '\n\n@kernel(derivative="tiaot")\n@ti.kernel\ndef f():\n'
-    body = f"{head_of_kernel}    for i in x:\n        bent[i] = x[i] - {value}\n"
+    body = f"\n\n@kernel()\n@ti.kernel\ndef f():\n    for i in x:\n        bent[i] = x[i] - {value}\n"
     head = HEAD.replace("place(bent)", "place(bent, bent.grad)").replace(
         "ti.root.dense(ti.i, 8).dense(ti.i, 1).place(bent.grad)\n", ""
     )

@@ -422,8 +422,7 @@ class _Tracer:
         dtypes = {each.name: family.dtype(each.name, variant) for each in family.signature.arguments}
         parameters = parameters_of(family.signature, kernel, implementation, wrt, differentiate, dtypes)
         files, refused, added = None, "", ()
-        wanted = ("tiaot",) if wrt == ALL_FIELDS else (None, "tiaot")
-        if differentiate and self.target == "cpu" and declaration.derivative in wanted:
+        if differentiate and self.target == "cpu" and declaration.derivative != "taichi":
             files, refused, added = self._our_adjoint(family, kernel, implementation, parameters, wrt)
             if files is None and declaration.derivative == "tiaot":
                 what = "the gradient" if wrt == ALL_FIELDS else f"the vjp of {' '.join(wrt)}"
