@@ -50,7 +50,7 @@ def suits(kernel: Kernel) -> bool:
     for node in ast.walk(tree):
         if isinstance(node, ast.Subscript) and id(node) not in added:
             touched[isinstance(node.ctx, ast.Load)].add(_base(node))
-    # Taichi runs a loop over a field in parallel in spite of serialize=True.
+    # A loop over a field that is to run in order is refused.
     over = {each.iter.id for each in ast.walk(tree) if isinstance(each, ast.For) and isinstance(each.iter, ast.Name)}
     races = "serialize=True" in kernel.text() and over & arrays
     return not races and not touched[True] & touched[False] & arrays

@@ -149,6 +149,7 @@ def test_a_program_without_a_decorator_is_exported_as_it_is(exported: tuple[tiao
     for left_out in (
         "load: parameter 'source' is an array: give the kernel a signature",
         "fill: parameter 'data' is a template: decorate the kernel",
+        "running: asks for a loop over a field that runs in order",
         "scattered: field 'sparse' lies in a pointer node, which is sparse",
     ):
         assert re.search(rf"left out: fields\.py:\d+: {left_out}", said), left_out
@@ -566,6 +567,18 @@ def idle(a: ti.f32):
 """,
         "idle: has no output and uses no field",
     ),
+    "a loop over a field in order": (
+        """
+f = ti.field(ti.f32, shape=4)
+@kernel()
+@ti.kernel
+def running():
+    ti.loop_config(serialize=True)
+    for i in f:
+        f[i] = f[i - 1] + 1 if i > 0 else 0.0
+""",
+        r"running: asks for a loop over a field that runs in order \(faulty\.py:\d+\).*write `for i in range\(n\)`",
+    ),
     "a kernel that Taichi refuses": (
         """
 f = ti.field(ti.f32, shape=4)
@@ -586,6 +599,66 @@ def test_what_cannot_be_exported_is_named(what: str, tmp_path: Path) -> None:
     assert done.returncode == 1
     assert re.search(message, done.stderr), done.stderr
     assert not (tmp_path / "faulty.so").exists()
+
+
+def test_loops_that_are_to_run_in_order_do(tmp_path: Path) -> None:
+    """Loops over arrays and ranges."""
+    (tmp_path / "ordered.py").write_text(
+        f"""{HEADER}
+n = 200000
+g = ti.field(ti.f64, shape=n)
+array = ti.types.ndarray(ti.f64, ndim=1)
+
+@kernel()
+@ti.kernel
+def over_range():
+    ti.loop_config(serialize=True)
+    for i, j in ti.ndrange(n // 100, 100):
+        k = i * 100 + j
+        g[k] = g[k - 1] + 1 if k > 0 else 0.0
+
+@kernel("x[n] -> y[n]", wrt=[])
+@ti.kernel
+def over_array(x: array, y: array):
+    ti.loop_config(serialize=True)
+    for i in ti.grouped(x):
+        y[i] = y[i - 1] + x[i] if i[0] > 0 else x[i]
+"""
+    )
+    done = export(tmp_path / "ordered.py", tmp_path / "ordered.so", "--no-verify")
+    assert done.returncode == 0, done.stderr
+    with tiaot.open(tmp_path / "ordered.so") as module:
+        assert set(module.kernels) == {"over_range", "over_array"}
+        for _ in range(5):  # threads do not always meet
+            state = module.state()
+            state.over_range()
+            np.testing.assert_array_equal(state.g, np.arange(200000.0))
+            np.testing.assert_array_equal(module.kernels["over_array"](np.ones(200000)), np.arange(1, 200001.0))
+
+
+def test_a_loop_is_in_order_where_its_kernel_says_so() -> None:
+    """On a machine with one CPU Taichi gives every loop to one thread."""
+    import taichi as ti
+    from tiaot.export.author.hints import ordered_loops
+
+    @ti.kernel
+    def plain():
+        for _ in range(4):
+            pass
+
+    @ti.kernel
+    def parallel():
+        ti.loop_config(serialize=False)
+        for _ in range(4):
+            pass
+
+    @ti.kernel
+    def in_order():
+        ti.loop_config(parallelize=1)
+        for _ in range(4):
+            pass
+
+    assert [len(ordered_loops(each)) for each in (plain, parallel, in_order)] == [0, 0, 1]
 
 
 def test_a_wrong_adjoint_writes_no_module(tmp_path: Path) -> None:

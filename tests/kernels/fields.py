@@ -125,6 +125,14 @@ def scattered():
 
 
 @ti.kernel
+def running():
+    ti.loop_config(serialize=True)
+    for i, j in grid:
+        if i > 0:
+            grid[i, j] += grid[i - 1, j]
+
+
+@ti.kernel
 def clear():
     for i, j in grid:
         grid[i, j] = 0

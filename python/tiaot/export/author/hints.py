@@ -38,6 +38,22 @@ def rounded_numbers(kernel: Any) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def ordered_loops(kernel: Any) -> list[str]:
+    """Where a kernel asks for a loop in order, by `ti.loop_config` with serialize=True or parallelize=1."""
+    found = []
+    for function, node in _functions(kernel):
+        for each in ast.walk(node):
+            if isinstance(each, ast.Call) and any(map(_is_for_order, each.keywords)):
+                found.append(f"{_file(function)}:{each.lineno}")
+    return list(dict.fromkeys(found))
+
+
+def _is_for_order(keyword: ast.keyword) -> bool:
+    """Whether an argument of `ti.loop_config` asks for a loop in order, as far as is known."""
+    value = keyword.value.value if isinstance(keyword.value, ast.Constant) else None
+    return (keyword.arg == "serialize" and value is not False) or (keyword.arg == "parallelize" and value in (1, None))
+
+
 def _functions(kernel: Any) -> Iterator[tuple[Any, ast.FunctionDef]]:
     """A kernel's function and those of its own that it calls, each with its tree, whose lines are those of the file."""
     pending, seen = [kernel._primal.func], set()

@@ -28,7 +28,7 @@ from ..author.declare import LEVELS, Declaration, Family, Implementation, Varian
 from ..author.decorate import place_of
 from ..author.fields import describe_trees, has_gradient, lay_out, places, real_places, refusals
 from ..author.flow import Flow, flow_of, lost_gradients
-from ..author.hints import hints, rounded_numbers
+from ..author.hints import hints, ordered_loops, rounded_numbers
 from ..author.kernel_file import KernelFile, KernelFileError, load_kernel_file
 from ..author.parameters import Parameter, example_arguments, parameters_of
 from ..cache import Cache
@@ -38,7 +38,7 @@ from ..derivative.fields import Fields
 from ..ir import LoweringError
 from ..ir.passes.repeated import without_repetitions
 from ..ir.reader import read
-from ..ir.runtime_calls import draws_random, used_nodes, uses_fields
+from ..ir.runtime_calls import by_one_thread, draws_random, used_nodes, uses_fields
 from ..ir.writer import write
 from ..state import State
 from .fingerprint import own_modules, source_without_other_kernels, used_values, values
@@ -258,6 +258,20 @@ def _describe(family: Family) -> dict[str, Any]:
     }
 
 
+def _not_in_order(kernel: Any, texts: list[str]) -> str:
+    """Why a kernel cannot be exported that runs a loop over a field in order, "" where it has none.
+
+    Taichi cuts such a loop into pieces as any other, and gives them to one thread. On a machine with one CPU it does so
+    with every loop: only the kernel's text tells.
+    """
+    if not any(map(by_one_thread, texts)) or not (lines := ordered_loops(kernel)):
+        return ""
+    return (
+        f"asks for a loop over a field that runs in order ({', '.join(lines)}), where exported loops over fields are "
+        "parallel: write `for i in range(n)`, or `ti.ndrange` with the sizes, for the loop; these run in order"
+    )
+
+
 class _Refused(Exception):
     """Taichi refused a kernel."""
 
@@ -303,6 +317,11 @@ class _Tracer:
             if declaration.derived and any(map(draws_random, texts)):
                 declaration = declaration.with_seed()
             traces.append(forward)
+            if why := _not_in_order(implementation.forward, texts):
+                if declaration.implicit:
+                    left = f"left out: {declaration.place}: {declaration.family.name}: {why}"
+                    return {"family": None, "traces": [], "notes": [left], "refused": {}}
+                raise ValueError(f"{declaration.family.name}: {why}")
             if any(map(uses_fields, texts)):
                 adjoint = self._adjoint(declaration, variant, implementation, texts, notes)
                 declaration = declaration.with_state(adjoint is not None)
