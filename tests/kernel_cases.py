@@ -101,7 +101,7 @@ DRAWN: dict[str, dict[str, Draw]] = {
         "gather": lambda n, rng: [*_single(("n",))(n, rng), rng.integers(0, max(n, 1), n)],
         "half_dot": _half(("n",), ("n",)),
     },
-    "arcs": {"arcs": _uniform(("n", 3))},
+    "arcs": {"arcs": lambda n, rng: [rng.uniform(-0.9, 0.9, (n, 3))]},  # at 1 their slopes are infinite
     "derivatives": {
         "orbit": lambda n, rng: [rng.uniform(0.5, 1, (n, 2)), rng.uniform(-1, 1, (n, 2)), 20, 0.01],
         "newton": _uniform(("n",), low=0.1),
