@@ -93,24 +93,7 @@ tiaot_status plan_pieces(const Request &request, const Checked &checked, const C
     }
     plan->pieces[plan->array_count++] = piece;
   };
-  const uint32_t primals = desc.input_count + desc.output_count;
-  const auto place_each = [&](bool gradient) {
-    for (uint32_t i = 0; i < desc.input_count && i < 32; ++i) {
-      if (choice.entry->wrt >> i & 1) place(i, gradient);
-    }
-  };
-  if (request.entry == TIAOT_JVP) {
-    for (uint32_t i = 0; i < desc.input_count; ++i) place(i, false);
-    place_each(false);  // tangents
-    for (int twice = 0; twice < 2; ++twice) {
-      for (uint32_t i = desc.input_count; i < primals; ++i) place(i, false);
-    }
-  } else {
-    for (uint32_t i = 0; i < primals; ++i) place(i, false);
-    if (request.entry == TIAOT_HVP) place_each(false);  // tangents
-    if (request.entry == TIAOT_HVP) place_each(true);
-    place_each(true);
-  }
+  place_arrays(desc, request.entry, choice.entry->wrt, place);
   if (request.state != nullptr) plan->pieces[plan->array_count++] = {request.state->memory, 0, -1};
   if (request.state != nullptr && request.has_tangents()) {
     char *tangents = nullptr;

@@ -27,6 +27,30 @@ inline int64_t saturating_product(int64_t a, int64_t b) {
 constexpr int64_t kSmall = 128 << 10;
 inline bool is_small(int64_t rows, int64_t row_work) { return saturating_product(rows, row_work) < kSmall; }
 
+// Calls place(argument, whether it is its gradient) for each array of an entry in the order of module.h, but for those
+// of a state. `wrt` is the entry's.
+template <typename Place>
+void place_arrays(const tiaot_kernel_desc &desc, int entry, uint32_t wrt, Place &&place) {
+  const uint32_t primals = desc.input_count + desc.output_count;
+  const auto place_each = [&](bool gradient) {
+    for (uint32_t i = 0; i < desc.input_count && i < 32; ++i) {
+      if (wrt >> i & 1) place(i, gradient);
+    }
+  };
+  if (entry == TIAOT_JVP) {
+    for (uint32_t i = 0; i < desc.input_count; ++i) place(i, false);
+    place_each(false);  // tangents
+    for (int twice = 0; twice < 2; ++twice) {
+      for (uint32_t i = desc.input_count; i < primals; ++i) place(i, false);
+    }
+  } else {
+    for (uint32_t i = 0; i < primals; ++i) place(i, false);
+    if (entry == TIAOT_HVP) place_each(false);  // tangents
+    if (entry == TIAOT_HVP) place_each(true);
+    place_each(true);
+  }
+}
+
 // What a batch costs, in element-steps: a sample's work is the elements that its row touches.
 struct Cost {
   int64_t row_work = 0;          // elements of one sample of every batched array, and of all shared ones

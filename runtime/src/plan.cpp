@@ -42,7 +42,6 @@ void add(uint32_t dtype, void *sum, const void *term, int64_t begin, int64_t end
 // Sets the pieces of the entry's arrays, and their order where the caller left gradients out.
 void plan_pieces(const Request &request, const Checked &checked, const Choice &choice, Plan *plan) {
   const tiaot_kernel_desc &desc = request.desc();
-  const uint32_t primals = desc.input_count + desc.output_count;
   plan->partial_bytes = 0;
   uint32_t given = 0;  // arrays of the caller used up
   uint32_t count = 0;
@@ -63,23 +62,7 @@ void plan_pieces(const Request &request, const Checked &checked, const Choice &c
     plan->arrays[count] = piece.part == Plan::Part::kScratch ? nullptr : checked.data[given++];
     plan->pieces[count++] = piece;
   };
-  const auto place_each = [&](bool gradient) {
-    for (uint32_t i = 0; i < desc.input_count && i < 32; ++i) {
-      if (choice.entry->wrt >> i & 1) place(i, gradient);
-    }
-  };
-  if (request.entry == TIAOT_JVP) {
-    for (uint32_t i = 0; i < desc.input_count; ++i) place(i, false);
-    place_each(false);  // tangents
-    for (int twice = 0; twice < 2; ++twice) {
-      for (uint32_t i = desc.input_count; i < primals; ++i) place(i, false);
-    }
-  } else {
-    for (uint32_t i = 0; i < primals; ++i) place(i, false);
-    if (request.entry == TIAOT_HVP) place_each(false);  // tangents
-    if (request.entry == TIAOT_HVP) place_each(true);
-    place_each(true);
-  }
+  place_arrays(desc, request.entry, choice.entry->wrt, place);
   plan->array_count = count;
 }
 
