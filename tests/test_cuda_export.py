@@ -183,6 +183,22 @@ def test_entries_without_cuda_code_have_a_reason(tmp_path: Path) -> None:
     assert "    in_blocks_float32_dynamic_forward: is written for blocks of rows" in said
 
 
+def test_derivatives_that_the_author_left_out(tmp_path: Path) -> None:
+    """`cuda_derivatives` says which of `derivatives` the code for CUDA has; that for CPUs has all."""
+    source = DOUBLE.replace('y[n]"', "y[n]\", derivatives=['jvp', 'hvp'], cuda_derivatives=['jvp']")
+    found = {
+        symbol.partition("dynamic_")[2]: entry
+        for symbol, entry in entries(export(tmp_path, source, "--cuda=sm_90")).items()
+    }
+    assert {symbol: entry["cuda"] for symbol, entry in found.items()} == {
+        "forward": True,
+        "vjp_x": True,
+        "jvp_x": True,
+        "hvp_x": False,
+    }
+    assert found["hvp_x"]["cuda_missing"] == "its author left it out (cuda_derivatives)"
+
+
 # ---- the trace
 
 

@@ -38,6 +38,14 @@ ti.root.dense(ti.i, 3).place(x)
 def step():
     for i in x:
         x[i] = 2 * x[i] + y[i]
+
+alone = ti.field(ti.f64, shape=4)  # of a kernel that is left out
+
+@ti.kernel
+def running():
+    ti.loop_config(serialize=True)
+    for i in alone:
+        alone[i] = i
 """
 
 

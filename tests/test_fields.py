@@ -565,7 +565,7 @@ def drawn(a: ti.f32):
 def idle(a: ti.f32):
     pass
 """,
-        "idle: has no output and uses no field",
+        "idle: uses no field and has no output",
     ),
     "a loop over a field in order": (
         """

@@ -84,6 +84,27 @@ def check_derivatives(derivatives: Sequence[str]) -> tuple[str, ...]:
     return tuple(each for each in DERIVATIVES if each in derivatives)
 
 
+def check_cuda_derivatives(on_cuda: Sequence[str] | None, derivatives: tuple[str, ...]) -> tuple[str, ...] | None:
+    """Those of a kernel's derivatives that its code for CUDA has, too, in the order of DERIVATIVES; None for all.
+
+    Raises:
+        ValueError: for another name than one of these, or one that stands there twice.
+    """
+    if on_cuda is None:
+        return None
+    if isinstance(on_cuda, str):
+        raise ValueError(f"cuda_derivatives: expected a list of names, got the text {on_cuda!r}")
+    for each in on_cuda:
+        if each not in derivatives:
+            known = (
+                f"some of derivatives ({', '.join(derivatives)})" if derivatives else "none, since derivatives has none"
+            )
+            raise ValueError(f"cuda_derivatives: expected {known}, got {each!r}")
+    if len(set(on_cuda)) < len(on_cuda):
+        raise ValueError(f"cuda_derivatives: expected each name once, got {', '.join(on_cuda)}")
+    return tuple(each for each in derivatives if each in on_cuda)
+
+
 def sets_along(wrt: Iterable[tuple[str, ...]], able: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
     """The sets of inputs with tangents: those of the vjps, and all inputs that can have one."""
     return tuple(dict.fromkeys([*wrt, *([able] if able else [])]))

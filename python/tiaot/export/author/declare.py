@@ -121,6 +121,11 @@ class Family:
     state: bool = False  # it works on the module's state, Taichi's fields
     gradient: bool = False  # and has an adjoint there
     derivatives: tuple[str, ...] = ()  # beside vjps: some of computation.DERIVATIVES
+    cuda_derivatives: tuple[str, ...] | None = None  # those that the code for CUDA has; None: all
+
+    def for_cuda(self) -> Family:
+        """The family as the code for CUDA has it: with some of its derivatives."""
+        return self if self.cuda_derivatives is None else replace(self, derivatives=self.cuda_derivatives)
 
     @property
     def differentiated_along(self) -> list[tuple[str, ...]]:

@@ -151,6 +151,7 @@ def family(
     draw: Mapping[str, Draw] | None = None,
     finite_differences: bool = True,
     derivatives: Sequence[str] = (),
+    cuda_derivatives: Sequence[str] | None = None,
     derivative: str | None = None,
 ) -> Callable[[Make], Make]:
     """Declare a family of kernels; its name is the function's. What is wrong in it is told at the export.
@@ -167,6 +168,7 @@ def family(
         finite_differences: whether the gradients must be the kernel's slopes; False for one that is meant to differ.
         derivatives: what is compiled beside the vjps: "jvp", the derivative along tangents of inputs, and "hvp", that
             of the vjp (Hessian-vector products).
+        cuda_derivatives: those of `derivatives` that the code for CUDA has, too; each makes it larger. None: all.
         derivative: who makes the vjps of `autodiff` kernels: "tiaot", by the exporter's own reverse mode, which takes
             loops of any kind and arrays that are updated in place; or "taichi", by Taichi's autodiff. None: tiaot where
             it takes the kernel, else Taichi.
@@ -204,6 +206,7 @@ def kernel(
     draw: Mapping[str, Draw] | None = None,
     finite_differences: bool = True,
     derivatives: Sequence[str] = (),
+    cuda_derivatives: Sequence[str] | None = None,
     derivative: str | None = None,
 ) -> Callable[[Any], Any]:
     """Declare one Taichi kernel as it is; its name is the function's. What is wrong in it is told at the export.
@@ -231,9 +234,10 @@ def kernel(
         derivatives: what is compiled beside the vjps: "jvp", the derivative along tangents of inputs, numbers by value
             among them, and "hvp", that of the vjp (Hessian-vector products). Of a kernel over fields "jvp" is along the
             tangents of the fields, and "hvp" is that of its adjoint, which brings the jvp with it.
+        cuda_derivatives: those of `derivatives` that the code for CUDA has, too; each makes it larger. None: all.
         derivative: who makes the vjps: "tiaot", by the exporter's own reverse mode, which takes loops of any kind and
             arrays that are updated in place; or "taichi", by Taichi's autodiff. None: tiaot where it takes the kernel,
-            else Taichi. The adjoint of a kernel over fields is Taichi's.
+            else Taichi. The code for CUDA of a kernel over fields has the adjoint that Taichi makes.
 
     Raises:
         TypeError: when it is used without parentheses, or what is decorated is no Taichi kernel.

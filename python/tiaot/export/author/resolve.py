@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..computation import check_derivative, check_derivatives
+from ..computation import check_cuda_derivatives, check_derivative, check_derivatives
 from ..dtypes import SAMPLED
 from .declare import Declaration, Family, Implementation, scratch_shapes
 from .decorate import Request
@@ -34,6 +34,7 @@ def _family(
     draw: Mapping[str, Any] | None,
     finite_differences: bool,
     derivatives: Sequence[str],
+    cuda_derivatives: Sequence[str] | None,
     derivative: str | None,
 ) -> Declaration:
     make = request.decorated
@@ -46,8 +47,19 @@ def _family(
     _check_sizes(parsed, sizes)
     _check_names("draw", tuple(draw or ()), parsed)
     asked = check_derivatives(derivatives)
+    on_cuda = check_cuda_derivatives(cuda_derivatives, asked)
     doc = inspect.getdoc(make) or ""
-    family = Family(make.__name__, parsed, tuple(dtypes), {}, tuple(fixed), sets, doc, derivatives=asked)
+    family = Family(
+        make.__name__,
+        parsed,
+        tuple(dtypes),
+        {},
+        tuple(fixed),
+        sets,
+        doc,
+        derivatives=asked,
+        cuda_derivatives=on_cuda,
+    )
     chosen = None if sizes is None else tuple(sizes)
     return Declaration(
         family,
@@ -74,6 +86,7 @@ def _kernel(
     draw: Mapping[str, Any] | None,
     finite_differences: bool,
     derivatives: Sequence[str],
+    cuda_derivatives: Sequence[str] | None,
     derivative: str | None,
 ) -> Declaration:
     decorated = request.decorated
@@ -91,6 +104,7 @@ def _kernel(
     if sets:
         _check_cotangents(decorated, parsed, types)
     asked = check_derivatives(derivatives)
+    on_cuda = check_cuda_derivatives(cuda_derivatives, asked)
     if asked:
         _check_tangents(decorated, parsed, types)
     family = Family(
@@ -102,6 +116,7 @@ def _kernel(
         sets,
         inspect.getdoc(decorated._primal.func) or "",
         derivatives=asked,
+        cuda_derivatives=on_cuda,
     )
     given = dict(constants or {})
     if hasattr(decorated, "_kernel_owner"):  # a method: Taichi takes its instance for a template

@@ -62,14 +62,16 @@ def build_for_cuda(
     """
     version = ptxas_version()  # that there is one is to be known first
     say("tracing for CUDA")
-    found = trace_file(source, cache, CUDA)
+    found = trace_file(source, cache, CUDA, kernels=[family.name for family in traced.families])
     refused = {(key[0], key[1], key[2:]): why for key, why in found.refused.items()}
     entries: dict[Key, CudaEntry | str] = {}
     for family in traced.families:
         for variant in family.variants():
             for each in family.entries:
                 basis = () if each.kind == "jvp" else each.wrt
-                if (why := refused.get((family.name, variant.name, basis))) is not None:
+                if each not in family.for_cuda().entries:
+                    entries[family.name, variant.name, each] = "its author left it out (cuda_derivatives)"
+                elif (why := refused.get((family.name, variant.name, basis))) is not None:
                     entries[family.name, variant.name, each] = why
     if other := [name for name, each in traced.computed.items() if found.computed.get(name, each) != each]:
         raise TraceError(
@@ -78,7 +80,7 @@ def build_for_cuda(
         )
     signatures = {family.name: family.signature for family in traced.families}
     traces = [_on_state(trace, found.state, traced.state) for trace in found.traces]
-    traces += along_tangents(traced.families, traces)
+    traces += along_tangents([family.for_cuda() for family in traced.families], traces)
     primals = {(trace.kernel, trace.variant.name): trace for trace in traces if trace.computation == FORWARD}
     requests = [
         (signatures[trace.kernel], trace, primals[trace.kernel, trace.variant.name], target, cache)

@@ -97,7 +97,11 @@ CPU, CHECKED = Mode("cpu"), Mode("checked")
 
 
 def trace_file(
-    path: str | os.PathLike[str], cache: Path | None = None, mode: Mode = CPU, derivatives: Sequence[str] = ()
+    path: str | os.PathLike[str],
+    cache: Path | None = None,
+    mode: Mode = CPU,
+    derivatives: Sequence[str] = (),
+    kernels: Sequence[str] = (),
 ) -> Traced:
     """Trace every entry of every variant of every kernel that a file declares.
 
@@ -105,6 +109,7 @@ def trace_file(
         cache: the folder with what was traced before, from where unchanged kernels are taken.
         mode: what to compile for. What Taichi refuses for another than the CPU is told in `refused`.
         derivatives: those of kernels that ask for none themselves, where they can have them.
+        kernels: the names of those to trace; all, where there are none.
 
     Raises:
         TraceError: with what Taichi or the file said.
@@ -119,7 +124,7 @@ def trace_file(
             str(cache or ""),
         ]
         environment = {**os.environ, **mode.prepare(Path(directory))}
-        command += [mode.name, ",".join(derivatives)]
+        command += [mode.name, ",".join(derivatives), ",".join(kernels)]
         child = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
         if child.returncode != 0 or not Path(directory, INDEX).exists():
             raise TraceError(_why(child, Path(directory)) or f"{path}: tracing failed")
@@ -157,6 +162,7 @@ def _read_family(record: dict[str, Any]) -> Family:
         record["state"],
         record["gradient"],
         tuple(record["derivatives"]),
+        None if record["cuda_derivatives"] is None else tuple(record["cuda_derivatives"]),
     )
 
 

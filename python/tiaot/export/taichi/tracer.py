@@ -1,7 +1,8 @@
 """The child process that runs Taichi: a kernel file -> the IR of its kernels, in files, and what they are, in JSON.
 
-    python -m tiaot.export.taichi.tracer KERNEL_FILE DIRECTORY CACHE cpu|checked|cuda
+    python -m tiaot.export.taichi.tracer KERNEL_FILE DIRECTORY CACHE cpu|checked|cuda DERIVATIVES KERNELS
 
+Names have commas between; without DERIVATIVES kernels have those of their decorators, without KERNELS all are traced.
 `checked` is the CPU, with an assertion before every access to an array or a field.
 
 `add_kernel` of Taichi's own AOT module exports only the primal, so the adjoint goes through the builder underneath it,
@@ -45,7 +46,7 @@ from .fingerprint import own_modules, source_without_other_kernels, used_values,
 from .trace import INDEX, PIECES
 
 
-def _main(path: str, directory: str, cache: str, target: str, derivatives: str) -> None:
+def _main(path: str, directory: str, cache: str, target: str, derivatives: str, kernels: str) -> None:
     path = os.path.abspath(path)
     os.chdir(directory)
     start_taichi(target)
@@ -53,6 +54,9 @@ def _main(path: str, directory: str, cache: str, target: str, derivatives: str) 
     if target == "checked":
         target, kind = "cpu", ", checked"
     file, arrays = load(path, target)
+    if kernels:
+        kept = tuple(each for each in file.declarations if each.family.name in kernels.split(","))
+        file = dataclasses.replace(file, declarations=kept)
     if derivatives:
         asked = tuple(derivatives.split(","))
         file = dataclasses.replace(file, declarations=tuple(each.with_derivatives(asked) for each in file.declarations))
@@ -255,6 +259,7 @@ def _describe(family: Family) -> dict[str, Any]:
         "state": family.state,
         "gradient": family.gradient,
         "derivatives": family.derivatives,
+        "cuda_derivatives": family.cuda_derivatives,
     }
 
 
@@ -317,20 +322,19 @@ class _Tracer:
             if declaration.derived and any(map(draws_random, texts)):
                 declaration = declaration.with_seed()
             traces.append(forward)
-            if why := _not_in_order(implementation.forward, texts):
-                if declaration.implicit:
-                    left = f"left out: {declaration.place}: {declaration.family.name}: {why}"
-                    return {"family": None, "traces": [], "notes": [left], "refused": {}}
+            on_fields = any(map(uses_fields, texts))
+            why = _not_in_order(implementation.forward, texts)
+            if not on_fields and not declaration.family.signature.outputs:
+                why = "uses no field and has no output"
+            if why and declaration.implicit:
+                left = f"left out: {declaration.place}: {declaration.family.name}: {why}"
+                return {"family": None, "traces": [], "notes": [left], "refused": {}}
+            if why:
                 raise ValueError(f"{declaration.family.name}: {why}")
-            if any(map(uses_fields, texts)):
+            if on_fields:
                 adjoint = self._adjoint(declaration, variant, implementation, texts, notes)
                 declaration = declaration.with_state(adjoint is not None)
                 traces += [] if adjoint is None else [adjoint]
-            elif not declaration.family.signature.outputs:
-                if declaration.implicit:
-                    left = f"left out: {declaration.family.name}: uses no field and returns nothing"
-                    return {"family": None, "traces": [], "notes": [left], "refused": {}}
-                raise ValueError(f"{declaration.family.name}: has no output and uses no field")
             for wrt in declaration.family.wrt:
                 traces.append(self.trace(declaration, variant, implementation, wrt))
             lowest, *higher = implementation.by_levels()
@@ -362,7 +366,7 @@ class _Tracer:
                     if wrt and implementation.autodiff and declaration.derivative == "tiaot":
                         raise _Refused('the reverse mode of derivative="tiaot" makes no code for CUDA')
                     trace = self.trace(declaration, variant, implementation, wrt)
-                    if implementation.along is not None and wrt in declaration.family.differentiated_along:
+                    if implementation.along is not None and wrt in declaration.family.for_cuda().differentiated_along:
                         along = self.trace(declaration, variant, implementation.along, wrt)
                         traces.append({**along, "for_tangents": True})
                 except _Refused as error:
