@@ -214,11 +214,9 @@ for name in NAMES:
         print(name, *(float(each) for each in np.ravel(gradient)))
 """
     printed = []
-    for level in LEVELS:
+    for level in LEVELS[: LEVELS.index(tiaot.cpu_level()) + 1]:
         environment = {**os.environ, "TIAOT_CPU_LEVEL": level}
         run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
-        if run.returncode and "has no" in run.stderr:
-            continue
         assert run.returncode == 0, run.stderr
         printed.append([line.split() for line in run.stdout.splitlines() if line.split()[0] in NAMES])
     for other in printed[1:]:
