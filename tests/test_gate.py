@@ -293,6 +293,17 @@ def test_infinite_numbers_are_compared_without_a_warning() -> None:
     assert judge._compare(ours, theirs, 1e-6, None).missing == "is inf at [0], and not 1.0"
 
 
+def test_one_huge_number_hides_no_error_of_the_others() -> None:
+    right = np.array([1.0, 2.0, -3.0, 0.0, 1e30])
+    assert judge._compare(right, right, 2e-5, None).fine
+    wrong = right.copy()
+    wrong[1] = 2.5
+    found = judge._compare(wrong, right, 2e-5, None)
+    assert not found.fine and found.error == pytest.approx(0.5 / 250)  # 100 times the median
+    # What is a hundredth of the usual size is what larger numbers leave over: rounding may be all of it.
+    assert judge._compare(np.array([1.0, 1e-5]), np.array([1.0, 0.0]), 2e-5, None).fine
+
+
 def test_a_draw_that_raises_is_told_with_its_line(tmp_path: Path) -> None:
     source = f"""
 {HEADER}

@@ -21,6 +21,9 @@ _SPREAD = 8  # times what points do that rounding cannot tell apart
 _STRAY = 0.02  # of the elements away from 1, where rounding can take another branch
 # What entries with tangents give besides: which, and what it is held against.
 _COMMON = {"value": ("jvp", "output", "forward entry"), "again": ("hvp", "gradient", "vjp entry")}
+_OUTSTANDING = (
+    100  # times the usual size of a result's numbers: a larger one is measured by itself, not the others by it
+)
 _MOST_WAYS = 4  # in the record
 NOT_A_NUMBER = "is not a number, where the kernel's slope is one"
 _SURE = 1e-7  # a slope that is known less well is told
@@ -358,7 +361,7 @@ def _judge_slopes(findings: Findings, points: list[Point]) -> None:
 
 @dataclass(frozen=True)
 class _Difference:
-    error: float  # the largest, as a part of the largest number
+    error: float  # the largest, as a part of the size of the numbers there
     limit: float
     fine: bool
     stray: bool  # it is in a few elements of many
@@ -376,9 +379,8 @@ def _compare(
     a, b = ours.astype(np.float64), theirs.astype(np.float64)
     with np.errstate(invalid="ignore", over="ignore"):
         same = (a == b) | (np.isnan(a) & np.isnan(b))
-        finite = np.abs(b[np.isfinite(b)])
-        scale = max(float(finite.max(initial=0.0)), 1e-30)
-        allowed = np.full(b.shape, close * scale + more)
+        scale = _sizes(b)
+        allowed = close * scale + more
         if spread is not None:
             same |= np.isinf(spread)
             allowed += _SPREAD * spread
@@ -391,10 +393,19 @@ def _compare(
     if count and not np.isfinite(difference[~fine]).all():
         place = tuple(int(each) for each in np.argwhere(~fine & ~np.isfinite(difference))[0])
         missing = f"is {a[place]} at {list(place)}, and not {b[place]}"
+    parts = unexplained / scale
     return _Difference(
-        float(unexplained[np.isfinite(unexplained)].max(initial=0.0)) / scale,
+        float(parts[np.isfinite(parts)].max(initial=0.0)),
         close,
         count == 0,
         count <= _STRAY * a.size,
         missing,
     )
+
+
+def _sizes(numbers: np.ndarray) -> np.ndarray:
+    """What an error of each number is measured by: the largest of them, as a small one may be what large ones leave over.
+    Where the largest stands out, it would hide errors of all others; these are then measured by their median."""
+    sizes = np.abs(np.where(np.isfinite(numbers), numbers, 0.0))
+    usual = _OUTSTANDING * float(np.median(sizes[sizes > 0])) if sizes.any() else 0.0
+    return np.maximum(np.maximum(sizes, min(float(sizes.max()), usual)), 1e-30)
