@@ -21,9 +21,7 @@ _SPREAD = 8  # times what points do that rounding cannot tell apart
 _STRAY = 0.02  # of the elements away from 1, where rounding can take another branch
 # What entries with tangents give besides: which, and what it is held against.
 _COMMON = {"value": ("jvp", "output", "forward entry"), "again": ("hvp", "gradient", "vjp entry")}
-_OUTSTANDING = (
-    100  # times the usual size of a result's numbers: a larger one is measured by itself, not the others by it
-)
+_OUTSTANDING = 100  # times the usual size of a result's numbers: by what is larger others are not measured
 _MOST_WAYS = 4  # in the record
 NOT_A_NUMBER = "is not a number, where the kernel's slope is one"
 _SURE = 1e-7  # a slope that is known less well is told
@@ -404,7 +402,7 @@ def _compare(
 
 
 def _sizes(numbers: np.ndarray) -> np.ndarray:
-    """What an error of each number is measured by: the largest of them, as a small one may be what large ones leave over.
+    """What an error of each number is measured by: the largest, as a small one may be what large ones leave over.
     Where the largest stands out, it would hide errors of all others; these are then measured by their median."""
     sizes = np.abs(np.where(np.isfinite(numbers), numbers, 0.0))
     usual = _OUTSTANDING * float(np.median(sizes[sizes > 0])) if sizes.any() else 0.0
