@@ -1,5 +1,7 @@
 // arguments.cpp: the arguments of a call as Python passes them: operands by position and by name, and options. Knows
 // nothing of what an operand is.
+#include <algorithm>
+
 #include "call.hpp"
 #include "cuda_arrays.hpp"
 
@@ -75,19 +77,14 @@ bool take_wrt(EntryState *entry, PyObject *object, Call *call) {
     call->parsed_wrt = entry->last_wrt;
   } else {
     if (!read_wrt(*entry, object, &call->parsed_wrt)) return false;
-    bool immutable = PyUnicode_CheckExact(object) || PyTuple_CheckExact(object);
-    if (PyTuple_CheckExact(object)) {
-      for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(object); ++i) {
-        immutable = immutable && PyUnicode_CheckExact(PyTuple_GET_ITEM(object, i));
-      }
-    }
-    if (immutable) {
+    if (cannot_change(object)) {
       Py_INCREF(object);
       entry->last_wrt_object = Ref(object);
       entry->last_wrt = call->parsed_wrt;
     }
   }
   call->wrt = &call->parsed_wrt;
+  call->wrt_object = object;
   return true;
 }
 
@@ -184,6 +181,41 @@ bool take_arguments(EntryState *entry, PyObject *const *arguments, Py_ssize_t co
   make_room(*entry, arguments, count, call);
   for (int i = 0; i < entry->positional_count; ++i) {
     if (call->operands[i] == nullptr) return raise_missing(*entry, *call);
+  }
+  return true;
+}
+
+bool take_usual_arguments(const EntryState &entry, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords,
+                          UsualArguments *usual) {
+  usual->operands = arguments;
+  const Py_ssize_t keyword_count = keywords != nullptr ? PyTuple_GET_SIZE(keywords) : 0;
+  Py_ssize_t operands = count;
+  for (Py_ssize_t k = 0; k < keyword_count; ++k) {
+    PyObject *keyword = PyTuple_GET_ITEM(keywords, k), *value = arguments[count + k];
+    if (keyword == option_names[kOut]) {
+      usual->out = value == Py_None ? nullptr : value;
+    } else if (keyword == option_names[kWrt]) {
+      usual->wrt = value;
+    } else {
+      Py_ssize_t i = count;
+      while (i < entry.positional_count && entry.names[static_cast<size_t>(i)].get() != keyword) ++i;
+      if (i >= entry.positional_count) return false;
+      if (usual->operands == arguments) {
+        std::copy(arguments, arguments + count, usual->named);
+        std::fill(usual->named + count, usual->named + entry.positional_count, nullptr);
+        usual->operands = usual->named;
+      }
+      operands += usual->named[i] == nullptr;  // so that each has come once when all are there
+      usual->named[i] = value;
+    }
+  }
+  return operands == entry.positional_count;
+}
+
+bool cannot_change(PyObject *wrt) {
+  if (!PyTuple_CheckExact(wrt)) return PyUnicode_CheckExact(wrt);
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(wrt); ++i) {
+    if (!PyUnicode_CheckExact(PyTuple_GET_ITEM(wrt, i))) return false;
   }
   return true;
 }

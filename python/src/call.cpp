@@ -31,11 +31,6 @@ bool take_tuple(const EntryState &entry, PyObject *out, int count, const char *o
   return false;
 }
 
-// Whether an operand is a number in the place of an array without dimensions.
-inline bool is_given_as_number(const EntryState &entry, const Call &call, int position) {
-  return argument_desc(entry, position).rank == 0 && is_number(call.operands[position]);
-}
-
 // Reads an array that is no plain one of NumPy's, as number `place` of the call.
 [[gnu::noinline]] bool read_other(const EntryState &entry, PyObject *object, bool writable, int place, Call *call,
                                   Mismatch *mismatch) {
@@ -55,12 +50,6 @@ inline bool is_given_as_number(const EntryState &entry, const Call &call, int po
   }
   call->unkept |= uint64_t{1} << place;
   return true;
-}
-
-// Where the i-th result that the caller asked for stands in the runtime's order.
-int place_of(const EntryState &entry, const Call &call, int inner) {
-  if (has_tangents(entry.kind)) return inner;
-  return call.inner > 1 ? call.wrt->place[inner] : 0;
 }
 
 // What messages call a result: of a jvp or hvp the `inner`-th of the results (part 0) or of their tangents (part 1).
@@ -218,6 +207,11 @@ PyObject *make_result(const EntryState &entry, Call *call, int output, int place
 }
 
 }  // namespace
+
+int place_of(const EntryState &entry, const Call &call, int inner) {
+  if (has_tangents(entry.kind)) return inner;
+  return call.inner > 1 ? call.wrt->place[inner] : 0;
+}
 
 std::string quoted(const EntryState &entry, int argument) {
   return std::string("'") + entry.desc->arguments[argument].name + "'";

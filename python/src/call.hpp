@@ -18,6 +18,7 @@ struct Call {
   const Wrt *wrt = nullptr;
   Wrt parsed_wrt;
   PyObject *const *operands = nullptr;  // inputs, and for a vjp cotangents, in the order of the signature; borrowed
+  PyObject *wrt_object = nullptr;       // as it was given; borrowed
   PyObject *num_threads = nullptr;      // as it was given; borrowed
   PyObject *out = nullptr;              // borrowed
   int outer = 1;                        // outputs that have results of their own; of jvp and hvp 2: results, tangents
@@ -73,9 +74,38 @@ inline bool is_number(PyObject *object) {
   return PyFloat_Check(object) || (PyLong_Check(object) && !PyBool_Check(object)) || is_numpy_number(object);
 }
 
+// Whether an operand is a number in the place of an array without dimensions.
+inline bool is_given_as_number(const EntryState &entry, const Call &call, int position) {
+  return argument_desc(entry, position).rank == 0 && is_number(call.operands[position]);
+}
+
 // Puts the operands in order and reads the options. False with an exception set.
 [[gnu::hot]] bool take_arguments(EntryState *entry, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords,
                                  Call *call);
+
+// Arguments whose keywords are `out`, `wrt` and names of operands, all by the very strings that source code has.
+struct UsualArguments {
+  static constexpr int kMost = 16;  // operands
+
+  PyObject *const *operands;  // all of them, in the order of the signature; borrowed, as the others are
+  PyObject *out = nullptr;    // never None
+  PyObject *wrt = nullptr;
+  PyObject *named[kMost];  // the operands where some came by name
+};
+
+// Puts the operands in order, at most UsualArguments::kMost. False for all that is not usual, also for what is wrong.
+[[gnu::hot]] bool take_usual_arguments(const EntryState &entry, PyObject *const *arguments, Py_ssize_t count,
+                                       PyObject *keywords, UsualArguments *usual);
+
+// Whether a `wrt` is a name, or a tuple of names, and says the same for good.
+bool cannot_change(PyObject *wrt);
+
+// Where the i-th result that the caller asked for stands in the runtime's order.
+int place_of(const EntryState &entry, const Call &call, int inner);
+
+// Writes a float as a real number of the type, or an int as an integer, and runs no code for it. False, with no
+// exception set, for any other object, and where the number does not fit.
+bool write_plain_number(PyObject *object, uint32_t dtype, int64_t *place);
 
 // Makes an array without dimensions of a number; the memory is a lease of the call. The arrays have been read, among
 // whose variants it chooses the element type. False with an exception set.

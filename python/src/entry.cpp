@@ -11,12 +11,15 @@ namespace {
 
 // Runs a call. What takes longer than to release the GIL does without it; on a CUDA device every call does, since to
 // hand its work over takes longer, and may wait for what does need the GIL.
-[[gnu::hot]] tiaot_status run_call(const EntryState &entry, Call *prepared) {
+[[gnu::hot]] tiaot_status run_call(EntryState *state, Call *prepared) {
+  const EntryState &entry = *state;
   const Call &call = *prepared;
   const uint32_t mask = call.wrt != nullptr ? call.wrt->mask : 0;
   const bool cuda = call.reading.cuda.found;
   if (!cuda && tiaot_work(entry.kernel, call.kind, mask, call.tensors, call.count) <= kReleaseWork) {
-    return tiaot_call(entry.kernel, call.kind, mask, call.tensors, call.count, &call.options);
+    const tiaot_status status = tiaot_call(entry.kernel, call.kind, mask, call.tensors, call.count, &call.options);
+    if (status == TIAOT_OK) state->repeats.remember(entry, call);
+    return status;
   }
   keep_shapes(prepared);
   tiaot_status status;
@@ -77,7 +80,7 @@ Ref make_record(const EntryState &entry, const Call &call) {
 [[gnu::hot]] PyObject *run(EntryState *entry, PyObject *const *arguments, size_t nargsf, PyObject *keywords,
                            Call *call) {
   if (!prepare_call(entry, arguments, PyVectorcall_NARGS(nargsf), keywords, call)) return nullptr;
-  const tiaot_status status = run_call(*entry, call);
+  const tiaot_status status = run_call(entry, call);
   return status == TIAOT_OK ? take_result(*entry, call).release() : raise_status(status);
 }
 
@@ -153,8 +156,11 @@ PyObject *call_entry_on_state(EntryObject *object, PyObject *const *arguments, s
 }
 
 PyObject *call_entry(EntryObject *object, PyObject *const *arguments, size_t nargsf, PyObject *keywords) try {
-  Call call(object->state, TIAOT_CALL_ROOM(object->state));
-  return run(&object->state, arguments, nargsf, keywords, &call);
+  EntryState *entry = &object->state;
+  PyObject *result = nullptr;
+  if (entry->repeats.run(*entry, arguments, PyVectorcall_NARGS(nargsf), keywords, &result)) return result;
+  Call call(*entry, TIAOT_CALL_ROOM(*entry));
+  return run(entry, arguments, nargsf, keywords, &call);
 } catch (const std::exception &) {
   return raise_caught();
 }

@@ -7,6 +7,7 @@
 
 #include "arrays.hpp"
 #include "common.hpp"
+#include "repeats.hpp"
 #include "state.hpp"
 
 namespace tiaot::binding {
@@ -41,6 +42,7 @@ struct EntryState {
   Wrt last_wrt;         // what it says
   // Of a jvp or hvp, whose operands depend on `wrt`: entries for another one than the default, made when first called.
   std::vector<Ref> for_other_wrt;
+  Repeats repeats;
 };
 
 // Whether it is an entry of a kernel that is bound to a state on a CUDA device.

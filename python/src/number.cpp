@@ -100,6 +100,28 @@ bool take_number(const EntryState &entry, int position, Call *call) {
   return true;
 }
 
+bool write_plain_number(PyObject *object, uint32_t dtype, int64_t *place) {
+  bool written = false;
+  visit_dtype(dtype, [&](auto zero) {
+    using T = decltype(zero);
+    T narrow{};
+    if constexpr (std::is_integral_v<T>) {
+      if (!PyLong_CheckExact(object)) return;
+      int overflow = 0;
+      const long long value = PyLong_AsLongLongAndOverflow(object, &overflow);
+      narrow = static_cast<T>(value);
+      written = overflow == 0 && static_cast<long long>(narrow) == value;
+    } else {
+      if (!PyFloat_CheckExact(object)) return;
+      const double value = PyFloat_AS_DOUBLE(object);
+      narrow = static_cast<T>(value);
+      written = std::isfinite(static_cast<double>(narrow)) || !std::isfinite(value);
+    }
+    std::memcpy(place, &narrow, sizeof narrow);
+  });
+  return written;
+}
+
 bool is_numpy_number(PyObject *object) {
   if (PyArray_IsScalar(object, Integer)) return !PyArray_IsScalar(object, Timedelta);
   return PyArray_IsScalar(object, Half) || PyArray_IsScalar(object, Float);  // a Double is a Python float

@@ -296,18 +296,18 @@ tiaot_status make_plan(const Request &request, const Checked &checked, Plan *pla
 
 namespace {
 
-tiaot_status run_direct(const Plan &plan) {
+tiaot_status run_direct(const Plan &plan, void *const *arrays) {
   const WorkMemory memory(plan.worker_bytes);
   if (memory.failed()) {
     return raise(TIAOT_ERROR_MEMORY, "no memory for workspace: %lld bytes are needed",
                  static_cast<long long>(plan.worker_bytes));
   }
-  return run_code(plan, plan.rows, plan.arrays, memory.data());
+  return run_code(plan, plan.rows, arrays, memory.data());
 }
 
 [[gnu::noinline]] tiaot_status run_on_state(const Plan &plan) {
   const StateUse use(plan.state);
-  return use.taken() ? run_direct(plan) : explain_state_in_use(plan.kernel->name, plan.entry, *plan.state);
+  return use.taken() ? run_direct(plan, plan.arrays) : explain_state_in_use(plan.kernel->name, plan.entry, *plan.state);
 }
 
 }  // namespace
@@ -315,7 +315,17 @@ tiaot_status run_direct(const Plan &plan) {
 tiaot_status run_plan(const Plan &plan) {
   const FloatTrapsOff quiet;
   if (!plan.direct) return run_cut(plan);
-  return plan.state == nullptr ? run_direct(plan) : run_on_state(plan);
+  return plan.state == nullptr ? run_direct(plan, plan.arrays) : run_on_state(plan);
+}
+
+bool is_single(const Request &request, const Checked &checked, const Plan &plan) {
+  const bool may_have_helpers = request.desc().batch_dim < 0 && checked.row_work >= kFew;
+  return plan.direct && plan.state == nullptr && !may_have_helpers;
+}
+
+tiaot_status run_single(const Plan &plan, void *const *arrays) {
+  const FloatTrapsOff quiet;
+  return run_direct(plan, arrays);
 }
 
 }  // namespace tiaot

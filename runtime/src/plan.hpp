@@ -50,6 +50,12 @@ Cost entry_cost(const tiaot_kernel_desc &desc, const tiaot_entry_desc &entry, ui
 
 [[gnu::hot]] tiaot_status run_plan(const Plan &plan);
 
+// Whether the plan is one piece of code on the caller's thread, on no state, whatever the number of threads is set to.
+bool is_single(const Request &request, const Checked &checked, const Plan &plan);
+
+// Runs such a plan on arrays at other addresses, which are in the order of the call.
+[[gnu::hot]] tiaot_status run_single(const Plan &plan, void *const *arrays);
+
 // Bytes that the entry needs for these rows, rounded up to the alignment; below 0 when the module answers nonsense.
 int64_t workspace_bytes(tiaot_workspace_size workspace, int64_t rows, const int64_t *sizes);
 
