@@ -67,9 +67,9 @@ def test_spellings_of_a_call_take_turns() -> None:
         assert (kernel.vjp(x, W, b, v, wrt=("x", "W", "b"))[0] == gx).all()
         got = kernel.vjp(x, W, b, v, wrt=("b", "x", "W"))
         assert (got[0] == gb).all() and (got[2] == gW).all()
-        got = kernel.vjp(x, W, b, v, wrt=names)
-        for name, each in zip(names, got, strict=True):
-            assert each.shape == {"W": W, "b": b}[name].shape
+        for wrt in (names, tuple(names)):
+            for name, each in zip(names, kernel.vjp(x, W, b, v, wrt=wrt), strict=True):
+                assert each.shape == {"W": W, "b": b}[name].shape
         names.reverse()  # the list says something else next time
         if turn % 2:
             x = x.copy()
@@ -266,3 +266,38 @@ def test_other_calls_from_a_finalizer() -> None:
         gc.set_threshold(*thresholds)
         gc.enable()
     assert ran
+
+
+def test_on_tensors() -> None:
+    torch = pytest.importorskip("torch")
+    import tiaot.torch
+
+    kernel = tiaot.torch.wrap(fresh())
+    kept = []
+    for turn in range(6):
+        for shape in SHAPES[: 1 + turn]:
+            for dtype in (f32, np.float64):
+                arrays = operands(*shape, seed=turn, dtype=dtype)
+                wanted = long_way(("x", "W", "b"), *arrays)
+                tensors = [torch.from_numpy(array) for array in arrays[:3]]
+                kept.append(([kernel(*tensors)], wanted[:1]))
+                leaves = [tensor.clone().requires_grad_() for tensor in tensors]
+                y = kernel(*leaves)
+                kept.append(([y.detach(), *torch.autograd.grad(y, leaves, torch.from_numpy(arrays[3]))], wanted))
+                for some in 2 * ((0,), (1, 2), (0, 2)):
+                    given = [leaves[i] if i in some else tensors[i] for i in range(3)]
+                    found = torch.autograd.grad(kernel(*given), [leaves[i] for i in some], torch.from_numpy(arrays[3]))
+                    kept.append((list(found), long_way(tuple("xWb"[i] for i in some), *arrays)[1:]))
+                # What has to be copied first, between calls on tensors that need not.
+                strided = torch.from_numpy(np.repeat(arrays[0], 2, axis=1))[:, ::2]
+                for first in (strided, torch._neg_view(-tensors[0])):
+                    kept.append(([kernel(first, *tensors[1:])], wanted[:1]))
+                with pytest.raises(TypeError, match="argument 'W': expected float"):
+                    kernel(tensors[0], tensors[1].to(torch.int32), tensors[2])
+                with pytest.raises(ValueError, match="argument 'b': expected float"):
+                    kernel(*tensors[:2], torch.zeros(shape[2] + 1, dtype=tensors[2].dtype))
+    for got, wanted in kept:
+        for one, other in zip(got, wanted, strict=True):
+            want = other.detach().numpy() if isinstance(other, torch.Tensor) else other
+            assert one.numpy().dtype == want.dtype and one.numpy().tobytes() == want.tobytes()
+            assert one.is_contiguous() and one.data_ptr() % 64 == 0

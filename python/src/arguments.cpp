@@ -72,6 +72,15 @@ std::string count_text(const EntryState &entry, Py_ssize_t got) {
   return false;
 }
 
+// Whether a `wrt` is a name, or a tuple of names, and says the same for good.
+bool cannot_change(PyObject *wrt) {
+  if (!PyTuple_CheckExact(wrt)) return PyUnicode_CheckExact(wrt);
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(wrt); ++i) {
+    if (!PyUnicode_CheckExact(PyTuple_GET_ITEM(wrt, i))) return false;
+  }
+  return true;
+}
+
 bool take_wrt(EntryState *entry, PyObject *object, Call *call) {
   if (object == entry->last_wrt_object.get()) {
     call->parsed_wrt = entry->last_wrt;
@@ -210,14 +219,6 @@ bool take_usual_arguments(const EntryState &entry, PyObject *const *arguments, P
     }
   }
   return operands == entry.positional_count;
-}
-
-bool cannot_change(PyObject *wrt) {
-  if (!PyTuple_CheckExact(wrt)) return PyUnicode_CheckExact(wrt);
-  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(wrt); ++i) {
-    if (!PyUnicode_CheckExact(PyTuple_GET_ITEM(wrt, i))) return false;
-  }
-  return true;
 }
 
 bool prepare_entries() {

@@ -163,7 +163,8 @@ PyObject *new_array(DLTensor *tensor);
 // that, and empty with an exception set when the conversion fails.
 Ref as_arrays_like(PyObject *like, Ref result);
 
-// Arrays of another library than NumPy, as read_array and new_array treat NumPy's; on CUDA devices too.
+// Arrays of another library than NumPy, as read_array and new_array treat NumPy's; on CUDA devices too. What is read is
+// dense.
 struct ArrayKind {
   bool (*read)(PyObject *object, bool writable, DLTensor *tensor, Reading *reading, Mismatch *mismatch);
   PyObject *(*make)(DLTensor *tensor, Reading *reading);

@@ -258,10 +258,14 @@ void keep_shapes(Call *call) {
 
 bool prepare_results(const EntryState &entry, Call *call) {
   const int first = entry.positional_count;
-  return call->out != nullptr ? take_out(entry, call, first) : make_results(entry, call, first);
+  if (!(call->out != nullptr ? take_out(entry, call, first) : make_results(entry, call, first))) return false;
+  const CudaPlace &cuda = call->reading.cuda;
+  if (cuda.stream_is_given && !cuda.found) return raise_needless_stream(entry);
+  call->options.stream = cuda.stream;
+  return true;
 }
 
-bool prepare_call(EntryState *entry, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords, Call *call) {
+bool prepare_operands(EntryState *entry, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords, Call *call) {
   if (entry->module->closed.load(std::memory_order_relaxed)) {
     return raise_closed(entry->label, *entry->module) != nullptr;
   }
@@ -300,9 +304,6 @@ bool prepare_call(EntryState *entry, PyObject *const *arguments, Py_ssize_t coun
     keep_shapes(call);  // a number's class may have a method that makes a float of it
     if (!take_number(*entry, i, call)) return false;
   }
-  if (!prepare_results(*entry, call)) return false;
-  if (cuda.stream_is_given && !cuda.found) return raise_needless_stream(*entry);
-  call->options.stream = cuda.stream;
   return true;
 }
 

@@ -97,9 +97,6 @@ struct UsualArguments {
 [[gnu::hot]] bool take_usual_arguments(const EntryState &entry, PyObject *const *arguments, Py_ssize_t count,
                                        PyObject *keywords, UsualArguments *usual);
 
-// Whether a `wrt` is a name, or a tuple of names, and says the same for good.
-bool cannot_change(PyObject *wrt);
-
 // Where the i-th result that the caller asked for stands in the runtime's order.
 int place_of(const EntryState &entry, const Call &call, int inner);
 
@@ -114,11 +111,17 @@ bool take_number(const EntryState &entry, int position, Call *call);
 // Copies the shapes of what was read, before code runs that may change them: Python code, or other threads.
 void keep_shapes(Call *call);
 
-// Fills in a call from Python's arguments. False with an exception set.
-[[gnu::hot]] bool prepare_call(EntryState *entry, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords,
-                               Call *call);
+// Fills in a call from Python's arguments, but for its results. False with an exception set, here and below.
+[[gnu::hot]] bool prepare_operands(EntryState *entry, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords,
+                                   Call *call);
 
-// The last step of that: reads `call->out`, or allocates the results, for operands that have been read.
+// Reads `call->out`, or allocates the results, for operands that have been read.
 [[gnu::hot]] bool prepare_results(const EntryState &entry, Call *call);
+
+// Both.
+inline bool prepare_call(EntryState *entry, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords,
+                         Call *call) {
+  return prepare_operands(entry, arguments, count, keywords, call) && prepare_results(*entry, call);
+}
 
 }  // namespace tiaot::binding

@@ -79,7 +79,10 @@ Ref make_record(const EntryState &entry, const Call &call) {
 // As call_entry; `call` was made for the entry.
 [[gnu::hot]] PyObject *run(EntryState *entry, PyObject *const *arguments, size_t nargsf, PyObject *keywords,
                            Call *call) {
-  if (!prepare_call(entry, arguments, PyVectorcall_NARGS(nargsf), keywords, call)) return nullptr;
+  if (!prepare_operands(entry, arguments, PyVectorcall_NARGS(nargsf), keywords, call)) return nullptr;
+  PyObject *result = nullptr;
+  if (entry->arrays != nullptr && entry->repeats.run_on_others(*entry, call, &result)) return result;
+  if (!prepare_results(*entry, call)) return nullptr;
   const tiaot_status status = run_call(entry, call);
   return status == TIAOT_OK ? take_result(*entry, call).release() : raise_status(status);
 }

@@ -1,5 +1,5 @@
-// repeats.cpp: how calls look, and the quick way for one that has looked so before. Only numbers and plain arrays of
-// NumPy's come here, which run no code of others when they are read.
+// repeats.cpp: how calls look, and the quick way for one that has looked so before. Numbers and plain arrays of
+// NumPy's, which run no code of others when they are read, are compared as they are; others once they have been read.
 #include "repeats.hpp"
 
 #include <algorithm>
@@ -19,19 +19,16 @@ struct Form {
   int rank;
   const npy_intp *shape;
   uint32_t dtype;  // the descriptor's name of the element type
-
-  bool operator==(const Form &other) const {
-    return descr == other.descr && dtype == other.dtype &&
-           std::equal(shape, shape + rank, other.shape, other.shape + other.rank);
-  }
 };
+
+uint32_t dtype_of(const DLTensor &tensor) { return static_cast<uint32_t>(tensor.dtype.code) << 8 | tensor.dtype.bits; }
 
 }  // namespace
 
 // How a call looked. Never changes.
 struct Look {
   std::unique_ptr<const Repeat> repeat;
-  Ref wrt;                                  // as it was given, something that cannot change; empty: it was not
+  Ref wrt;                                  // as it was given: the entry's own name, or a tuple of them; or empty
   int operands, outer, inner;               // as in Call
   bool inner_tuple;                         //
   std::array<uint8_t, kMostArrays> places;  // of each result, as they stand in `out`, its place among the arrays
@@ -81,6 +78,18 @@ inline bool take_operands(const Look &look, PyObject *const *operands, void **da
   return true;
 }
 
+// Takes the operands that have been read, by an ArrayKind.
+inline bool take_read(const Look &look, const DLTensor *tensors, void **data) {
+  for (int i = 0; i < look.operands; ++i) {
+    const Form &form = look.forms[static_cast<size_t>(i)];
+    const DLTensor &tensor = tensors[i];
+    if (dtype_of(tensor) != form.dtype || tensor.ndim != form.rank) return false;
+    if (!std::equal(form.shape, form.shape + form.rank, tensor.shape)) return false;
+    data[i] = static_cast<char *>(tensor.data) + tensor.byte_offset;
+  }
+  return true;
+}
+
 inline bool is_tuple_of(PyObject *object, int count) {
   return PyTuple_Check(object) && PyTuple_GET_SIZE(object) == count;
 }
@@ -112,20 +121,6 @@ struct NewResults {
   PyObject *take(int i) { return std::exchange(arrays[i], nullptr); }
 };
 
-inline bool make_results(const Look &look, NewResults *results, void **data) {
-  for (int i = 0; i < look.outer * look.inner; ++i) {
-    const size_t place = look.places[static_cast<size_t>(i)];
-    const Form &form = look.forms[place];
-    Py_INCREF(form.descr);  // which NumPy takes
-    PyObject *array =
-        PyArray_NewFromDescr(&PyArray_Type, form.descr, form.rank, form.shape, nullptr, nullptr, 0, nullptr);
-    if (array == nullptr) return false;
-    results->arrays[results->count++] = array;
-    data[place] = data_of(array);
-  }
-  return true;
-}
-
 // The results in the structure of `out`. To make a tuple may run Python code.
 PyObject *hand_out(const Look &look, NewResults *results) {
   Ref whole(look.outer > 1 ? PyTuple_New(look.outer) : nullptr);
@@ -141,41 +136,79 @@ PyObject *hand_out(const Look &look, NewResults *results) {
   return whole.release();
 }
 
-// Runs the call on new arrays. nullptr with an exception set, or, where these do not fit after all, without one.
-PyObject *run_on_new(const Look &look, void **data, bool *fitting) {
-  ++look.holders;  // tuples, and an allocator of the program's own, may run anything
+// Runs the call on new arrays: make(form, &data) makes one, or returns nullptr with an exception set. False where these
+// do not fit after all.
+template <typename Make>
+inline bool run_on_new(const Look &look, void **data, PyObject **result, Make &&make) {
+  ++look.holders;  // to make tuples and arrays may run anything
   const std::unique_ptr<const Look, LetGo> keep(&look);
   NewResults results;
-  if (!make_results(look, &results, data)) return nullptr;
-  *fitting = look.repeat->fits(data);
-  if (!*fitting) return nullptr;
+  for (int i = 0; i < look.outer * look.inner; ++i) {
+    const size_t place = look.places[static_cast<size_t>(i)];
+    PyObject *array = make(look.forms[place], &data[place]);
+    if (array == nullptr) return true;
+    results.arrays[results.count++] = array;
+  }
+  if (!look.repeat->fits(data)) return false;
   const tiaot_status status = look.repeat->run(data);
-  if (status != TIAOT_OK) return raise_status(status);
-  return hand_out(look, &results);
+  *result = status == TIAOT_OK ? hand_out(look, &results) : raise_status(status);
+  return true;
 }
 
-// A hash of the element types and shapes of the operands, from which those of the results follow.
+PyObject *new_numpy_array(const Form &form, void **data) {
+  Py_INCREF(form.descr);  // which NumPy takes
+  PyObject *array =
+      PyArray_NewFromDescr(&PyArray_Type, form.descr, form.rank, form.shape, nullptr, nullptr, 0, nullptr);
+  if (array != nullptr) *data = data_of(array);
+  return array;
+}
+
+// Whether `wrt` asks for the same by the same names, each of which is the entry's own.
+inline bool is_same_wrt(PyObject *known, PyObject *wrt) {
+  if (known == wrt) return true;
+  if (known == nullptr || wrt == nullptr || !PyTuple_CheckExact(known) || !PyTuple_CheckExact(wrt)) return false;
+  const Py_ssize_t count = PyTuple_GET_SIZE(known);
+  if (PyTuple_GET_SIZE(wrt) != count) return false;
+  for (Py_ssize_t i = 0; i < count; ++i) {
+    if (PyTuple_GET_ITEM(known, i) != PyTuple_GET_ITEM(wrt, i)) return false;
+  }
+  return true;
+}
+
+// Whether `wrt` is what is_same_wrt knows again.
+bool is_usual_wrt(const EntryState &entry, PyObject *wrt) {
+  const auto is_name = [&](PyObject *object) {
+    return std::any_of(entry.names.begin(), entry.names.end(), [=](const Ref &name) { return name.get() == object; });
+  };
+  if (!PyTuple_CheckExact(wrt)) return is_name(wrt);
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(wrt); ++i) {
+    if (!is_name(PyTuple_GET_ITEM(wrt, i))) return false;
+  }
+  return true;
+}
+
+// A hash of `wrt` and the element types and shapes of the operands, from which the results follow.
 uint64_t hash_of(const EntryState &entry, const Call &call) {
-  uint64_t hash = reinterpret_cast<uintptr_t>(call.wrt_object) | 1;
+  uint64_t hash = call.wrt_object != nullptr;
   const auto add = [&](uint64_t number) { hash = (hash ^ number) * 0x9e3779b97f4a7c15; };
+  if (call.wrt != nullptr) {
+    add(uint64_t{call.wrt->mask} << 1 | call.wrt->is_tuple);
+    for (int i = 0; i < call.wrt->count; ++i) add(call.wrt->place[i]);
+  }
   for (int i = 0; i < entry.positional_count; ++i) {
     const DLTensor &tensor = call.tensors[i];
     add(tensor.dtype.bits + uint64_t{tensor.dtype.code} * 256 + static_cast<uint64_t>(tensor.ndim) * 65536);
     for (int axis = 0; axis < tensor.ndim; ++axis) add(static_cast<uint64_t>(tensor.shape[axis]));
   }
-  return hash | 1;  // not 0, which is none
+  return hash;
 }
 
 // Whether a call is of the kind that is remembered.
 bool is_usual(const EntryState &entry, const Call &call) {
   const Reading &reading = call.reading;
-  if (entry.arrays != nullptr || entry.memory != nullptr || call.kind != entry.kind || call.outer == 0) return false;
-  if (call.num_threads != nullptr || reading.cuda.found) return false;
-  size_t numbers = 0;
-  for (int i = 0; i < entry.positional_count; ++i) numbers += is_given_as_number(entry, call, i);
-  if (reading.leases.size() != numbers) return false;  // each has one; so does what is no plain array
-  if (call.wrt_object != nullptr && !cannot_change(call.wrt_object)) return false;
-  return call.count <= kMostArrays;
+  if (entry.memory != nullptr || call.kind != entry.kind || call.outer == 0 || call.count > kMostArrays) return false;
+  if (call.num_threads != nullptr || reading.cuda.found || reading.cuda.stream_is_given) return false;
+  return call.wrt_object == nullptr || is_usual_wrt(entry, call.wrt_object);
 }
 
 // How the call looked, without the `repeat`.
@@ -203,8 +236,7 @@ std::unique_ptr<Look> look_of(const EntryState &entry, const Call &call) {
       descr = PyArray_DescrFromType(numpy_type(tensors[i].dtype));
       Py_DECREF(descr);  // which does not go
     }
-    const uint32_t dtype = static_cast<uint32_t>(tensors[i].dtype.code) << 8 | tensors[i].dtype.bits;
-    look->forms.push_back({descr, tensors[i].ndim, shape, dtype});
+    look->forms.push_back({descr, tensors[i].ndim, shape, dtype_of(tensors[i])});
     shape += tensors[i].ndim;
   }
   return look;
@@ -218,7 +250,8 @@ Repeats::~Repeats() {
 
 bool Repeats::run(const EntryState &entry, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords,
                   PyObject **result) const {
-  if (looks_[0] == nullptr || entry.module->closed.load(std::memory_order_relaxed)) return false;
+  if (looks_[0] == nullptr || entry.arrays != nullptr) return false;
+  if (entry.module->closed.load(std::memory_order_relaxed)) return false;
   UsualArguments usual;
   if (!take_usual_arguments(entry, arguments, count, keywords, &usual)) return false;
   PyObject *const out = usual.out;
@@ -226,12 +259,8 @@ bool Repeats::run(const EntryState &entry, PyObject *const *arguments, Py_ssize_
   int64_t numbers[kMostArrays];
   for (const Look *look : looks_) {
     if (look == nullptr) return false;
-    if (look->wrt.get() != usual.wrt || !take_operands(*look, usual.operands, data, numbers)) continue;
-    if (out == nullptr) {
-      bool fitting = true;
-      *result = run_on_new(*look, data, &fitting);
-      return fitting;
-    }
+    if (!is_same_wrt(look->wrt.get(), usual.wrt) || !take_operands(*look, usual.operands, data, numbers)) continue;
+    if (out == nullptr) return run_on_new(*look, data, result, new_numpy_array);
     if (!take_out(*look, out, data) || !look->repeat->fits(data)) return false;
     const tiaot_status status = look->repeat->run(data);
     *result = status == TIAOT_OK ? Py_NewRef(out) : raise_status(status);
@@ -240,21 +269,43 @@ bool Repeats::run(const EntryState &entry, PyObject *const *arguments, Py_ssize_
   return false;
 }
 
+bool Repeats::run_on_others(const EntryState &entry, Call *call, PyObject **result) const {
+  if (looks_[0] == nullptr || call->out != nullptr || !is_usual(entry, *call)) return false;
+  void *data[kMostArrays];
+  const auto make = [&](const Form &form, void **at) {
+    DLTensor tensor = {nullptr,
+                       {kDLCPU, 0},
+                       form.rank,
+                       {static_cast<uint8_t>(form.dtype >> 8), static_cast<uint8_t>(form.dtype), 1},
+                       const_cast<npy_intp *>(form.shape),
+                       nullptr,
+                       0};
+    PyObject *array = entry.arrays->make(&tensor, &call->reading);
+    *at = tensor.data;
+    return array;
+  };
+  for (const Look *look : looks_) {
+    if (look == nullptr) return false;
+    if (!is_same_wrt(look->wrt.get(), call->wrt_object) || !take_read(*look, call->tensors, data)) continue;
+    return run_on_new(*look, data, result, make);
+  }
+  return false;
+}
+
 void Repeats::remember(const EntryState &entry, const Call &call) {
   if (!is_usual(entry, call)) return;
   const uint64_t hash = hash_of(entry, call);
-  if (std::find(seen_.begin(), seen_.end(), hash) == seen_.end()) {
-    seen_[next_seen_++ % kMost] = hash;
+  Seen *seen = std::find_if(seen_.begin(), seen_.end(), [=](const Seen &each) { return each.hash == hash; });
+  if (seen == seen_.end()) {
+    seen_[next_seen_++ % kMost] = {hash, false};
     return;
   }
+  if (seen->decided) return;
+  seen->decided = true;
   std::unique_ptr<Look> look = look_of(entry, call);
-  for (const Look *known : looks_) {  // what is not plain may look like what is
-    if (known != nullptr && known->wrt.get() == look->wrt.get() && known->forms == look->forms) return;
-  }
   const uint32_t mask = call.wrt != nullptr ? call.wrt->mask : 0;
   look->repeat = Repeat::of(entry.kernel, call.kind, mask, call.tensors, call.count, &call.options);
-  if (look->repeat == nullptr) return;
-  let_go(std::exchange(looks_[next_++ % kMost], look.release()));
+  if (look->repeat != nullptr) let_go(std::exchange(looks_[next_++ % kMost], look.release()));
 }
 
 }  // namespace tiaot::binding

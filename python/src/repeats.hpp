@@ -29,15 +29,23 @@ class Repeats {
   [[gnu::hot]] bool run(const EntryState &entry, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords,
                         PyObject **result) const;
 
+  // The same, without `out`, of an entry on arrays of another library's, whose operands have been read.
+  [[gnu::hot]] bool run_on_others(const EntryState &entry, Call *call, PyObject **result) const;
+
   // Looks at a call that has just succeeded; the GIL has not been released since its arrays were read.
   void remember(const EntryState &entry, const Call &call);
 
  private:
   static constexpr size_t kMost = 4;  // sizes of batches that take turns, and sets of gradients
 
+  struct Seen {
+    uint64_t hash;  // of how a call looked that went the long way
+    bool decided;   // it came twice, and is kept or has no quick way
+  };
+
   std::array<const Look *, kMost> looks_{};  // owned; the first that are not nullptr
   size_t next_ = 0;                          // which one makes room
-  std::array<uint64_t, kMost> seen_{};       // hashes of how the last calls looked that went the long way
+  std::array<Seen, kMost> seen_{};
   size_t next_seen_ = 0;
 };
 

@@ -5,6 +5,7 @@ Knows nothing of frameworks: sizes may be their symbols, element types are names
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Collection, Sequence
 from functools import cached_property
 from typing import Any, NoReturn
@@ -34,7 +35,7 @@ class Signature:
         about = next(each for each in kernel.module.info()["kernels"] if each["name"] == kernel.name)
         arguments = [*about["inputs"], *about["outputs"]]
         self.label = kernel.name
-        self.inputs = tuple(each["name"] for each in about["inputs"])
+        self.inputs = tuple(sys.intern(each["name"]) for each in about["inputs"])  # as entries know names in `wrt`
         self.outputs = tuple(each["name"] for each in about["outputs"])
         self.batched = frozenset(each["name"] for each in arguments if each["batched"])
         self.values = frozenset(each["name"] for each in arguments if each["value"])
