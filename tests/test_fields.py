@@ -662,14 +662,15 @@ def test_a_loop_is_in_order_where_its_kernel_says_so() -> None:
 
 
 def test_a_wrong_adjoint_writes_no_module(tmp_path: Path) -> None:
-    """Taichi's adjoint sees fields as the kernel leaves them, so that one which overwrites what it reads is wrong."""
+    """An adjoint sees fields as the kernel leaves them, so that one which overwrites what it reads is wrong."""
     (tmp_path / "wrong.py").write_text("""
 import taichi as ti
 x = ti.field(ti.f32, shape=20, needs_grad=True)
 @ti.kernel
 def overwrite():
     for i in x:
-        x[i] = x[i] * x[i]
+        if x[i] < 0.5:
+            x[i] = 1.0
 """)
     done = export(tmp_path / "wrong.py", tmp_path / "wrong.so")
     assert done.returncode == 1

@@ -53,8 +53,15 @@ bool check_on_state(const EntryState &entry) {
   return false;
 }
 
-// (grad, arguments, keywords): what a tape calls to go back through this call; None where the kernel has no grad.
+// Whether no tape can go back through calls of the entry.
+bool is_obstacle(const EntryState &entry) {
+  return entry.kind == TIAOT_FORWARD && entry.desc->state == TIAOT_STATE_WITHOUT_GRADIENT;
+}
+
+// (grad, arguments, keywords): what a tape calls to go back through this call; None where the kernel has no grad, and
+// its name where it was to have one.
 Ref make_record(const EntryState &entry, const Call &call) {
+  if (is_obstacle(entry)) return Ref(PyUnicode_FromString(entry.desc->name));
   if (!entry.grad) return Ref(Py_NewRef(Py_None));
   Ref operands = operands_of(entry, call), keywords(PyDict_New());
   if (!operands || !keywords) return Ref();
@@ -152,7 +159,7 @@ PyObject *call_entry_on_state(EntryObject *object, PyObject *const *arguments, s
   if (!check_on_state(*entry)) return nullptr;
   Call call(*entry, TIAOT_CALL_ROOM(*entry));
   PyObject *result = run(entry, arguments, nargsf, keywords, &call);
-  if (result == nullptr || !entry->memory->tape || !entry->grad) return result;
+  if (result == nullptr || !entry->memory->tape || !(entry->grad || is_obstacle(*entry))) return result;
   return recorded(*entry->memory, make_record(*entry, call).get(), result);
 } catch (const std::exception &) {
   return raise_caught();

@@ -190,7 +190,7 @@ class State:
         Entering sets every gradient to zero. The calls of this state's kernels, and of their bound calls, are recorded.
         Leaving without an exception sets `loss.grad` to 1 and calls the `grad` of each, the last first, with the same
         arguments: the numbers and arrays that were given, arrays with what they hold by then. A kernel without a `grad`
-        is passed over, as in Taichi.
+        is passed over, as in Taichi, but for one whose gradient the export refused: leaving raises ValueError then.
 
         loss: a field of this state with a gradient and one element. TypeError for anything but a Field, ValueError for
         any other field; entering raises ValueError inside of another tape of the same state.
@@ -254,10 +254,17 @@ class Tape:
 
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
         memory = self._state._memory
-        calls: list[tuple[Entry, tuple[Any, ...], dict[str, Any]]] = memory.tape or []
+        records: list[tuple[Entry, tuple[Any, ...], dict[str, Any]] | str] = memory.tape or []
         memory.tape = None
         if kind is not None:
             return
+        calls = [each for each in records if not isinstance(each, str)]
+        if len(calls) < len(records):
+            names = ", ".join(dict.fromkeys(each for each in records if isinstance(each, str)))
+            raise ValueError(
+                f"{self._state.module.name}: tape: there is no gradient of {names}, which the export refused, with its "
+                "reason; where none is to go through it, leave it out there (wrt=[])"
+            )
         self._seed[...] = 1
         for grad, arguments, keywords in reversed(calls):
             grad(*arguments, **keywords)

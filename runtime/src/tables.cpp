@@ -47,7 +47,7 @@ std::string check_arguments(const tiaot_kernel_desc &kernel) {
   // The most that an entry has: of a vjp, a jvp, an hvp.
   const uint32_t most =
       std::max({gradients, tangents == 0 ? 0 : tangents + outputs, tangents == 0 ? 0 : 3 * gradients});
-  if (inputs + outputs + most + kernel.state > TIAOT_MAX_ARRAYS) return "too many arguments";
+  if (inputs + outputs + most + (kernel.state != 0 ? 1 : 0) > TIAOT_MAX_ARRAYS) return "too many arguments";
   return "";
 }
 
@@ -59,6 +59,7 @@ std::string check_entry(const tiaot_kernel_desc &kernel, const tiaot_entry_desc 
   if (kernel.state == 0 && entry.kind == TIAOT_GRAD) return who + " is a grad, but the kernel works on no state";
   if (kernel.state != 0 && entry.kind == TIAOT_VJP) return who + " is a vjp, but the kernel works on state";
   const bool grad = entry.kind == TIAOT_GRAD || (entry.kind == TIAOT_HVP && kernel.state != 0);
+  if (kernel.state == TIAOT_STATE_WITHOUT_GRADIENT && grad) return who + " is there, which the kernel is to be without";
   if (kernel.output_count > 0 && grad) return who + " is an adjoint on state, but the kernel has outputs";
   if ((entry.kind == TIAOT_VJP || (along && kernel.state == 0)) != (entry.wrt != 0))
     return who + " has the wrong gradients for its kind";
@@ -127,7 +128,7 @@ std::string check_kernel(const tiaot_kernel_desc &kernel) {
   for (uint32_t d = 0; d < kernel.dim_count; ++d) {
     if (kernel.dim_names[d] == nullptr) return "a dimension has no name";
   }
-  if (kernel.state > 1) return "it neither works on state nor not";
+  if (kernel.state > TIAOT_STATE_WITHOUT_GRADIENT) return "it neither works on state nor not";
   if (kernel.state != 0 && kernel.batch_dim >= 0) return "it works on state and has a batch dimension";
   std::string wrong = check_arguments(kernel);
   if (!wrong.empty()) return wrong;

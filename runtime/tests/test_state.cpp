@@ -425,7 +425,7 @@ TEST(wrong_content) {
 }
 
 TEST(wrong_kernels_over_state) {
-  check::refused<Tables>("kernel 'scale': it neither works on state nor not", [](Tables &t) { t.kernel.state = 2; });
+  check::refused<Tables>("kernel 'scale': it neither works on state nor not", [](Tables &t) { t.kernel.state = 3; });
   check::refused<Tables>("kernel 'scale': it works on state, but the module has none",
                          [](Tables &t) { t.module.field_count = 0, t.module.state_bytes = 0; });
   check::refused<Tables>("kernel 'scale': it works on state and has a batch dimension",
@@ -454,6 +454,8 @@ TEST(wrong_kernels_over_state) {
     t.entries[1].kind = t.entries[2].kind = TIAOT_JVP;
   });
   const std::string entry = "kernel 'scale': variant 'float32': entry 'scale_grad' ";
+  check::refused<Tables>((entry + "is there, which the kernel is to be without").c_str(),
+                         [](Tables &t) { t.kernel.state = TIAOT_STATE_WITHOUT_GRADIENT; });
   check::refused<Tables>((entry + "is of an unknown kind").c_str(), [](Tables &t) { t.entries[1].kind = 6; });
   check::refused<Tables>((entry + "has the wrong gradients for its kind").c_str(),
                          [](Tables &t) { t.entries[1].kind = TIAOT_JVP, t.entries[1].wrt = 1; });

@@ -46,6 +46,7 @@ class Built:
     state: State | None
     contents: list[Content]  # what a state starts with
     notes: list[str]  # what was left out, for the author
+    doubts: list[str]  # what the gate is to find out, for an author that leaves it out
     makers: Mapping[str, list[str]]  # who made the adjoints of each kernel: "vjp by tiaot"
     checked: bool  # every index is
     cuda: CudaCode | None
@@ -124,6 +125,7 @@ def build(
         traced.state,
         traced.contents,
         traced.notes,
+        traced.doubts,
         _makers(traces),
         checked,
         devices.code,

@@ -105,7 +105,8 @@ def export(
                 verification = Verification(lines, verification.notes)
     lines = {name: "; ".join([line, *built.makers.get(name, [])]) for name, line in verification.lines.items()}
     write(built, target, version=version, verification=lines)
-    return Exported(built.families, lines, [*built.notes, *verification.notes])
+    notes = [*built.notes, *verification.notes, *([] if gate else built.doubts)]
+    return Exported(built.families, lines, notes)
 
 
 class SourceError(Exception):

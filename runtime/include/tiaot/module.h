@@ -178,6 +178,10 @@ typedef struct tiaot_argument_desc {
   const uint32_t *dims; /* for each axis the index of its dimension */
 } tiaot_argument_desc;
 
+/* How a kernel works on the module's state. WITHOUT_GRADIENT: it was to have a TIAOT_GRAD, which the exporter refused,
+ * so that a derivative of what it is called in would be wrong. */
+enum { TIAOT_STATE_WORKS = 1, TIAOT_STATE_WITHOUT_GRADIENT = 2 };
+
 /* A kernel over state has no batch dimension, and may have no inputs and no outputs. The entries of each variant are
  * one TIAOT_FORWARD, at most one TIAOT_JVP and, where it has no outputs, at most one TIAOT_GRAD and TIAOT_HVP; never
  * one of another kind. */
@@ -193,7 +197,7 @@ typedef struct tiaot_kernel_desc {
   uint32_t output_count;
   const tiaot_argument_desc *arguments; /* inputs, then outputs */
   uint32_t variant_count;
-  uint32_t state;                     /* 1: works on the module's state; 0: on its arguments alone */
+  uint32_t state;                     /* 0: works on its arguments alone; else on the module's state: TIAOT_STATE_... */
   const tiaot_variant_desc *variants; /* the more dimensions fixed the earlier: the first that fits is run */
 } tiaot_kernel_desc;
 

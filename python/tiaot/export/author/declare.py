@@ -120,6 +120,7 @@ class Family:
     doc: str
     state: bool = False  # it works on the module's state, Taichi's fields
     gradient: bool = False  # and has an adjoint there
+    gradient_refused: bool = False  # or it was to have one, and cannot
     derivatives: tuple[str, ...] = ()  # beside vjps: some of computation.DERIVATIVES
     cuda_derivatives: tuple[str, ...] | None = None  # those that the code for CUDA has; None: all
 
@@ -209,8 +210,8 @@ class Declaration:
             return self
         return replace(self, family=replace(family, derivatives=asked), able=True)
 
-    def with_state(self, gradient: bool) -> Declaration:
-        """The declaration of a kernel that turned out to work on fields.
+    def with_state(self, gradient: bool, refused: bool = False) -> Declaration:
+        """The declaration of a kernel that turned out to work on fields; `refused`: its gradient was.
 
         Raises:
             ValueError: for what such a kernel cannot have.
@@ -227,12 +228,12 @@ class Declaration:
             )
         if "hvp" in family.derivatives and not gradient:
             if self.able:
-                return replace(self, family=replace(family, derivatives=("jvp",))).with_state(gradient)
+                return replace(self, family=replace(family, derivatives=("jvp",))).with_state(gradient, refused)
             raise ValueError(
                 f"{family.name}: works on fields and has no gradient there, whose derivative an hvp would be: leave "
                 "'hvp' out of derivatives"
             )
-        return replace(self, family=replace(family, wrt=(), state=True, gradient=gradient))
+        return replace(self, family=replace(family, wrt=(), state=True, gradient=gradient, gradient_refused=refused))
 
     def drawn(self, name: str, rng: Any, shape: tuple[int, ...], sizes: Mapping[str, int]) -> Any:
         """What the author's `draw` gives for an input or a field, as an array; None where there is no such.

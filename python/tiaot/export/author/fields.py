@@ -107,6 +107,11 @@ def real_places(fields: Mapping[str, Any]) -> dict[int, Place]:
     }
 
 
+def names_of_places(fields: Mapping[str, Any]) -> dict[int, str]:
+    """The names of the fields that places are of, by their numbers."""
+    return {number: name for name, field in fields.items() for number in _places(field)}
+
+
 def places(fields: Mapping[str, Any]) -> tuple[dict[int, Dense], dict[int, tuple[int, ...]], dict[int, int]]:
     """What derivative/fields.py has to know of fields: dense nodes, paths to places, places of gradients."""
     nodes = _nodes()

@@ -7,14 +7,12 @@ of its functions.
 from __future__ import annotations
 
 import ast
-import inspect
 import struct
-import textwrap
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-_MOST_FUNCTIONS = 200  # that a kernel calls
+from .functions import file_of, functions, value_of
+
 _WITHOUT_GRADIENT = ("bit_cast", "popcnt", "clz", "frexp", "random", "randn")  # functions of Taichi's
 
 
@@ -22,29 +20,29 @@ def hints(kernel: Any, differentiated: bool) -> list[str]:
     """What Taichi is known not to compile, of a kernel and the functions that it calls; `differentiated`: of a
     gradient."""
     found = []
-    for function, node in _functions(kernel):
+    for function, node in functions(kernel):
         for line, text in sorted({*_forward(node), *(_backward(node) if differentiated else ())}):
-            found.append(f"{_file(function)}:{line}: {text}")
+            found.append(f"{file_of(function)}:{line}: {text}")
     return list(dict.fromkeys(found))
 
 
 def rounded_numbers(kernel: Any) -> list[str]:
     """The numbers in a kernel that float32 rounds: "0.1 at springs.py:12"."""
     found = []
-    for function, node in _functions(kernel):
+    for function, node in functions(kernel):
         for each in ast.walk(node):
             if isinstance(each, ast.expr) and (value := _number(function, each)) is not None and _rounds(value):
-                found.append(f"{ast.unparse(each)} at {_file(function)}:{each.lineno}")
+                found.append(f"{ast.unparse(each)} at {file_of(function)}:{each.lineno}")
     return list(dict.fromkeys(found))
 
 
 def ordered_loops(kernel: Any) -> list[str]:
     """Where a kernel asks for a loop in order, by `ti.loop_config` with serialize=True or parallelize=1."""
     found = []
-    for function, node in _functions(kernel):
+    for function, node in functions(kernel):
         for each in ast.walk(node):
             if isinstance(each, ast.Call) and any(map(_is_for_order, each.keywords)):
-                found.append(f"{_file(function)}:{each.lineno}")
+                found.append(f"{file_of(function)}:{each.lineno}")
     return list(dict.fromkeys(found))
 
 
@@ -54,44 +52,6 @@ def _is_for_order(keyword: ast.keyword) -> bool:
     return (keyword.arg == "serialize" and value is not False) or (keyword.arg == "parallelize" and value in (1, None))
 
 
-def _functions(kernel: Any) -> Iterator[tuple[Any, ast.FunctionDef]]:
-    """A kernel's function and those of its own that it calls, each with its tree, whose lines are those of the file."""
-    pending, seen = [kernel._primal.func], set()
-    while pending:
-        function = pending.pop(0)
-        if function in seen or len(seen) > _MOST_FUNCTIONS:
-            continue
-        seen.add(function)
-        try:
-            lines, first = inspect.getsourcelines(function)
-            node = ast.parse(textwrap.dedent("".join(lines))).body[0]
-        except (OSError, SyntaxError, TypeError):
-            continue
-        if not isinstance(node, ast.FunctionDef):
-            continue
-        ast.increment_lineno(node, first - 1)
-        yield function, node
-        for each in ast.walk(node):
-            if isinstance(each, ast.Call):
-                called = getattr(getattr(_value(function, each.func), "func", None), "func", None)  # of a ti.func
-                if inspect.isfunction(called) and not called.__module__.startswith(("taichi.", "tiaot.")):
-                    pending.append(called)
-
-
-def _file(function: Any) -> str:
-    return Path(function.__code__.co_filename).name
-
-
-def _value(function: Any, node: ast.expr) -> Any:
-    """What a name, or an attribute of one, stands for in a function; None where that is not known."""
-    if isinstance(node, ast.Attribute):
-        return getattr(_value(function, node.value), node.attr, None)
-    if not isinstance(node, ast.Name):
-        return None
-    closure = inspect.getclosurevars(function)
-    return closure.nonlocals.get(node.id, closure.globals.get(node.id))
-
-
 # ---- numbers
 
 
@@ -99,7 +59,7 @@ def _number(function: Any, node: ast.AST) -> float | None:
     if isinstance(node, ast.Constant):
         return node.value if isinstance(node.value, float) else None
     if isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Load):
-        value = _value(function, node)
+        value = value_of(function, node)
         return value if type(value) is float else None
     return None
 

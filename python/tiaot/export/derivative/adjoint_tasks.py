@@ -18,9 +18,9 @@ from dataclasses import dataclass
 import llvmlite.binding as llvm
 
 from ..author.parameters import Parameter
-from ..ir.instructions import AtomicUpdate, Call, Instruction, Load, Store
+from ..ir.instructions import AtomicUpdate, Call, Compare, Instruction, Load, Store
 from ..ir.model import Function, Module
-from ..ir.origins import UNKNOWN, Array, Origin, Other, Root, Temporary
+from ..ir.origins import UNKNOWN, Array, Origin, Origins, Other, Root, Temporary
 from ..ir.passes.indices import plain_indices
 from ..ir.passes.lookups import Indices
 from ..ir.passes.names import with_names
@@ -32,19 +32,22 @@ from ..ir.values import Global, Local, LoweringError, zero
 from ..ir.writer import write
 from .activity import Activity, Pointers
 from .adjoint import Surroundings, adjoint, extremum, recording, whole
-from .dead import without_dead
+from .dead import without_dead, without_idle_branches
 from .fields import Fields
 from .kept import Copy, Room, SerialTask, arguments_type, copying, redirected
+from .overwritten import Overwritten, overwritten
 from .shared import Temporaries
 
 
 @dataclass(frozen=True)
 class AdjointTasks:
-    """The tasks of an adjoint, as texts, and the parameters that these have behind the kernel's own: arrays that it
-    keeps copies in (role "kept"), and inputs as the caller has them."""
+    """The tasks of an adjoint, as texts; the parameters that these have behind the kernel's own: arrays that it keeps
+    copies in (role "kept"), and inputs as the caller has them; the places of fields that it finds overwritten, or may
+    find so."""
 
     texts: tuple[str, ...]
     added: tuple[Parameter, ...]
+    overwritten: tuple[Overwritten, ...]
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,8 @@ def adjoint_tasks(
         raise LoweringError("the reverse mode takes no random numbers, which it would draw anew on the way back")
     state = state or Fields()
     tasks = [_read(text, state) for text in texts]
+    for task in tasks:
+        state.check(task.body)
     fields = [each for each in parameters if each.role != "result"]
     able = {place: each for place, each in enumerate(fields) if each.gradient}
     inputs = [Array(i, 1) for i, p in able.items() if p.role in ("input", "updated") and p.name in wrt]
@@ -117,6 +122,12 @@ def adjoint_tasks(
         if kept.has_winners(place):
             kept.bodies[place] = recording(left[place], task.is_loop, around)
     again = kept.choose()
+    found: list[Overwritten] = []
+    if state.places:
+        needed = [
+            _needed(task, kept.runs(place), tuple(called[place].values()), state) for place, task in enumerate(tasks)
+        ]
+        found = overwritten(tasks, state, needed)
     cleared = [(each + temporaries.behind, temporaries.kinds[each]) for each in _active(tasks, activity)]
     cleared += kept.cleared
     result = [_clearing(tasks[0].module, cleared)] if cleared else []
@@ -126,7 +137,16 @@ def adjoint_tasks(
     result += kept.copying(len(again))
     for place in sorted(kept.adjoints, reverse=True):
         result.append(tasks[place].text(kept.adjoints[place], tuple(called[place].values())))
-    return AdjointTasks(tuple(result), tuple(kept.added))
+    return AdjointTasks(tuple(result), tuple(kept.added), tuple(found))
+
+
+def may_overwrite(texts: Sequence[str], state: Fields) -> list[int]:
+    """The places of fields of which a kernel may read a value and then overwrite it, needed by an adjoint or not.
+
+    Raises:
+        LoweringError: where that is not known.
+    """
+    return [each.place for each in overwritten([_read(text, state) for text in texts], state)]
 
 
 def _read(text: str, state: Fields) -> _Task:
@@ -198,10 +218,11 @@ def _is_primal(memory: object, temporaries: Temporaries) -> bool:
     return isinstance(memory, Temporary) and temporaries.is_primal(memory)
 
 
-def _without_unread(function: Function, temporaries: Temporaries) -> Function:
-    """An adjoint without what it writes once more to arrays and temporaries, and does not read."""
+def _without_unread(function: Function, temporaries: Temporaries, later: frozenset[Origin] = frozenset()) -> Function:
+    """An adjoint, or a task that runs again, without what it writes to arrays and temporaries and neither it reads nor
+    what comes later."""
     while True:
-        reads = _shared_reads(function, temporaries)
+        reads = _shared_reads(function, temporaries) | later
         pointers = Pointers(function, temporaries)
 
         def change(
@@ -223,6 +244,25 @@ def _without_unread(function: Function, temporaries: Temporaries) -> Function:
         if smaller is function:
             return function
         function = smaller
+
+
+def _needed(task: _Task, runs: Sequence[Function], called: Sequence[Function], state: Fields) -> dict[int, bool]:
+    """What a task reads of fields and needs as it runs again and backward: the lines of the loads, with whether more
+    follows from the value than which way is taken."""
+    found: dict[int, bool] = {}
+    for function in runs:
+        lines = {each.result.name: each.line for each in function.instructions if isinstance(each, Load)}
+        left = without_idle_branches(task.module.with_functions(*called, function), function.name)
+        origins = Origins(left, state.places)
+        for each in left.instructions:
+            if (
+                isinstance(each, Load)
+                and isinstance(origins.of(each.pointer), Root)
+                and (line := lines[each.result.name])
+            ):
+                counts = not all(isinstance(user, Compare) for user in left.users(each.result))
+                found[line] = found.get(line, False) or counts
+    return found
 
 
 # ---- what is kept ----
@@ -303,6 +343,16 @@ class _Kept:
             read = frozenset[Origin]().union(*(_shared_reads(each, self._temporaries) for each in readers))
             if self.has_winners(place) or self._writes[place] & read:
                 found.insert(0, place)
+        return found
+
+    def runs(self, place: int) -> list[Function]:
+        """What runs of a task: its adjoint, and before the adjoints the task again, without what nobody reads."""
+        found = [self.adjoints[place]] if place in self.adjoints else []
+        if place in self._again:
+            readers = [body for each, body in self.adjoints.items() if each > place]
+            readers += [self.bodies[each] for each in self._again if each > place]
+            read = frozenset[Origin]().union(*(_shared_reads(each, self._temporaries) for each in readers))
+            found.append(_without_unread(self.bodies[place], self._temporaries, read))
         return found
 
     def copying(self, number: int) -> list[str]:

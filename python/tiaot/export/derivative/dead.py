@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 
+import llvmlite.binding as llvm
+
 from ..ir.instructions import AtomicUpdate, Call, CompareExchange, Fence, Instruction, Load, Store
-from ..ir.model import Function
+from ..ir.model import Function, Module
 from ..ir.origins import is_address
-from ..ir.values import Local
+from ..ir.reader import read
+from ..ir.values import Local, LoweringError
+from ..ir.writer import write
 from .rules import rule_of
 
 _INTEGERS = re.compile(
@@ -49,3 +54,22 @@ def without_dead(function: Function) -> Function:
         return [] if not has_effect(instruction) and (result is None or result.name not in needed) else None
 
     return function.rewritten(change)
+
+
+def without_idle_branches(module: Module, name: str) -> Function:
+    """A function of a module without what has no effect, conditions of branches between which nothing is left among it.
+    What is left keeps its names."""
+    pure = [
+        dataclasses.replace(each, after=("nounwind", "readnone", "willreturn"))
+        for each in module.declarations
+        if rule_of(each.name) is not None or _INTEGERS.fullmatch(each.name)
+    ]
+    try:
+        parsed = llvm.parse_assembly(write(module.with_functions(*pure)), llvm.create_context())
+        parsed.verify()
+    except RuntimeError as error:
+        raise LoweringError(f"LLVM refused the adjoint: {error}") from error
+    passes = llvm.create_module_pass_manager()
+    passes.add_aggressive_dead_code_elimination_pass()
+    passes.run(parsed)
+    return read(str(parsed)).functions[name]

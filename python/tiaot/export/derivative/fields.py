@@ -41,10 +41,7 @@ class Fields:
         """
         if not self.paths:
             return function, {}
-        indices = indices_of(function, self.dense)
-        function = place_lookups(function, self.dense)
-        self._check(function)
-        return function, indices
+        return place_lookups(function, self.dense), indices_of(function, self.dense)
 
     def gradient_path(self, place: int) -> tuple[int, ...] | None:
         """The nodes from the root to the gradient of a place; None where it has none, or in a tree of another form."""
@@ -58,8 +55,14 @@ class Fields:
         first, second = self.dense.get(one), self.dense.get(other)
         return first is not None and second is not None and first.sizes == second.sizes
 
-    def _check(self, function: Function) -> None:
-        """Refuses what a function does to fields that the adjoint would have to do once more, or does not see."""
+    def check(self, function: Function) -> None:
+        """Refuses what a function does to fields that the adjoint would have to do once more, or does not see.
+
+        Raises:
+            LoweringError: with the instruction.
+        """
+        if not self.paths:
+            return
         origins = Origins(function, self.places)
         hidden = self.places - set(self.gradients) - set(self._plain)
         for each in function.instructions:

@@ -31,6 +31,7 @@ CODE_TYPE = "i32 (i64, i64*, i8**, i8*, i8*)"
 WORKSPACE_TYPE = "i64 (i64, i64*)"
 CUDA_CODE_TYPE = "i32 (i64, i64*, i8**, i64, i8*, i8*)"
 _BATCHED, _DIFFERENTIABLE, _VALUE, _TANGENT = 1, 2, 4, 8
+_NO_GRADIENT = 2  # TIAOT_STATE_WITHOUT_GRADIENT
 _KINDS = {"forward": 0, "vjp": 1, "grad": 3, "jvp": 4, "hvp": 5}
 _IMAGE_KINDS = {"cubin": 0, "ptx": 1}
 
@@ -166,7 +167,7 @@ def _kernel(tables: _Tables, family: Family, variants: list[VariantEntries], ver
             [_argument(tables, argument, dims, differentiable, tangents, values) for argument in signature.arguments]
         ),
         f"i32 {len(variants)}",
-        f"i32 {int(family.state)}",
+        f"i32 {_NO_GRADIENT if family.gradient_refused else int(family.state)}",
         tables.array([_variant(tables, family, variant) for variant in variants]),
     ]
 

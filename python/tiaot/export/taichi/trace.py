@@ -79,6 +79,7 @@ class Traced:
     state: State | None
     contents: list[Content]  # what a state starts with
     notes: list[str]  # what was left out, for the author
+    doubts: list[str]  # what the gate is to find out, for an author that leaves it out
     reused: list[str]  # names of the kernels whose traces the cache had
     computed: dict[str, str]  # of a file that used fields or kernels itself: what names stand for, as hashes
     refused: dict[tuple[str, ...], str]  # for CUDA: why there is no trace, by kernel, variant and names of the wrt
@@ -147,7 +148,17 @@ def read_traced(directory: str) -> Traced:
     ]
     refused = {tuple(key.split("|")): why for key, why in content["refused"].items()}
     contents = [Content(offset, Path(directory, f"content.{offset}").read_bytes()) for offset in content["contents"]]
-    return Traced(families, traces, state, contents, content["notes"], content["reused"], content["computed"], refused)
+    return Traced(
+        families,
+        traces,
+        state,
+        contents,
+        content["notes"],
+        content["doubts"],
+        content["reused"],
+        content["computed"],
+        refused,
+    )
 
 
 def _read_family(record: dict[str, Any]) -> Family:
@@ -161,6 +172,7 @@ def _read_family(record: dict[str, Any]) -> Family:
         record["doc"],
         record["state"],
         record["gradient"],
+        record["gradient_refused"],
         tuple(record["derivatives"]),
         None if record["cuda_derivatives"] is None else tuple(record["cuda_derivatives"]),
     )

@@ -21,20 +21,22 @@ import os
 import sys
 import traceback
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from ..author.content import contents, read_fields, were_used
 from ..author.declare import LEVELS, Declaration, Family, Implementation, Variant
 from ..author.decorate import place_of
-from ..author.fields import describe_trees, has_gradient, lay_out, places, real_places, refusals
+from ..author.fields import describe_trees, has_gradient, lay_out, names_of_places, places, real_places, refusals
 from ..author.flow import Flow, flow_of, lost_gradients
 from ..author.hints import hints, ordered_loops, rounded_numbers
 from ..author.kernel_file import KernelFile, KernelFileError, load_kernel_file
 from ..author.parameters import Parameter, example_arguments, parameters_of
+from ..author.stores import stores
 from ..cache import Cache
 from ..computation import ALL_FIELDS
-from ..derivative.adjoint_tasks import adjoint_tasks
+from ..derivative.adjoint_tasks import AdjointTasks, adjoint_tasks, may_overwrite
 from ..derivative.fields import Fields
 from ..ir import LoweringError
 from ..ir.passes.repeated import without_repetitions
@@ -166,6 +168,7 @@ def write_traces(
         "traces": [record for content, _ in found for record in content["traces"]],
         "state": None if state is None else dataclasses.asdict(state),
         "notes": notes,
+        "doubts": [doubt for content, _ in found for doubt in content["doubts"]],
         "reused": reused,
         "computed": _computed(file, source) if target == "cuda" or arrays is not None else {},
         "refused": {key: why for content, _ in found for key, why in content["refused"].items()},
@@ -258,6 +261,7 @@ def _describe(family: Family) -> dict[str, Any]:
         "doc": family.doc,
         "state": family.state,
         "gradient": family.gradient,
+        "gradient_refused": family.gradient_refused,
         "derivatives": family.derivatives,
         "cuda_derivatives": family.cuda_derivatives,
     }
@@ -290,6 +294,7 @@ class _Tracer:
         self.builder = ti.aot.Module()._aot_builder
         self.count = 0
         self.adjoints = 0
+        self.doubts: list[str] = []  # of the kernel that is traced: what its gate is to find out
         self.arguments: list[Any] = []  # Taichi's arrays, kept from being released
         self.traced: dict[Any, list[str]] = {}
 
@@ -307,6 +312,7 @@ class _Tracer:
     def _trace_all(self, declaration: Declaration) -> dict[str, Any]:
         traces: list[dict[str, Any]] = []
         notes: list[str] = []
+        self.doubts = []
         if self.target == "cuda":
             return self._trace_for_cuda(declaration)
         for variant in declaration.family.variants():
@@ -328,13 +334,14 @@ class _Tracer:
                 why = "uses no field and has no output"
             if why and declaration.implicit:
                 left = f"left out: {declaration.place}: {declaration.family.name}: {why}"
-                return {"family": None, "traces": [], "notes": [left], "refused": {}}
+                return {"family": None, "traces": [], "notes": [left], "doubts": [], "refused": {}}
             if why:
                 raise ValueError(f"{declaration.family.name}: {why}")
             if on_fields:
-                adjoint = self._adjoint(declaration, variant, implementation, texts, notes)
-                declaration = declaration.with_state(adjoint is not None)
+                adjoint, why = self._adjoint(declaration, variant, implementation, texts)
+                declaration = declaration.with_state(adjoint is not None, bool(why))
                 traces += [] if adjoint is None else [adjoint]
+                notes += [f"{declaration.family.name} has no gradient: {why}"] if why else []
             for wrt in declaration.family.wrt:
                 traces.append(self.trace(declaration, variant, implementation, wrt))
             lowest, *higher = implementation.by_levels()
@@ -351,7 +358,13 @@ class _Tracer:
                     traces.append({**record, "levels": levels, "for_tangents": True})
         self._check_draw(declaration)
         notes += self._rounded(declaration)
-        return {"family": _describe(declaration.family), "traces": traces, "notes": notes, "refused": {}}
+        return {
+            "family": _describe(declaration.family),
+            "traces": traces,
+            "notes": notes,
+            "doubts": list(dict.fromkeys(self.doubts)),
+            "refused": {},
+        }
 
     def _trace_for_cuda(self, declaration: Declaration) -> dict[str, Any]:
         """The traces of all entries that Taichi compiles for CUDA."""
@@ -383,7 +396,13 @@ class _Tracer:
                     has_adjoint = on_state and has_gradient(self.fields, used_nodes(texts))
                     declaration = declaration.with_state(has_adjoint)
                     asked += [ALL_FIELDS] if has_adjoint else []
-        return {"family": _describe(declaration.family), "traces": traces, "notes": [], "refused": refused}
+        return {
+            "family": _describe(declaration.family),
+            "traces": traces,
+            "notes": [],
+            "doubts": [],
+            "refused": refused,
+        }
 
     def _adjoint(
         self,
@@ -391,20 +410,19 @@ class _Tracer:
         variant: Variant,
         implementation: Implementation,
         texts: list[str],
-        notes: list[str],
-    ) -> dict[str, Any] | None:
-        """The trace of the adjoint of a kernel on state; None where it has none."""
+    ) -> tuple[dict[str, Any] | None, str]:
+        """The trace of the adjoint of a kernel on state, None where it has none; why it cannot have one, "" where it is
+        to have none, or has it."""
         if declaration.wrt == () or declaration.family.signature.outputs:
-            return None
+            return None, ""
         if not has_gradient(self.fields, used_nodes(texts)):
-            return None
+            return None, ""
         try:
-            return self.trace(declaration, variant, implementation, ALL_FIELDS)
+            return self.trace(declaration, variant, implementation, ALL_FIELDS), ""
         except _Refused as error:
             if not declaration.implicit:
-                raise
-            notes.append(f"{declaration.family.name} has no gradient: {error}")
-            return None
+                raise _Refused(f"{declaration.family.name}: {error}") from error
+            return None, str(error)
 
     def _rounded(self, declaration: Declaration) -> list[str]:
         """A note on numbers that Taichi rounds to float32, its default, in a kernel that works in float64."""
@@ -445,10 +463,20 @@ class _Tracer:
         dtypes = {each.name: family.dtype(each.name, variant) for each in family.signature.arguments}
         parameters = parameters_of(family.signature, kernel, implementation, wrt, differentiate, dtypes)
         files, refused, added = None, "", ()
-        if differentiate and self.target == "cpu" and declaration.derivative != "taichi":
-            files, refused, added = self._our_adjoint(family, kernel, implementation, parameters, wrt)
-            if files is None and declaration.derivative == "tiaot":
-                what = "the gradient" if wrt == ALL_FIELDS else f"the vjp of {' '.join(wrt)}"
+        on_fields = wrt == ALL_FIELDS
+        if differentiate and self.target == "cpu" and (on_fields or declaration.derivative != "taichi"):
+            names = self._files(family, kernel, implementation, parameters, False, with_gradients=True)
+            texts = [Path(name).read_text() for name in names]
+            made, refused = self._our_adjoint(family, parameters, wrt, texts)
+            if on_fields:
+                self._check_overwritten(declaration, implementation, texts, made)
+            if declaration.derivative == "taichi":
+                refused = ""
+            elif made is not None:
+                self.adjoints += 1
+                files, added = _write(f"adjoint.{self.adjoints}", list(made.texts)), made.added
+            elif declaration.derivative == "tiaot":
+                what = "the gradient" if on_fields else f"the vjp of {' '.join(wrt)}"
                 raise _Refused(f"{what}: {refused}")
         maker = "taichi" if files is None else "tiaot"
         if files is None:
@@ -473,16 +501,9 @@ class _Tracer:
         }
 
     def _our_adjoint(
-        self,
-        family: Family,
-        kernel: Any,
-        implementation: Implementation,
-        parameters: list[Parameter],
-        wrt: tuple[str, ...],
-    ) -> tuple[list[str] | None, str, tuple[Parameter, ...]]:
-        """Names of the files with the tasks of the adjoint that our reverse mode makes, or None; why it makes none; the
-        parameters that it adds."""
-        traced = self._files(family, kernel, implementation, parameters, False, with_gradients=True)
+        self, family: Family, parameters: list[Parameter], wrt: tuple[str, ...], texts: list[str]
+    ) -> tuple[AdjointTasks | None, str]:
+        """The adjoint that our reverse mode makes, or None, and why it makes none. `texts` have room for gradients."""
         shapes = {each.name: each.dims for each in family.signature.arguments}
         known = [
             each
@@ -491,12 +512,55 @@ class _Tracer:
             for each in parameters
         ]
         try:
-            state = Fields(*places(self.fields)) if wrt == ALL_FIELDS else None
-            made = adjoint_tasks([Path(name).read_text() for name in traced], known, wrt, state)
+            return adjoint_tasks(texts, known, wrt, self._state if wrt == ALL_FIELDS else None), ""
         except LoweringError as error:
-            return None, str(error), ()
-        self.adjoints += 1
-        return _write(f"adjoint.{self.adjoints}", list(made.texts)), "", made.added
+            return None, str(error)
+
+    @cached_property
+    def _state(self) -> Fields:
+        return Fields(*places(self.fields))
+
+    def _check_overwritten(
+        self,
+        declaration: Declaration,
+        implementation: Implementation,
+        texts: list[str],
+        made: AdjointTasks | None,
+    ) -> None:
+        """Refuses an adjoint, whoever makes it, that needs what a field held before its kernel overwrites that; a doubt
+        where it may."""
+        surely, maybe = set[int](), set[int]()
+        if made is not None:
+            surely = {each.place for each in made.overwritten if each.surely}
+            maybe = {each.place for each in made.overwritten} - surely
+        else:
+            try:
+                maybe = set(may_overwrite(texts, self._state))
+            except LoweringError:
+                flow = flow_of(texts)
+                maybe = set(flow.reads & flow.writes)
+        if surely:
+            raise _Refused(
+                f"its gradient needs what {self._overwritten(surely, implementation)}: an adjoint finds fields as the "
+                "kernel leaves them. Write to another field, or to another index (x[t + 1] from x[t]); wrt=[] leaves "
+                "the gradient out"
+            )
+        if maybe:
+            self.doubts.append(
+                f"WARNING: {declaration.place}: {declaration.family.name}: its gradient is wrong where it needs what "
+                f"{self._overwritten(maybe, implementation)}: an adjoint finds fields as the kernel leaves them. The "
+                "check of the module tells, which --no-verify leaves out"
+            )
+
+    def _overwritten(self, found: set[int], implementation: Implementation) -> str:
+        """Places of fields, and where the kernel overwrites them, in words."""
+        names = names_of_places(self.fields)
+        fields = list(dict.fromkeys(names[each] for each in sorted(found) if each in names))
+        kernel, given = implementation.forward, implementation.constants
+        lines = [line for name in fields for line in stores(kernel, self.fields[name], given)]
+        who = " and ".join(f"field {name!r}" for name in fields) or "a field"
+        where = f" ({', '.join(dict.fromkeys(lines))})" if lines else ""
+        return f"{who} held before it was overwritten{where}"
 
     def _at(self, what: str, known: list[str], gradient: bool) -> None:
         """Writes down what is being compiled, for the case that Taichi ends the process."""
