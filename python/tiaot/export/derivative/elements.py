@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 
 from ..ir.instructions import (
@@ -176,31 +177,46 @@ class Elements:
         values, index = set(known), self.meaning(wanted)[0]
         found = True
         while found and index not in values:
-            found = False
-            for each in self._function.instructions:
-                if isinstance(each, Binary) and (whole := self._divided(each, values)) is not None:
-                    found = found or whole not in values
-                    values.add(whole)
+            new = {whole for whole, quotient, rest in self._divisions if {quotient, rest} <= values} - values
+            values |= new
+            found = bool(new)
         return index in values
 
-    def _divided(self, rest: Binary, known: Collection[int]) -> int | None:
-        """What was divided, of which the quotient and this rest are known."""
-        if self.meaning(rest.result)[0] not in known:
-            return None
-        if rest.opcode == "sub" and (product := binary(self._function, rest.right, "mul")) is not None:
-            is_known = integer_of(product.right) is not None and self.meaning(product.left)[0] in known
-            return self.meaning(rest.left)[0] if is_known else None
+    @cached_property
+    def _divisions(self) -> list[tuple[int, int, int]]:
+        """The numbers of what is divided by a constant, of the quotient and of the rest."""
+        found = []
+        for each in self._function.instructions:
+            if isinstance(each, Binary):
+                for quotient in self._quotients(each):
+                    whole, rest = self.meaning(each.left)[0], self.meaning(each.result)[0]
+                    found.append((whole, self.meaning(quotient)[0], rest))
+        return found
+
+    def _quotients(self, rest: Binary) -> list[Value]:
+        """What belongs to a rest of its left side; Taichi writes it as `whole - quotient * by`, too."""
+        if rest.opcode == "sub":
+            product = binary(self._function, rest.right, "mul")
+            return [product.left] if product is not None and integer_of(product.right) is not None else []
         by = integer_of(rest.right)
         if by is None or rest.opcode not in ("srem", "and"):
-            return None
-        by += rest.opcode == "and"
-        for each in self._function.users(rest.left):
-            if isinstance(each, Binary) and each.left == rest.left and self.meaning(each.result)[0] in known:
-                number = integer_of(each.right)
-                shifted = each.opcode in ("lshr", "ashr") and number is not None and 1 << number == by
-                if shifted or (each.opcode == "sdiv" and number == by):
-                    return self.meaning(rest.left)[0]
-        return None
+            return []
+        if rest.opcode == "and":
+            by += 1
+            if by & (by - 1):
+                return []
+        return [
+            each.result
+            for each in self._function.users(rest.left)
+            if isinstance(each, Binary) and each.left == rest.left and _divides(each, by)
+        ]
+
+
+def _divides(instruction: Binary, by: int) -> bool:
+    number = integer_of(instruction.right)
+    if number is None or instruction.opcode not in ("sdiv", "lshr", "ashr"):
+        return False
+    return by == (number if instruction.opcode == "sdiv" else 1 << (number & 31))
 
 
 def _kind(instruction: Instruction) -> Hashable:

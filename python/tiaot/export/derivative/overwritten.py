@@ -126,6 +126,7 @@ class _View:
             for each in block.instructions
             if each.result is not None
         }
+        self._behind: dict[str, set[str]] = {}  # the blocks behind a block, in a turn
         self.reads, self.writes = self._accesses()
 
     def _parallel_loop(self) -> Loop:
@@ -228,7 +229,9 @@ class _View:
         """Whether the write may come behind the read in a turn."""
         if read.label == write.label and read.position < write.position:
             return True
-        return write.label in self._reached(self._targets(read.label), ())
+        if read.label not in self._behind:
+            self._behind[read.label] = self._reached(self._targets(read.label), ())
+        return write.label in self._behind[read.label]
 
     def _targets(self, label: str) -> list[str]:
         return [each for each in self.function.by_label[label].end.targets if each != self._turns]
