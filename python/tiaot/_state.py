@@ -191,6 +191,9 @@ class State:
         Leaving without an exception sets `loss.grad` to 1 and calls the `grad` of each, the last first, with the same
         arguments: the numbers and arrays that were given, arrays with what they hold by then. A kernel without a `grad`
         is passed over, as in Taichi, but for one whose gradient the export refused: leaving raises ValueError then.
+        Every `grad` finds the fields as the last call left them: no call may overwrite what the gradient of an earlier
+        one needs (`f[i] = x[i] ** 2`, then `x[i] += f[i]`), which nothing finds. tiaot.torch.Simulation and
+        tiaot.jax.Simulation keep what each call left.
 
         loss: a field of this state with a gradient and one element. TypeError for anything but a Field, ValueError for
         any other field; entering raises ValueError inside of another tape of the same state.
