@@ -142,6 +142,13 @@ def at_least_zero():
 
 # doubted: x
 @ti.kernel
+def between():
+    for i in range(N):
+        x[i] = ti.min(ti.max(x[i], 0.0), 1.0)
+
+
+# doubted: x
+@ti.kernel
 def neighbours():
     for i in range(1, N - 1):
         x[i] = x[i - 1] * x[i + 1]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -37,6 +38,8 @@ from .fields import Fields
 from .kept import Copy, Room, SerialTask, arguments_type, copying, redirected
 from .overwritten import Overwritten, overwritten
 from .shared import Temporaries
+
+_CHOOSES = re.compile(r"(llvm\.(min|max)num\.|(min|max)_f\d+$)")
 
 
 @dataclass(frozen=True)
@@ -260,9 +263,17 @@ def _needed(task: _Task, runs: Sequence[Function], called: Sequence[Function], s
                 and isinstance(origins.of(each.pointer), Root)
                 and (line := lines[each.result.name])
             ):
-                counts = not all(isinstance(user, Compare) for user in left.users(each.result))
-                found[line] = found.get(line, False) or counts
+                found[line] = found.get(line, False) or not _is_only_compared(left, each.result)
     return found
+
+
+def _is_only_compared(function: Function, value: Local) -> bool:
+    """Whether nothing but which way is taken follows from a value: it is compared, or a minimum or maximum of it is."""
+    for user in function.users(value):
+        chooses = isinstance(user, Call) and _CHOOSES.match(user.name)
+        if not isinstance(user, Compare) and not (chooses and user.result and _is_only_compared(function, user.result)):
+            return False
+    return True
 
 
 # ---- what is kept ----
