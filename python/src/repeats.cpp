@@ -35,6 +35,7 @@ struct Look {
   std::vector<Form> forms;                  // of each array
   std::vector<npy_intp> sizes;              // that the forms point into
   mutable int holders = 1;                  // the entry, and calls that are running other code meanwhile
+  mutable bool used = true;                 // since it was last to make room
 };
 
 namespace {
@@ -260,6 +261,7 @@ bool Repeats::run(const EntryState &entry, PyObject *const *arguments, Py_ssize_
   for (const Look *look : looks_) {
     if (look == nullptr) return false;
     if (!is_same_wrt(look->wrt.get(), usual.wrt) || !take_operands(*look, usual.operands, data, numbers)) continue;
+    look->used = true;
     if (out == nullptr) return run_on_new(*look, data, result, new_numpy_array);
     if (!take_out(*look, out, data) || !look->repeat->fits(data)) return false;
     const tiaot_status status = look->repeat->run(data);
@@ -287,6 +289,7 @@ bool Repeats::run_on_others(const EntryState &entry, Call *call, PyObject **resu
   for (const Look *look : looks_) {
     if (look == nullptr) return false;
     if (!is_same_wrt(look->wrt.get(), call->wrt_object) || !take_read(*look, call->tensors, data)) continue;
+    look->used = true;
     return run_on_new(*look, data, result, make);
   }
   return false;
@@ -301,11 +304,18 @@ void Repeats::remember(const EntryState &entry, const Call &call) {
     return;
   }
   if (seen->decided) return;
+  const Look *&room = looks_[next_ % kMost];
+  if (room != nullptr && std::exchange(room->used, false)) {  // one that is called in turn with this one stays
+    ++next_;
+    return;
+  }
   seen->decided = true;
   std::unique_ptr<Look> look = look_of(entry, call);
   const uint32_t mask = call.wrt != nullptr ? call.wrt->mask : 0;
   look->repeat = Repeat::of(entry.kernel, call.kind, mask, call.tensors, call.count, &call.options);
-  if (look->repeat != nullptr) let_go(std::exchange(looks_[next_++ % kMost], look.release()));
+  if (look->repeat == nullptr) return;
+  let_go(std::exchange(room, look.release()));
+  ++next_;
 }
 
 }  // namespace tiaot::binding
