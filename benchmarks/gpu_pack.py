@@ -25,7 +25,7 @@ TESTS = (
 KERNELS = ("tests/kernels", "examples/kernels")
 FIELDS = [_ROOT / "tests" / "kernels" / name for name in ("fields.py", "state_along.py")]
 # What is not in the table of kernels: those over fields, what is about CPU levels, gradients for the CPU alone.
-WITHOUT_CUDA = {"fields", "levels", "reverse", "reverse_fields", "state_along"}
+WITHOUT_CUDA = {"fields", "levels", "overwritten", "reverse", "reverse_fields", "state_along"}
 MOST_BYTES = 64 << 20
 
 RUN = """#!/usr/bin/env bash
