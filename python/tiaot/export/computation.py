@@ -74,14 +74,7 @@ def check_derivatives(derivatives: Sequence[str]) -> tuple[str, ...]:
     Raises:
         ValueError: for another name, or one that stands there twice.
     """
-    if isinstance(derivatives, str):
-        raise ValueError(f"derivatives: expected a list of names, got the text {derivatives!r}")
-    for each in derivatives:
-        if each not in DERIVATIVES:
-            raise ValueError(f"derivatives: expected some of {', '.join(DERIVATIVES)}, got {each!r}")
-    if len(set(derivatives)) < len(derivatives):
-        raise ValueError(f"derivatives: expected each name once, got {', '.join(derivatives)}")
-    return tuple(each for each in DERIVATIVES if each in derivatives)
+    return _some_of("derivatives", derivatives, DERIVATIVES, f"some of {', '.join(DERIVATIVES)}")
 
 
 def check_cuda_derivatives(on_cuda: Sequence[str] | None, derivatives: tuple[str, ...]) -> tuple[str, ...] | None:
@@ -92,17 +85,22 @@ def check_cuda_derivatives(on_cuda: Sequence[str] | None, derivatives: tuple[str
     """
     if on_cuda is None:
         return None
-    if isinstance(on_cuda, str):
-        raise ValueError(f"cuda_derivatives: expected a list of names, got the text {on_cuda!r}")
-    for each in on_cuda:
-        if each not in derivatives:
-            known = (
-                f"some of derivatives ({', '.join(derivatives)})" if derivatives else "none, since derivatives has none"
-            )
-            raise ValueError(f"cuda_derivatives: expected {known}, got {each!r}")
-    if len(set(on_cuda)) < len(on_cuda):
-        raise ValueError(f"cuda_derivatives: expected each name once, got {', '.join(on_cuda)}")
-    return tuple(each for each in derivatives if each in on_cuda)
+    some = f"some of derivatives ({', '.join(derivatives)})"
+    return _some_of(
+        "cuda_derivatives", on_cuda, derivatives, some if derivatives else "none, since derivatives has none"
+    )
+
+
+def _some_of(option: str, given: Sequence[str], known: tuple[str, ...], expected: str) -> tuple[str, ...]:
+    """What an option gives of the known names, in the order of these. `expected` says which, for a message."""
+    if isinstance(given, str):
+        raise ValueError(f"{option}: expected a list of names, got the text {given!r}")
+    for each in given:
+        if each not in known:
+            raise ValueError(f"{option}: expected {expected}, got {each!r}")
+    if len(set(given)) < len(given):
+        raise ValueError(f"{option}: expected each name once, got {', '.join(given)}")
+    return tuple(each for each in known if each in given)
 
 
 def sets_along(wrt: Iterable[tuple[str, ...]], able: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:

@@ -85,7 +85,7 @@ def build_for_cuda(
     requests = [
         (signatures[trace.kernel], trace, primals[trace.kernel, trace.variant.name], target, cache)
         for trace in traces
-        if trace.kernel in signatures and (trace.kernel, trace.variant.name) in primals
+        if (trace.kernel, trace.variant.name) in primals
     ]
     results = zip(requests, processes.map(_lower, requests), strict=True)
     for done, ((_, trace, *_), result) in enumerate(results, start=1):
