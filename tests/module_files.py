@@ -30,6 +30,14 @@ def exported(source: Path, target: Path, *options: str) -> Path:
     return target
 
 
+def export_text(folder: Path, text: str, *options: str) -> subprocess.CompletedProcess[str]:
+    """What `tiaot export` says of a kernel file made.py of this text, in a folder."""
+    (folder / "made.py").write_text(text)
+    command = [sys.executable, "-m", "tiaot", "export", "made.py", *options]
+    environment = {**os.environ, "ENABLE_TAICHI_HEADER_PRINT": "0"}
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, env=environment)
+
+
 def compile_source(source: str, path: Path, **defines: str) -> bytes:
     """The shared library made from a file of fixtures/, with an empty note; leaves it at `path`."""
     compiler = shutil.which("cc")

@@ -3,10 +3,8 @@ gate, or told of where there is none."""
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import module_files
@@ -67,10 +65,7 @@ def measure():
 
 
 def export(folder: Path, body: str, *options: str) -> subprocess.CompletedProcess[str]:
-    (folder / "made.py").write_text(HEAD + body)
-    command = [sys.executable, "-m", "tiaot", "export", "made.py", *options]
-    environment = {**os.environ, "ENABLE_TAICHI_HEADER_PRINT": "0"}
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, env=environment)
+    return module_files.export_text(folder, HEAD + body, *options)
 
 
 SQUARE = """

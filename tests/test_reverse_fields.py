@@ -3,9 +3,7 @@ second derivatives; tapes; and what it leaves to Taichi, with the reason."""
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -152,10 +150,7 @@ ti.root.dense(ti.i, 8).dense(ti.i, 1).place(bent.grad)
 
 
 def export(folder: Path, body: str, *options: str) -> subprocess.CompletedProcess[str]:
-    (folder / "made.py").write_text(HEAD + body)
-    command = [sys.executable, "-m", "tiaot", "export", "made.py", *options]
-    environment = {**os.environ, "ENABLE_TAICHI_HEADER_PRINT": "0"}
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, env=environment)
+    return module_files.export_text(folder, HEAD + body, *options)
 
 
 LOCAL = """
