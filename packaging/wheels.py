@@ -34,7 +34,8 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
-GLIBC = "2.28"
+GLIBC_MINOR = 28
+GLIBC = f"2.{GLIBC_MINOR}"
 VERSIONS = ("3.10", "3.11", "3.12", "3.13")
 # What a wheel is tried with, beside the demo. They run on NumPy alone, on uvicorn, and on the C++ compiler that is here
 # anyway.
@@ -60,7 +61,7 @@ class Machine:
 
     @property
     def tag(self) -> str:
-        return f"manylinux_{GLIBC.replace('.', '_')}_{self.name}"
+        return f"manylinux_2_{GLIBC_MINOR}_{self.name}"
 
     def cmake(self) -> list[str]:
         """What CMake has to know to compile for it."""
@@ -187,7 +188,7 @@ def build_wheel(
     run(tools / "auditwheel", "repair", "--plat", wanted, "--only-plat", "-w", work / "named", built, env=settings)
     [named] = (work / "named").glob("*.whl")
     tagged = re.search(rf"-manylinux_2_(\d+)_{machine.name}\.whl$", named.name)
-    if tagged is None or int(tagged[1]) > int(GLIBC.partition(".")[2]):
+    if tagged is None or int(tagged[1]) > GLIBC_MINOR:
         raise SystemExit(f"{named.name}: needs a newer system than {machine.tag}")
     out.mkdir(parents=True, exist_ok=True)
     return Path(shutil.copy(named, out))
@@ -251,8 +252,7 @@ def try_emulated(work: Path, wheel: Path, machine: Machine, python: Path) -> str
     """Puts a wheel and NumPy into a folder, and runs the demo and tests there; gives back pytest's summary."""
     packages = work / "installed"
     version = python.name.removeprefix("python")
-    newest = int(GLIBC.partition(".")[2])
-    platforms = [f"--platform=manylinux_2_{minor}_{machine.name}" for minor in range(newest, 16, -1)]
+    platforms = [f"--platform=manylinux_2_{minor}_{machine.name}" for minor in range(GLIBC_MINOR, 16, -1)]
     run(sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--only-binary=:all:", *platforms,
         f"--python-version={version}", "--target", packages, "numpy", "pytest", "pytest-xdist", wheel)  # fmt: skip
     settings = {**os.environ, "PYTHONPATH": str(packages), "PATH": f"{python.parent}:{os.environ['PATH']}"}
